@@ -1,0 +1,156 @@
+"""The one byte form of a notebook: the same content is the same file, and nothing machine-made is kept.
+
+- nbformat 4.5, written by `nbformat.writes` plus a newline.
+- Notebook metadata: exactly `NOTEBOOK_METADATA` (Colab with a T4, kernel python3, no Python version).
+- Cell metadata: only `CELL_KEYS`. Colab's, JupyterLab's and nbclient's own keys and timestamps go.
+- Cell ids: readable and stable. A kebab-case id an author chose stays. A random one is replaced by
+  the slug of the section's heading, with a number for the cells after the heading.
+- Execution counts 1..n once every code cell has been run, else none is touched.
+- Outputs: kept, neighbouring pieces of a stream joined; without metadata, widget state, memory addresses and
+  paths of the machine (patterns in tests/nbval_sanitize.cfg, which pytest uses too).
+"""
+
+import re
+from copy import deepcopy
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbval.plugin import coalesce_streams, get_sanitize_patterns
+from project import SANITIZE_FILE
+
+NOTEBOOK_METADATA = {
+    "accelerator": "GPU",
+    "colab": {"gpuType": "T4", "provenance": []},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+CELL_KEYS = ("tags", "reason", "slideshow")
+WIDGET_TYPES = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
+
+READABLE_ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+RANDOM_ID = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?")
+HEADING = re.compile(r"^#+ +(.+)$", re.M)
+ID_LENGTH = 40
+
+
+def read(path: Path) -> NotebookNode:
+    """Read a notebook as nbformat 4, whatever its version; raises ValueError where the file is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises its own and json's errors; the reader needs only one
+        raise ValueError(f"{path.name} is not a readable notebook: {error}") from error
+
+
+def to_text(notebook: NotebookNode) -> str:
+    """The text of a notebook file, valid by nbformat's schema."""
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def canonical(notebook: NotebookNode) -> NotebookNode:
+    """A canonical copy of `notebook`; applying it twice changes nothing."""
+    result = deepcopy(notebook)
+    result.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
+    result.nbformat, result.nbformat_minor = 4, 5
+    for cell in result.cells:
+        _clean_cell(cell)
+    _name_cells(result.cells)
+    _count_executions(result.cells)
+    return result
+
+
+def _clean_cell(cell: NotebookNode) -> None:
+    cell.source = cell.source.strip("\n")
+    kept = {key: cell.metadata[key] for key in CELL_KEYS if cell.metadata.get(key)}
+    cell.metadata = nbformat.from_dict(kept)
+    if cell.cell_type == "code":
+        groups = groupby(cell.outputs, key=lambda output: (output.output_type, output.get("name")))
+        cell.outputs = [clean_output(one) for _, group in groups for one in coalesce_streams(list(group))]
+
+
+def clean_output(output: NotebookNode) -> NotebookNode:
+    """A copy of one cell output without what belongs to the machine or the run."""
+    output = deepcopy(output)
+    if "metadata" in output:
+        output.metadata = NotebookNode()
+    if output.output_type == "stream":
+        output.text = scrub(output.text)
+    elif output.output_type == "error":
+        output.evalue = scrub(output.evalue)
+        output.traceback = [scrub(line) for line in output.traceback]
+    else:
+        for mime in WIDGET_TYPES:
+            output.data.pop(mime, None)
+        for mime in [mime for mime in output.data if mime.startswith("text/")]:
+            output.data[mime] = scrub(output.data[mime])
+    return output
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    pairs = get_sanitize_patterns(SANITIZE_FILE.read_text(encoding="utf-8"))
+    return [(re.compile(pattern), replacement) for pattern, replacement in pairs]
+
+
+def scrub(text: str) -> str:
+    """Replace memory addresses and machine paths in an output's text."""
+    for pattern, replacement in _patterns():
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def slug(text: str) -> str:
+    """A readable cell id from a heading: lower case, words joined by dashes, at most 40 characters."""
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    name = ""
+    for word in words:
+        if len(name) + len(word) + 1 > ID_LENGTH:
+            break
+        name = f"{name}-{word}" if name else word
+    return name if READABLE_ID.fullmatch(name) else f"part-{name}".rstrip("-")
+
+
+def is_readable_id(cell_id: str) -> bool:
+    """Whether a person chose this id: kebab-case, and not what Jupyter or Colab draw at random."""
+    return bool(READABLE_ID.fullmatch(cell_id)) and not RANDOM_ID.fullmatch(cell_id)
+
+
+def _name_cells(cells: list[NotebookNode]) -> None:
+    taken: set[str] = set()
+    kept = []
+    for cell in cells:
+        keep = is_readable_id(cell.get("id", "")) and cell.id not in taken
+        kept.append(keep)
+        if keep:
+            taken.add(cell.id)
+    section = "start"
+    for cell, keep in zip(cells, kept, strict=True):
+        heading = HEADING.search(cell.source) if cell.cell_type == "markdown" else None
+        if heading:
+            section = slug(heading[1])
+        if not keep:
+            cell.id = _free_id(section, taken)
+            taken.add(cell.id)
+
+
+def _free_id(name: str, taken: set[str]) -> str:
+    number = 2
+    candidate = name
+    while candidate in taken:
+        candidate = f"{name}-{number}"
+        number += 1
+    return candidate
+
+
+def _count_executions(cells: list[NotebookNode]) -> None:
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    if any(cell.execution_count is None for cell in code):
+        return
+    for count, cell in enumerate(code, start=1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count

@@ -1,0 +1,157 @@
+"""Author's tool for the lessons: `python tools/notebooks.py COMMAND [LESSONS]`; without a name, all lessons.
+
+    new NAME TITLE     make an empty lesson, for example: new 01_device_basics "Device basics"
+    check              say what breaks the canonical form (tools/canonical.py) or a rule (tools/lesson.py)
+    fix                write the canonical form, the badge and the setup cell; then check
+    run [--twice]      run in a fresh kernel, keep the outputs, print the seconds each cell took;
+                       --twice runs all cells a second time in the same kernel and compares
+    from-py FILE       make or update a lesson from a py:percent file; outputs of unchanged cells stay
+    to-py LESSON       write a lesson as a py:percent file, by default to build/NAME.py (ignored by git)
+
+In a py:percent file a cell begins with `# %%` or `# %% [markdown]`; tags and reason stand on that line:
+`# %% tags=["nbval-ignore-output"] reason="times differ from run to run"`. The setup cell may be left out.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import canonical
+import lesson
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from project import NOTEBOOKS, ROOT, find_lessons
+
+
+def write(path: Path, notebook: NotebookNode) -> None:
+    """Write a notebook in canonical form."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(canonical.to_text(canonical.canonical(notebook)), encoding="utf-8", newline="\n")
+
+
+def check(path: Path) -> list[str]:
+    """What is wrong with one notebook file, one line each."""
+    notebook = canonical.canonical(canonical.read(path))
+    found = lesson.problems(notebook, path)
+    if canonical.to_text(notebook).encode() != path.read_bytes():
+        found.insert(0, f"{path.name}: not in canonical form; run: python tools/notebooks.py fix")
+    return found
+
+
+def fix(path: Path) -> list[str]:
+    """Bring one notebook into form; returns what only its author can mend."""
+    notebook = canonical.read(path)
+    lesson.write_common_cells(notebook, path.stem)
+    write(path, notebook)
+    return check(path)
+
+
+def run(path: Path, *, twice: bool) -> list[str]:
+    """Run one lesson and keep its outputs; a lesson that fails is left as it was."""
+    from execute import run_lesson  # only this command needs a kernel
+
+    notebook = canonical.read(path)
+    lesson.write_common_cells(notebook, path.stem)
+    try:
+        result = run_lesson(canonical.canonical(notebook), twice=twice)
+    except CellExecutionError as error:
+        return [f"{path.name}: left as it was, a cell failed\n{error}"]
+    write(path, result.notebook)
+    for cell_id, seconds in result.seconds.items():
+        print(f"{seconds:8.2f} s  {cell_id}")
+    print(f"{sum(result.seconds.values()):8.2f} s  {path.name}")
+    again = [f"{path.name}: cell {cell_id!r}: the second run differs" for cell_id in result.unsteady]
+    return again + check(path)
+
+
+def from_py(source: Path, folder: Path = NOTEBOOKS) -> Path:
+    """Make or update the lesson named like the py:percent file `source`; returns the notebook's path."""
+    jupytext = _jupytext()
+    path = folder / f"{source.stem}.ipynb"
+    notebook = jupytext.read(source, fmt="py:percent")
+    lesson.write_common_cells(notebook, path.stem)
+    if path.exists():
+        from jupytext.combine import combine_inputs_with_outputs
+
+        old = canonical.read(path)
+        unchanged = {cell.source for cell in old.cells}
+        notebook = combine_inputs_with_outputs(notebook, old, fmt="py:percent")
+        for cell in notebook.cells:
+            if cell.cell_type == "code" and cell.source not in unchanged:
+                cell.outputs, cell.execution_count = [], None
+    write(path, notebook)
+    return path
+
+
+def to_py(path: Path, folder: Path) -> Path:
+    """Write a lesson as a py:percent file into `folder`; returns that file's path."""
+    notebook = canonical.read(path)
+    notebook.metadata = {"jupytext": {"notebook_metadata_filter": "-all", "cell_markers": '"""'}}
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{path.stem}.py"
+    _jupytext().write(notebook, target, fmt="py:percent")
+    return target
+
+
+def _jupytext() -> ModuleType:
+    try:
+        import jupytext
+    except ModuleNotFoundError:
+        sys.exit("py:percent files need jupytext, which only authors use: pip install jupytext")
+    return jupytext
+
+
+def _arguments(arguments: list[str] | None) -> argparse.Namespace:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in ("check", "fix", "run"):
+        command = commands.add_parser(name)
+        command.add_argument("lessons", nargs="*", metavar="LESSON")
+        if name == "run":
+            command.add_argument("--twice", action="store_true", help="run a second time and compare")
+    command = commands.add_parser("new")
+    command.add_argument("name")
+    command.add_argument("title")
+    command = commands.add_parser("from-py")
+    command.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    command = commands.add_parser("to-py")
+    command.add_argument("lessons", nargs="+", metavar="LESSON")
+    command.add_argument("--folder", type=Path, default=ROOT / "build")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns 1 where a problem was printed."""
+    args = _arguments(arguments)
+    try:
+        found = _do(args)
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        found = [str(error)]
+    print(*found, sep="\n", end="\n" if found else "")
+    return 1 if found else 0
+
+
+def _do(args: argparse.Namespace) -> list[str]:
+    if args.command == "new":
+        path = NOTEBOOKS / f"{args.name}.ipynb"
+        if path.exists():
+            raise FileExistsError(f"{path.name} is already there")
+        write(path, lesson.new_lesson(args.name, args.title))
+        print(f"made {path.relative_to(ROOT)}")
+    elif args.command == "from-py":
+        for file in args.files:
+            print(f"wrote {from_py(file).relative_to(ROOT)}")
+    elif args.command == "to-py":
+        for path in find_lessons(args.lessons):
+            print(f"wrote {to_py(path, args.folder)}")
+    else:
+        paths = find_lessons(args.lessons)
+        actions = {"check": check, "fix": fix, "run": lambda path: run(path, twice=args.twice)}
+        return [problem for path in paths for problem in actions[args.command](path)]
+    return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
