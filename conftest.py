@@ -1,0 +1,54 @@
+"""How pytest runs the lessons: every cell compared with its stored output, twice over in one kernel.
+
+The kernel is set up as by `python tools/notebooks.py run`, so what that command stores is what pytest finds.
+"""
+
+from copy import deepcopy
+from itertools import groupby
+
+import nbval.kernel
+import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile
+from project import SANITIZE_FILE
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer a single pass for an author in a hurry."""
+    parser.addoption("--one-pass", action="store_true", help="run each lesson's cells once instead of twice")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give nbval the patterns and the kernel environment, neither of which depends on the current folder."""
+    config.option.nbval_sanitize_with = str(SANITIZE_FILE)
+    start_new_kernel = nbval.kernel.start_new_kernel
+
+    def start_course_kernel(**options: object) -> tuple:
+        from execute import kernel_environment  # imported late: unit tests need no kernel
+
+        return start_new_kernel(env=kernel_environment(), **options)
+
+    nbval.kernel.start_new_kernel = start_course_kernel
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Append every lesson's cells to the lesson again: the second run in the same kernel must print the same."""
+    if config.option.one_pass:
+        return
+    twice = []
+    for parent, group in groupby(items, key=lambda item: item.parent):
+        cells = list(group)
+        twice += cells
+        if isinstance(parent, IPyNbFile):
+            twice += [_again(cell) for cell in cells]
+    items[:] = twice
+
+
+def _again(item: IPyNbCell) -> IPyNbCell:
+    return IPyNbCell.from_parent(
+        item.parent,
+        name=f"{item.name} again",
+        cell_num=item.cell_num,
+        cell=deepcopy(item.cell),  # nbval joins the stored streams in place when it compares
+        options=item.options,
+    )
