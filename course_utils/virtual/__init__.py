@@ -1,0 +1,136 @@
+"""Virtual GPUs: `cuda:0` ... `cuda:7` on a machine that has none.
+
+They hold real numbers, refuse to mix, run out of memory, and carry the real `nn.DataParallel`. The same
+code runs unchanged on real GPUs. To read how it works, start with `tensor.py` (a tensor that says where it
+is), then `rules.py` (what may mix), `machine.py` (bytes), and the files named after what they stand in for.
+
+What they are not:
+
+* fast. A virtual GPU is the CPU; nothing about speed is simulated, and streams never overlap.
+* a memory profiler of kernels. Only tensors are counted: no workspaces, no temporary buffers inside one
+  operation, no CUDA context, no fragmentation. Reserved memory is the allocated peak in steps of 2 MiB.
+* asynchronous. An error is raised by the very call that made it.
+* a compiler target. `torch.compile`, CUDA graphs, custom CUDA kernels and `torch.distributed` with NCCL do
+  not know them; nested, quantized and sparse compressed tensors are not carried.
+* separate random streams. A device draws from the CPU's stream, which makes its numbers equal to the
+  CPU's, until `torch.cuda.manual_seed` gives it one of its own.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+
+from . import autocast, checkpoints, creation, cuda_api, moves, parallel, randomness
+from .machine import Machine, activate, active, is_active
+
+__all__ = ["Machine", "is_active", "switch_off", "switch_on", "virtual_gpus"]
+
+_ROOMS = (moves, creation, cuda_api, randomness, parallel, checkpoints, autocast)
+_UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_MISSING = object()
+_stack: ExitStack | None = None
+
+
+def parse_memory(memory: int | str) -> int:
+    """Turn `"2 GiB"`, `"512 MiB"` or a number of bytes into bytes.
+
+    Raises:
+        ValueError: the text is not a number followed by B, KiB, MiB, GiB or TiB.
+    """
+    if isinstance(memory, int):
+        nbytes = memory
+    else:
+        number = memory.rstrip("BbKkMmGgTtIi ")
+        unit = memory[len(number) :].strip().upper() or "B"
+        try:
+            nbytes = int(float(number) * _UNITS[unit])
+        except (KeyError, ValueError):
+            raise ValueError(f"memory={memory!r} is not a size. Write a number and a unit: '2 GiB'.") from None
+    if nbytes <= 0:
+        raise ValueError(f"memory={memory!r} is not a size above zero. Write, for example, '2 GiB'.")
+    return nbytes
+
+
+def _replace(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
+    """Set an attribute for as long as `stack` is open; put back exactly what was there."""
+    before = vars(owner).get(name, _MISSING)
+    if before is _MISSING:
+        stack.callback(delattr, owner, name)
+    else:
+        stack.callback(setattr, owner, name, before)
+    setattr(owner, name, value)
+
+
+def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
+    """Switch virtual GPUs on until `switch_off()`; the same settings again change nothing.
+
+    Args:
+        count: number of devices, 1 to 8.
+        memory: capacity of each, as bytes or text such as "2 GiB".
+
+    Raises:
+        ValueError: a bad count or size.
+        RuntimeError: already on with other settings, a real GPU's CUDA is already in use, or torch is
+            older than 2.11.
+    """
+    global _stack
+    capacity = parse_memory(memory)
+    if not 1 <= count <= 8:
+        raise ValueError(f"count={count} is not a number of virtual GPUs. Choose 1 to 8.")
+    if is_active():
+        return _same(active(), count, capacity)
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
+        raise RuntimeError(
+            f"Virtual GPUs need torch 2.11 or newer; this is torch {torch.__version__}. "
+            "Install the course's requirements: pip install -r requirements.txt"
+        )
+    if torch.cuda.is_initialized():
+        raise RuntimeError("A real GPU is in use in this process. Restart the kernel, then choose virtual GPUs.")
+    machine = Machine(count, capacity)
+    with ExitStack() as stack:
+        for room in _ROOMS:
+            for owner, name, value in room.replacements(machine):
+                _replace(stack, owner, name, value)
+        stack.callback(autocast.register()._destroy)
+        stack.callback(activate, None)
+        activate(machine)
+        _stack = stack.pop_all()
+    return machine
+
+
+def _same(machine: Machine, count: int, capacity: int) -> Machine:
+    if (machine.count, machine.capacity) != (count, capacity):
+        raise RuntimeError(
+            f"Virtual GPUs are already on: {machine.count} with {machine.capacity} bytes each. "
+            f"Switch them off first to have {count} with {capacity} bytes each."
+        )
+    return machine
+
+
+def switch_off() -> None:
+    """Switch virtual GPUs off and put every function of PyTorch back; nothing happens when they are off."""
+    global _stack
+    if _stack is not None:
+        stack, _stack = _stack, None
+        stack.close()
+
+
+@contextmanager
+def virtual_gpus(count: int = 8, memory: int | str = "2 GiB") -> Iterator[Machine]:
+    """Have `count` virtual GPUs of `memory` each inside a `with` block.
+
+    Yields:
+        The `Machine`, whose ledger tells the bytes on each device.
+
+    Raises:
+        ValueError, RuntimeError: as `switch_on` does. Inside a block with the same settings nothing changes.
+    """
+    nested = is_active()
+    machine = switch_on(count, memory)
+    try:
+        yield machine
+    finally:
+        if not nested:
+            switch_off()

@@ -1,0 +1,275 @@
+"""`torch.cuda` and `torch.accelerator` for virtual GPUs: questions about devices, memory, streams, events."""
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from .machine import Machine, active
+
+NAME = "Virtual GPU (CPU)"
+CAPABILITY = (8, 0)  # behaves as an Ampere card: bfloat16 is supported
+
+
+class Stream:
+    """A stream on a virtual GPU. Work is done when the call returns, so there is never a queue to wait for."""
+
+    def __init__(self, device: Any = None, priority: int = 0, **_: Any) -> None:
+        self.device = active().device(device)
+        self.device_index = self.device.index
+        self.priority = priority
+        self.stream_id = self.cuda_stream = 0
+
+    def synchronize(self) -> None:
+        """Return at once: everything is done."""
+
+    def wait_stream(self, stream: Any) -> None:
+        """Return at once: everything is done."""
+
+    def wait_event(self, event: Any) -> None:
+        """Return at once: everything is done."""
+
+    def query(self) -> bool:
+        """Return True: everything is done."""
+        return True
+
+    def is_capturing(self) -> bool:
+        """Return False: there are no CUDA graphs here."""
+        return False
+
+    def record_event(self, event: "Event | None" = None) -> "Event":
+        """Record `event` (a new one if None) now."""
+        event = Event() if event is None else event
+        event.record(self)
+        return event
+
+    def __enter__(self) -> "Stream":
+        machine = active()
+        self._outer = machine.current, machine.streams.get(self.device_index)
+        machine.current = self.device_index
+        machine.streams[self.device_index] = self
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        machine = active()
+        machine.current, stream = self._outer
+        machine.streams[self.device_index] = stream or Stream(self.device)
+
+    def __repr__(self) -> str:
+        return f"<torch.cuda.Stream device={self.device} cuda_stream=0x0>"
+
+
+class Event:
+    """A point in time on a virtual GPU; times are wall-clock times of the CPU that does the work."""
+
+    def __init__(self, device: Any = None, enable_timing: bool = False, **_: Any) -> None:
+        self.device = active().device(device)
+        self._timing = enable_timing
+        self._when: float | None = None
+
+    def record(self, stream: Any = None) -> None:
+        """Remember the present time."""
+        self._when = time.perf_counter()
+
+    def elapsed_time(self, end: "Event") -> float:
+        """Return the milliseconds from this event to `end`; both need `enable_timing=True`."""
+        if not (self._timing and end._timing):
+            raise ValueError("Both events must be created with argument 'enable_timing=True'.")
+        if self._when is None or end._when is None:
+            raise ValueError("Both events must be recorded before calculating elapsed time.")
+        return (end._when - self._when) * 1e3
+
+    def wait(self, stream: Any = None) -> None:
+        """Return at once: everything is done."""
+
+    def synchronize(self) -> None:
+        """Return at once: everything is done."""
+
+    def query(self) -> bool:
+        """Return True: everything is done."""
+        return True
+
+
+def _devices(machine: Machine) -> dict[str, Any]:
+    """`torch.cuda`: which devices there are and which is current."""
+
+    def index(device: Any = None) -> int:
+        return machine.device(device).index
+
+    def properties(device: Any = None) -> SimpleNamespace:
+        number = machine.current if device is None else torch._utils._get_device_index(device, optional=True)
+        if not 0 <= number < machine.count:
+            raise AssertionError("Invalid device id")
+        return SimpleNamespace(
+            name=NAME,
+            major=CAPABILITY[0],
+            minor=CAPABILITY[1],
+            total_memory=machine.capacity,
+            multi_processor_count=1,
+            is_integrated=0,
+            is_multi_gpu_board=0,
+            warp_size=32,
+            gcnArchName=NAME,
+        )
+
+    def exchange(device: int) -> int:
+        before = machine.current
+        if device >= 0:
+            machine.current = device
+        return before
+
+    def set_device(device: Any) -> None:
+        number = torch._utils._get_device_index(device)
+        if number >= 0:
+            machine.current = number
+
+    return {
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "_initialized": True,
+        "_is_compiled": lambda: True,
+        "_lazy_init": machine.check,
+        "init": machine.check,
+        "device_count": lambda: machine.count,
+        "current_device": lambda: machine.current,
+        "set_device": set_device,
+        "_exchange_device": exchange,
+        "_maybe_exchange_device": exchange,
+        "get_device_name": lambda device=None: properties(device).name,
+        "get_device_properties": properties,
+        "get_device_capability": lambda device=None: CAPABILITY,
+        "get_arch_list": lambda: ["sm_80"],
+        "is_bf16_supported": lambda including_emulation=True: True,
+        "can_device_access_peer": lambda device, peer: index(device) != index(peer),
+        "is_current_stream_capturing": lambda: False,
+        "ipc_collect": lambda: None,
+        "utilization": lambda device=None: 0,
+    }
+
+
+def _streams(machine: Machine) -> dict[str, Any]:
+    """`torch.cuda`: streams, events and waiting."""
+
+    def current_stream(device: Any = None) -> Stream:
+        number = machine.device(device).index
+        return machine.streams.setdefault(number, Stream(number))
+
+    def set_stream(stream: Stream | None) -> None:
+        if stream is not None:
+            machine.current = stream.device_index
+            machine.streams[stream.device_index] = stream
+
+    def synchronize(device: Any = None) -> None:
+        machine.device(device)
+        machine.check()
+
+    return {
+        "Stream": Stream,
+        "Event": Event,
+        "current_stream": current_stream,
+        "default_stream": lambda device=None: Stream(device),
+        "set_stream": set_stream,
+        "synchronize": synchronize,
+    }
+
+
+def _memory(machine: Machine) -> dict[str, Any]:
+    """`torch.cuda`: bytes allocated, reserved, free."""
+
+    def of(device: Any) -> Any:
+        return machine.memory[machine.device(device).index]
+
+    def reset_peak(device: Any = None) -> None:
+        memory = of(device)
+        memory.peak, memory.reserved_peak, memory.live_peak = memory.allocated, memory.reserved, memory.live
+
+    def empty_cache() -> None:
+        for memory in machine.memory:
+            memory.empty_cache()
+
+    return {
+        "memory_allocated": lambda device=None: of(device).allocated,
+        "max_memory_allocated": lambda device=None: of(device).peak,
+        "memory_reserved": lambda device=None: of(device).reserved,
+        "max_memory_reserved": lambda device=None: of(device).reserved_peak,
+        "memory_stats": lambda device=None: statistics(of(device)),
+        "mem_get_info": lambda device=None: (machine.capacity - of(device).reserved, machine.capacity),
+        "reset_peak_memory_stats": reset_peak,
+        "reset_max_memory_allocated": reset_peak,
+        "reset_accumulated_memory_stats": lambda device=None: None,
+        "empty_cache": empty_cache,
+    }
+
+
+def statistics(memory: Any) -> dict[str, int]:
+    """Return the counters under the names of `torch.cuda.memory_stats` (one pool: all blocks are 'all')."""
+    stats: dict[str, int] = {"num_ooms": memory.ooms, "num_alloc_retries": memory.ooms}
+    freed = memory.total_allocated - memory.allocated
+    used = (memory.allocated, memory.peak, memory.total_allocated, freed)
+    held = (memory.reserved, memory.reserved_peak, memory.reserved_peak, memory.reserved_peak - memory.reserved)
+    count = (memory.live, memory.live_peak, memory.allocations, memory.allocations - memory.live)
+    zero = (0, 0, 0, 0)
+    table = {"allocated_bytes": used, "active_bytes": used, "requested_bytes": used, "reserved_bytes": held}
+    table |= {"allocation": count, "active": count, "segment": zero}
+    table |= {"inactive_split_bytes": zero, "inactive_split": zero}
+    for metric, values in table.items():
+        for pool, numbers in (("all", values), ("large_pool", zero), ("small_pool", zero)):
+            for what, number in zip(("current", "peak", "allocated", "freed"), numbers, strict=True):
+                stats[f"{metric}.{pool}.{what}"] = number
+    for metric in ("oversize_allocations", "oversize_segments"):
+        stats |= {f"{metric}.{what}": 0 for what in ("current", "peak", "allocated", "freed")}
+    return stats
+
+
+def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
+    """The C functions below `torch.accelerator`; its Python layer stays as it is."""
+
+    def select(index: int) -> None:
+        machine.current = index
+
+    return {
+        "_accelerator_getAccelerator": lambda: torch.device("cuda"),
+        "_accelerator_getDeviceIndex": lambda: machine.current,
+        "_accelerator_setDeviceIndex": select,
+        "_accelerator_exchangeDevice": cuda["_exchange_device"],
+        "_accelerator_maybeExchangeDevice": cuda["_maybe_exchange_device"],
+        "_accelerator_getStream": cuda["current_stream"],
+        "_accelerator_setStream": cuda["set_stream"],
+        "_accelerator_synchronizeDevice": cuda["synchronize"],
+        "_accelerator_isAllocatorInitialized": lambda: True,
+        "_accelerator_emptyCache": cuda["empty_cache"],
+        "_accelerator_getDeviceStats": lambda device: torch.cuda.memory_stats_as_nested_dict(device),
+        "_accelerator_getMemoryInfo": cuda["mem_get_info"],
+        "_accelerator_resetPeakStats": cuda["reset_peak_memory_stats"],
+        "_accelerator_resetAccumulatedStats": lambda device: None,
+        "_cuda_getCurrentRawStream": lambda device: 0,
+    }
+
+
+def _nested(memory: Any) -> dict[str, Any]:
+    """Return `statistics` as the nested dictionary the C functions give."""
+    nested: dict[str, Any] = {}
+    for key, value in statistics(memory).items():
+        *path, last = key.split(".")
+        place = nested
+        for step in path:
+            place = place.setdefault(step, {})
+        place[last] = value
+    return nested
+
+
+def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, name, value) for `torch.cuda`, `torch.accelerator` and what they share."""
+    cuda = _devices(machine) | _streams(machine) | _memory(machine)
+    cuda["memory_stats_as_nested_dict"] = lambda device=None: _nested(machine.memory[machine.device(device).index])
+    for name, value in cuda.items():
+        yield torch.cuda, name, value
+        if hasattr(torch.cuda.memory, name):
+            yield torch.cuda.memory, name, value
+    for name, value in _accelerator(machine, cuda).items():
+        yield torch._C, name, value
+    yield torch, "Stream", Stream
+    yield torch, "Event", Event
+    yield torch.backends.cudnn, "is_acceptable", lambda tensor: False  # RNNs run their CPU kernels

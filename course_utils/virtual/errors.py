@@ -1,0 +1,66 @@
+"""The exact words of CUDA's errors, as PyTorch 2.11 to 2.15 prints them."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from .machine import Memory
+
+_NEW = torch.__version__.split("+")[0].split(".")[:2] >= ["2", "12"]
+
+_DEBUG_TAIL = (
+    "CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below "
+    "might be incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\n"
+    "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
+)
+_SEARCH = (
+    "Search for `{name}' in https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html "
+    "for more information.\n"
+)
+INVALID_DEVICE = (
+    "CUDA error: invalid device ordinal\nGPU device may be out of range, do you have enough GPUs?\n"
+    + _SEARCH.format(name="cudaErrorInvalidDevice")
+    + _DEBUG_TAIL
+)
+DEVICE_ASSERT = (
+    "CUDA error: device-side assert triggered\n" + _SEARCH.format(name="cudaErrorAssert") + _DEBUG_TAIL
+)
+FORKED = (
+    "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the "
+    "'spawn' start method"
+)
+NUMPY = (
+    "can't convert {device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host "
+    "memory first."
+)
+TWO_DEVICES = "Expected all tensors to be on the same device, but found at least two devices, {} and {}!"
+OTHER_DEVICE = (
+    "Expected all tensors to be on the same device, but got {} is on {}, different from other tensors on {} "
+    "(when checking argument in method {})"
+)
+INDICES = (
+    "indices should be either on {} or on the same device as the indexed tensor ({})"
+)
+
+
+def format_size(nbytes: int) -> str:
+    """Write a number of bytes as CUDA's allocator does (c10 `format_size`)."""
+    for limit, unit in ((1024, "bytes"), (2**20, "KiB"), (2**30, "MiB")):
+        if nbytes <= limit:
+            return f"{nbytes} bytes" if unit == "bytes" else f"{nbytes * 1024 / limit:.2f} {unit}"
+    return f"{nbytes / 2**30:.2f} GiB"
+
+
+def out_of_memory(wanted: int, index: int, memory: "Memory") -> str:
+    """Text of torch.OutOfMemoryError for a request of `wanted` bytes on device `index`."""
+    return (
+        f"CUDA out of memory. Tried to allocate {format_size(wanted)}. GPU {index} has a total capacity of "
+        f"{format_size(memory.capacity)} of which {format_size(max(0, memory.capacity - memory.reserved))} is "
+        f"free. Including non-PyTorch memory, this process has {format_size(memory.reserved)} memory in use. "
+        f"Of the allocated memory {format_size(memory.allocated)} is allocated by PyTorch, and "
+        f"{format_size(memory.reserved - memory.allocated)} is reserved by PyTorch but unallocated. If reserved "
+        "but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid "
+        "fragmentation.  See documentation for Memory Management  "
+        "(https://docs.pytorch.org/docs/stable/notes/cuda.html#optimizing-memory-usage-with-pytorch-cuda-alloc-conf)"
+    )

@@ -1,0 +1,149 @@
+"""Moving tensors: `.to`, `.cuda`, `.cpu`, `copy_`, `.data =`, pinned memory.
+
+Each replacement hands plain CPU work to the real method and acts only where a virtual GPU is involved.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from .machine import Machine, active
+from .tensor import VirtualTensor, become, wrap
+
+_real_to = torch.Tensor.to
+_real_copy = torch.Tensor.copy_
+_real_type = torch.Tensor.type
+_real_pinned = torch.Tensor.is_pinned
+
+
+class ToCopy(torch.autograd.Function):
+    """A copy from one device to another; its gradient travels the other way."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, device: torch.device, options: dict[str, Any]) -> torch.Tensor:
+        ctx.source = tensor.device, {"dtype": tensor.dtype}
+        return transfer(tensor, device, options)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        return move(gradient, *ctx.source), None, None
+
+
+ToCopy._backward_cls.__name__ = "ToCopyBackward0"  # the name PyTorch's own copy has
+
+
+def transfer(tensor: torch.Tensor, device: torch.device, options: dict[str, Any]) -> torch.Tensor:
+    """Copy `tensor` to `device`, outside autograd. `options`: dtype, memory_format."""
+    machine = active()
+    machine.check()
+    source = tensor._inner if isinstance(tensor, VirtualTensor) else tensor
+    if device.type == "cuda":
+        itemsize = (options.get("dtype") or source.dtype).itemsize
+        if source.layout is torch.strided:
+            machine.demand(source.numel() * itemsize, device.index)
+        return wrap(_real_to(source.detach(), "cpu", copy=True, **options), device)
+    return _real_to(source.detach(), device, copy=True, **options)
+
+
+def move(tensor: torch.Tensor, device: torch.device, options: dict[str, Any] | None = None) -> torch.Tensor:
+    """Copy `tensor` to another device; gradients flow back through the copy."""
+    options = {key: value for key, value in (options or {}).items() if value is not None}
+    if tensor.requires_grad and torch.is_grad_enabled():
+        return ToCopy.apply(tensor, device, options)
+    return transfer(tensor, device, options)
+
+
+def _parse(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Read the arguments of `Tensor.to`: device, dtype, non_blocking, copy, memory_format, other."""
+    found = dict(kwargs)
+    names = ["device", "dtype", "non_blocking", "copy"]
+    if args and isinstance(args[0], torch.dtype):
+        names = names[1:]
+    if args and isinstance(args[0], torch.Tensor):
+        names[:2] = ["other"]
+    found.update(zip(names, args, strict=False))
+    other = found.pop("other", None)
+    if other is not None:
+        found.update(device=other.device, dtype=other.dtype)
+    return found
+
+
+def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """`Tensor.to`: the same object when nothing changes, a copy otherwise."""
+    asked = _parse(args, kwargs)
+    wanted = asked.pop("device", None)
+    virtual = isinstance(tensor, VirtualTensor)
+    device = tensor.device if wanted is None else active().device(wanted)
+    if not virtual and device.type != "cuda":
+        return _real_to(tensor, *args, **kwargs)
+    if device == tensor.device:
+        asked.pop("non_blocking", None)
+        return _real_to(tensor, **asked) if any(v is not None for v in asked.values()) else tensor
+    options = {key: asked.get(key) for key in ("dtype", "memory_format")}
+    return move(tensor, device, options)
+
+
+def cuda(tensor: torch.Tensor, device: Any = None, non_blocking: bool = False, **options: Any) -> torch.Tensor:
+    """`Tensor.cuda(i)`: copy to GPU `i`, the current one when not given."""
+    target = active().device(device)
+    if target.type != "cuda":
+        raise ValueError(f"Expected a cuda device, but got: {target}")
+    return to(tensor, target, **options)
+
+
+def cpu(tensor: torch.Tensor, **options: Any) -> torch.Tensor:
+    """`Tensor.cpu()`: copy to host memory; a CPU tensor comes back as itself."""
+    return to(tensor, "cpu", **options) if isinstance(tensor, VirtualTensor) else _real_to(tensor, "cpu", **options)
+
+
+def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    """`Tensor.copy_`: across devices the source is moved first, so that its gradient finds the way home."""
+    crosses = isinstance(source, torch.Tensor) and source.device != target.device
+    if crosses and source.requires_grad and torch.is_grad_enabled():
+        source = move(source, target.device)
+    return _real_copy(target, source, non_blocking)
+
+
+def type_(tensor: torch.Tensor, dtype: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
+    """`Tensor.type`: the name of the type, such as torch.cuda.FloatTensor, or a conversion."""
+    if isinstance(dtype, str) and dtype.startswith("torch.cuda."):
+        return type_(cuda(tensor), dtype.replace("torch.cuda.", "torch."))
+    if dtype is None and isinstance(tensor, VirtualTensor):
+        return _real_type(tensor._inner).replace("torch.", "torch.cuda.", 1)
+    if isinstance(dtype, str) and isinstance(tensor, VirtualTensor):
+        return wrap(_real_type(tensor._inner, dtype), tensor.device)
+    return _real_type(tensor) if dtype is None else _real_type(tensor, dtype, non_blocking, **kwargs)
+
+
+def pin_memory(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:
+    """`Tensor.pin_memory`: a copy that counts as pinned (host memory stays what it is)."""
+    if is_pinned(tensor):
+        return tensor
+    copy = tensor.clone()
+    active().pin(copy.untyped_storage())
+    return copy
+
+
+def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
+    """`Tensor.is_pinned`: whether `pin_memory` made it."""
+    return active().is_pinned(tensor.untyped_storage())
+
+
+def _set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
+    if isinstance(tensor, VirtualTensor) or isinstance(new, VirtualTensor):
+        become(tensor, new)
+    else:
+        _real_data.__set__(tensor, new)
+
+
+_real_data = torch.Tensor.data
+_data = property(lambda tensor: _real_data.__get__(tensor), _set_data)
+
+
+def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, name, value): the methods of torch.Tensor that know virtual GPUs."""
+    methods = {"to": to, "cuda": cuda, "cpu": cpu, "copy_": copy_, "type": type_, "data": _data}
+    yield from ((torch.Tensor, name, method) for name, method in methods.items())
+    yield torch.Tensor, "pin_memory", pin_memory
+    yield torch.Tensor, "is_pinned", is_pinned

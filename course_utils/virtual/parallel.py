@@ -1,0 +1,98 @@
+"""What the unmodified `nn.DataParallel` calls in C++: scatter, gather, broadcast; replicas run in order."""
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.nn.parallel import _functions
+
+from .machine import Machine, active
+from .moves import move
+
+
+def scatter(
+    tensor: torch.Tensor,
+    devices: Sequence[int],
+    chunk_sizes: Sequence[int] | None = None,
+    dim: int = 0,
+    streams: Any = None,
+) -> list[torch.Tensor]:
+    """Split `tensor` along `dim` as `torch.chunk` does and copy the parts to `devices`, one each.
+
+    There are fewer parts than devices when the chunks run out; a part that is already there is a view.
+    """
+    parts = tensor.chunk(len(devices), dim) if chunk_sizes is None else tensor.split(list(chunk_sizes), dim)
+    return [part.to(active().device(device)) for part, device in zip(parts, devices, strict=False)]
+
+
+def scatter_out(tensor: torch.Tensor, out: Sequence[torch.Tensor], dim: int = 0, streams: Any = None) -> Any:
+    """Split `tensor` along `dim` into the given tensors."""
+    for part, target in zip(tensor.split([t.size(dim) for t in out], dim), out, strict=True):
+        target.copy_(part)
+    return list(out)
+
+
+def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | None = None) -> torch.Tensor:
+    """Concatenate tensors from several devices along `dim` on `destination` (-1 is the CPU)."""
+    target = torch.device("cpu") if destination == -1 else active().device(destination)
+    first = tensors[0]
+    for position, tensor in enumerate(tensors):
+        if tensor.dim() != first.dim():
+            raise RuntimeError(
+                f"Expected all input tensors to have the same number of dimensions, but tensor at index "
+                f"{position}has {tensor.dim()} dimensions, (expected {first.dim()})"
+            )
+    shape = list(first.shape)
+    shape[dim] = sum(tensor.size(dim) for tensor in tensors)
+    out = torch.empty(shape, dtype=first.dtype, device=target)
+    if first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last):
+        out = out.to(memory_format=torch.channels_last)
+    return gather_out(tensors, out, dim)
+
+
+def gather_out(tensors: Sequence[torch.Tensor], out: torch.Tensor, dim: int = 0) -> torch.Tensor:
+    """Concatenate tensors from several devices along `dim` into `out`."""
+    for part, tensor in zip(out.split([t.size(dim) for t in tensors], dim), tensors, strict=True):
+        part.copy_(tensor)
+    return out
+
+
+def broadcast(tensor: torch.Tensor, devices: Sequence[int]) -> list[torch.Tensor]:
+    """Copy `tensor` to each device; where it already is, it is itself."""
+    return [tensor.to(active().device(device)) for device in devices]
+
+
+def broadcast_out(tensor: torch.Tensor, out: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Copy `tensor` into each tensor of `out`."""
+    return [target.copy_(tensor) for target in out]
+
+
+def broadcast_coalesced(
+    tensors: Sequence[torch.Tensor], devices: Sequence[int], buffer_size: int = 0
+) -> list[list[torch.Tensor]]:
+    """Copy all tensors to each device: one list a device; the first list holds the originals."""
+    if any(tensor.get_device() != devices[0] for tensor in tensors):
+        raise RuntimeError("all tensors must be on devices[0]")
+    targets = [active().device(device) for device in devices]
+    return [[t if t.device == target else move(t, target) for t in tensors] for target in targets]
+
+
+class _OrderedThread(threading.Thread):
+    """A thread that is done when `start` returns: replicas print and draw random numbers in device order."""
+
+    def start(self) -> None:
+        super().start()
+        self.join()
+
+
+def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, name, value): the C functions under `torch.nn.parallel`."""
+    functions = (scatter, scatter_out, gather, gather_out, broadcast, broadcast_out, broadcast_coalesced)
+    yield from ((torch._C, f"_{function.__name__}", function) for function in functions)
+    yield torch.cuda.nccl, "is_available", lambda tensors: False
+    module = sys.modules["torch.nn.parallel.parallel_apply"]
+    yield module, "threading", SimpleNamespace(Thread=_OrderedThread, Lock=threading.Lock)
+    yield _functions, "_streams", None  # a cache of real streams

@@ -1,0 +1,127 @@
+"""The same-device rule, with the words CUDA uses for each operation.
+
+CUDA has three places that refuse a mix, and each words it in its own way:
+
+* element-wise operations (`TensorIterator`): "found at least two devices, cuda:0 and cpu!"; they let a
+  0-dimensional CPU tensor pass, as a plain number;
+* all other kernels (the generated wrappers): "got mat1 is on cpu, different from other tensors on cuda:0";
+* convolution and indexing, which check by hand.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from .errors import INDICES, OTHER_DEVICE, TWO_DEVICES
+
+# Reductions and losses that run on TensorIterator without the `pointwise` tag (native_functions.yaml,
+# `device_check: NoCheck # TensorIterator`).
+_ITERATED = frozenset(
+    "mse_loss smooth_l1_loss l1_loss soft_margin_loss binary_cross_entropy_with_logits isin lerp where equal "
+    "masked_fill fill floor_divide remainder fmod addcmul addcdiv copysign heaviside".split()
+)
+# Kernels whose wrapper is named after function and overload ("structured" in native_functions.yaml); all
+# others are named after overload and function. Read from the symbols of libtorch_cuda.
+_STRUCTURED = frozenset(
+    "addmm addmv mm bmm baddbmm cat gather scatter scatter_add scatter_reduce index_add index_copy index_reduce "
+    "nll_loss_forward nll_loss_backward linalg_cross triangular_solve".split()
+)
+# What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).
+_ON_GPU = {
+    "embedding": ("wrapper_CUDA__index_select", {"weight": "self", "indices": "index"}),
+    "native_batch_norm": ("wrapper_CUDA__native_batch_norm", {}),
+}
+_INDEXING = frozenset({"index", "index_put", "_index_put_impl", "_unsafe_index", "_unsafe_index_put"})
+
+
+class Facts:
+    """What the dispatcher needs to know about one operator; worked out once for each."""
+
+    def __init__(self, func: torch._ops.OpOverload) -> None:
+        schema = func._schema
+        self.name = schema.name.removeprefix("aten::")
+        self.base = self.name.rstrip("_")
+        self.mutates = schema.is_mutable
+        self.random = torch.Tag.nondeterministic_seeded in func.tags
+        self.iterated = torch.Tag.pointwise in func.tags or self.base in _ITERATED
+        self.per_tensor = self.name.startswith("_foreach_")
+        self.arguments = [argument.name for argument in schema.arguments]
+        self.wrapper, self.renamed = _ON_GPU.get(self.base, (self._wrapper(schema.overload_name), {}))
+
+    def _wrapper(self, overload: str) -> str:
+        parts = [self.name, overload] if self.base in _STRUCTURED else [overload, self.name]
+        return "wrapper_CUDA_" + "_".join(parts if self.base not in _STRUCTURED else filter(None, parts))
+
+
+@lru_cache(maxsize=None)
+def facts(func: torch._ops.OpOverload) -> Facts:
+    """Return the facts about one operator overload."""
+    return Facts(func)
+
+
+def tensors_by_argument(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[str, torch.Tensor]]:
+    """List (argument name, tensor) in schema order; the tensors of a list share the list's name."""
+    named = [*zip(op.arguments, args, strict=False), *kwargs.items()]
+    found = []
+    for name, value in named:
+        values = value if isinstance(value, (list, tuple)) else [value]
+        label = op.renamed.get(name, name)
+        found += [(label, tensor) for tensor in values if isinstance(tensor, torch.Tensor)]
+    return found
+
+
+def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> torch.device:
+    """Return the device an operation with mixed arguments runs on, if CUDA would run it.
+
+    Raises:
+        RuntimeError: the mix is not allowed; the text is the one CUDA gives for this operation.
+    """
+    named = tensors_by_argument(op, args, kwargs)
+    if op.base in _INDEXING:
+        return _index_device(named)
+    if op.base in ("convolution", "_convolution"):
+        _check_convolution(named)
+    if op.iterated:
+        return _iterated_device(named)
+    first = named[0][1].device
+    for name, tensor in named:
+        if tensor.device != first:
+            raise RuntimeError(OTHER_DEVICE.format(name, tensor.device, first, op.wrapper))
+    return first
+
+
+def _iterated_device(named: list[tuple[str, torch.Tensor]]) -> torch.device:
+    """TensorIterator: the first GPU counts; 0-dimensional CPU tensors pass, unless they are the output."""
+    common = next(tensor.device for _, tensor in named if tensor.is_cuda)
+    written = named[0][1]
+    for name, tensor in named:
+        scalar = tensor.dim() == 0 and tensor.is_cpu and tensor is not written and name != "out"
+        if tensor.device != common and not scalar:
+            raise RuntimeError(TWO_DEVICES.format(common, tensor.device))
+    return common
+
+
+def _index_device(named: list[tuple[str, torch.Tensor]]) -> torch.device:
+    """Indexing: index tensors may be on the CPU; values must be where the indexed tensor is."""
+    home = named[0][1].device
+    for name, tensor in named[1:]:
+        if tensor.device == home:
+            continue
+        if name == "indices" and not tensor.is_cpu:
+            raise RuntimeError(INDICES.format("cpu", home))
+        if name == "values" and (tensor.dim() > 0 or not tensor.is_cpu):
+            raise RuntimeError(TWO_DEVICES.format(home, tensor.device))
+    return home
+
+
+def _check_convolution(named: list[tuple[str, torch.Tensor]]) -> None:
+    """Convolution compares types such as torch.cuda.FloatTensor, which do not tell the GPU's index."""
+    types = {name: tensor.type() for name, tensor in named}
+    source = types["input"]
+    for name in ("weight", "bias"):
+        if types.get(name, source) != source:
+            mkldnn = " or input should be a MKLDNN tensor and weight is a dense tensor"
+            tail = mkldnn if named[0][1].is_cpu and source == "torch.FloatTensor" else ""
+            raise RuntimeError(f"Input type ({source}) and {name} type ({types[name]}) should be the same{tail}")
