@@ -1,0 +1,75 @@
+"""The first call of every lesson: find the device, switch virtual GPUs on where needed, say so in one line."""
+
+import os
+
+import torch
+
+from . import style, virtual
+
+MODES = ("auto", "real", "virtual", "cpu")
+
+
+def start(
+    lesson: str, *, mode: str | None = None, count: int = 8, memory: int | str = "2 GiB", seed: int = 0
+) -> torch.device:
+    """Begin a lesson: seed, find the device, print one honest line about it.
+
+    Running it again is safe: the settings of the last call hold.
+
+    Args:
+        lesson: the lesson's name, such as "01_device_basics"; it is printed.
+        mode: "auto" uses a real GPU where there is one, virtual GPUs elsewhere; "real", "virtual" and
+            "cpu" force one. Default: the environment variable COURSE_DEVICE, else "auto".
+        count: number of virtual GPUs, where they are used.
+        memory: capacity of each virtual GPU, as bytes or text such as "2 GiB".
+        seed: for `torch.manual_seed`.
+
+    Returns:
+        The device to work on, for example `torch.device("cuda:0")`.
+
+    Raises:
+        ValueError: unknown mode.
+        RuntimeError: mode "real", but PyTorch finds no GPU.
+    """
+    wanted = mode or os.environ.get("COURSE_DEVICE") or "auto"
+    if wanted not in MODES:
+        raise ValueError(f"mode={wanted!r} is not known. Choose one of: {', '.join(MODES)}.")
+    virtual.switch_off()
+    style.use_style()
+    real = _real_gpu()
+    if wanted == "real" and real is None:
+        raise RuntimeError("PyTorch finds no GPU on this machine. Choose mode='virtual', or get a GPU runtime.")
+    device, line = _choose(wanted, real, count, memory)
+    torch.manual_seed(seed)
+    print(f"{lesson}: {line}")
+    return device
+
+
+def _real_gpu() -> torch.device | None:
+    """Return the accelerator PyTorch can use now, or None."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found if found is None or found.index is not None else torch.device(found.type, 0)
+
+
+def _choose(
+    wanted: str, real: torch.device | None, count: int, memory: int | str
+) -> tuple[torch.device, str]:
+    """Return the device for a mode, and the sentence that describes it."""
+    if wanted == "cpu":
+        return torch.device("cpu"), "the CPU, because COURSE_DEVICE or mode= asks for it."
+    if real is not None and wanted != "virtual":
+        return real, _describe_real(real)
+    virtual.switch_on(count, memory)
+    size = memory if isinstance(memory, str) else f"{memory} bytes"
+    return torch.device("cuda", 0), (
+        f"{count} VIRTUAL GPUs of {size} each. Numbers, errors and memory are real; speed is the CPU's."
+    )
+
+
+def _describe_real(device: torch.device) -> str:
+    """Name a real accelerator and its memory."""
+    if device.type != "cuda":
+        return f"a real {device.type.upper()} device. Parts that need CUDA say so."
+    gpus = torch.cuda.device_count()
+    gigabytes = torch.cuda.get_device_properties(device).total_memory / 2**30
+    return f"{gpus} real GPU{'s' * (gpus > 1)}, {torch.cuda.get_device_name(device)} with {gigabytes:.1f} GiB."
