@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Append every lesson's cells to the lesson again: the second run in the same kernel must print the same."""
+    """Append every lesson's cells again: a second run in the same kernel must print the same."""
     if config.option.one_pass:
         return
     twice = []

@@ -25,7 +25,6 @@ one sentence saying why, and no other cell has a reason:
 """
 
 import ast
-import json
 import re
 from functools import cache
 from pathlib import Path
@@ -51,6 +50,7 @@ HEAD = re.compile(
 )
 BADGE_LINE = re.compile(r"\A(# Lesson .*)\n\n(?:\[!\[.*\n\n)?")
 PATH_EDIT = re.compile(r"\bsys\.path\b\s*(?:\[|\+?=|\.(?:append|insert|extend))|\bsite\.addsitedir\b")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 MACHINE_PATH = re.compile(
     r"(?<![\w.~/-])/(?:home|root|Users|tmp|work|opt|usr|mnt|var|private)/|\b[A-Za-z]:\\\w"
 )
@@ -76,7 +76,7 @@ def setup_source(name: str, repository: Repository) -> str:
 def write_common_cells(notebook: NotebookNode, name: str, repository: Repository | None = None) -> None:
     """Put the badge into the head cell and the setup cell behind it, in place.
 
-    A setup cell that changes loses its outputs. Raises ValueError where the first cell is no lesson head.
+    Outputs stay: pytest compares them. Raises ValueError where the first cell is no lesson head.
     """
     repository = repository or read_repository()
     cells = notebook.cells
@@ -87,11 +87,8 @@ def write_common_cells(notebook: NotebookNode, name: str, repository: Repository
     head.source = BADGE_LINE.sub(lambda found: f"{found[1]}\n\n{badge(name, repository)}\n\n", head.source)
     if len(cells) < 2 or cells[1].cell_type != "code" or "course_utils.start(" not in cells[1].source:
         cells.insert(1, nbformat.v4.new_code_cell())
-    setup = cells[1]
-    setup.id = "setup"
-    source = setup_source(name, repository)
-    if setup.source != source:
-        setup.source, setup.outputs, setup.execution_count = source, [], None
+    cells[1].id = "setup"
+    cells[1].source = setup_source(name, repository)
 
 
 def new_lesson(name: str, title: str) -> NotebookNode:
@@ -189,17 +186,22 @@ def _does_nothing(source: str) -> bool:
     return all(isinstance(node, ast.Pass) for node in body)
 
 
+def _shown_text(output: NotebookNode) -> str:
+    texts = [str(data) for mime, data in output.get("data", {}).items() if not mime.startswith("image/")]
+    texts += [output.get("text", ""), output.get("evalue", ""), *output.get("traceback", [])]
+    return "\n".join(COLOUR.sub(" ", text) for text in texts)
+
+
 def _output_problems(cell: NotebookNode) -> list[str]:
     found = []
     for output in cell.outputs:
         for mime, data in output.get("data", {}).items():
             if mime.startswith("image/") and len(data) * 3 // 4 > IMAGE_BYTES:
                 found.append(f"a picture of {len(data) * 3 // 4000} kB, at most {IMAGE_BYTES // 1000} kB")
-        texts = {mime: data for mime, data in output.get("data", {}).items() if not mime.startswith("image/")}
-        text = json.dumps([texts, output.get("text"), output.get("evalue"), output.get("traceback")])
-        leak = MACHINE_PATH.search(text.replace("\\u001b", " "))
+        text = _shown_text(output)
+        leak = MACHINE_PATH.search(text)
         if leak:
-            found.append(f"the output shows a path of this machine: {text[leak.start() :][:60]}")
+            found.append(f"the output shows a path of this machine: {text[leak.start() :][:60]!r}")
     failed = any(output.output_type == "error" for output in cell.outputs)
     if failed != ("raises-exception" in cell.metadata.get("tags", [])):
         found.append("must show an error if, and only if, it is tagged 'raises-exception'")

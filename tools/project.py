@@ -38,10 +38,11 @@ def read_repository(pyproject: Path = ROOT / "pyproject.toml") -> Repository:
 
 
 def write_repository(repository: Repository, pyproject: Path = ROOT / "pyproject.toml") -> None:
-    """Replace the repository setting, leaving every other byte of the file as it is."""
-    head, mark, tail = pyproject.read_text(encoding="utf-8").partition("[tool.course]\n")
-    tail = re.sub(r'^repository = ".*"$', f'repository = "{repository.slug}"', tail, count=1, flags=re.M)
-    tail = re.sub(r'^ref = ".*"$', f'ref = "{repository.ref}"', tail, count=1, flags=re.M)
+    """Replace OWNER/REPO in the whole file and the ref in its section; every other byte stays."""
+    old = read_repository(pyproject)
+    text = pyproject.read_text(encoding="utf-8").replace(old.slug, repository.slug)
+    head, mark, tail = text.partition("[tool.course]\n")
+    tail = tail.replace(f'ref = "{old.ref}"', f'ref = "{repository.ref}"', 1)
     pyproject.write_text(head + mark + tail, encoding="utf-8", newline="\n")
 
 

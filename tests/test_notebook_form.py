@@ -1,0 +1,242 @@
+"""The canonical form and the common rules: held by every lesson, and each rule seen to catch its mistake."""
+
+from pathlib import Path
+
+import canonical
+import lesson
+import nbformat
+import pytest
+from nbformat import NotebookNode
+from project import lesson_paths
+
+import notebooks
+
+
+@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
+def test_lesson_keeps_form_and_rules(path: Path) -> None:
+    assert notebooks.check(path) == []
+
+
+def write(notebook: NotebookNode, folder: Path, name: str = "01_first") -> Path:
+    path = folder / f"{name}.ipynb"
+    notebooks.write(path, notebook)
+    return path
+
+
+def test_a_good_lesson_has_no_problem(small_lesson: NotebookNode, tmp_path: Path) -> None:
+    assert notebooks.check(write(small_lesson, tmp_path)) == []
+
+
+def test_setup_cell_is_short_and_names_the_lesson(small_lesson: NotebookNode) -> None:
+    setup = small_lesson.cells[1].source
+    assert len(setup.splitlines()) <= lesson.CODE_LINES
+    assert max(map(len, setup.splitlines())) <= 110
+    assert setup.endswith('device = course_utils.start("01_first")')
+
+
+# --- the byte form ---
+
+
+def add_noise(notebook: NotebookNode) -> None:
+    """What JupyterLab, Colab and nbclient leave behind."""
+    notebook.metadata.language_info.version = "3.11.7"
+    notebook.metadata.widgets = {"state": {}}
+    notebook.metadata.colab.authorship_tag = "ABX9"
+    cell = notebook.cells[3]
+    cell.metadata.execution = {"iopub.execute_input": "2026-01-01T00:00:00Z"}
+    cell.metadata.outputId = "4f3c"
+    cell.outputs.append(nbformat.v4.new_output("stream", text="3\n"))
+
+
+def test_fix_removes_noise_and_is_stable(small_lesson: NotebookNode, tmp_path: Path) -> None:
+    path = write(small_lesson, tmp_path)
+    clean = path.read_bytes()
+    add_noise(small_lesson)
+    path.write_text(nbformat.writes(small_lesson), encoding="utf-8")
+    assert (
+        notebooks.check(path)[0]
+        == "01_first.ipynb: not in canonical form; run: python tools/notebooks.py fix"
+    )
+    assert notebooks.fix(path) == []
+    assert path.read_bytes() == clean.replace(b'"2\\n"', b'"2\\n",\n      "3\\n"')
+
+
+def test_outputs_keep_their_order_around_a_picture(small_lesson: NotebookNode) -> None:
+    new = nbformat.v4.new_output
+    picture = new("display_data", data={"image/png": "aGk=", "text/plain": "<Figure>"}, metadata={"needs": 1})
+    small_lesson.cells[3].outputs = [
+        new("stream", text="a\n"),
+        new("stream", text="b\n"),
+        picture,
+        new("stream", text="c\n"),
+    ]
+    outputs = canonical.canonical(small_lesson).cells[3].outputs
+    assert [output.get("text", "picture") for output in outputs] == ["a\nb\n", "picture", "c\n"]
+    assert outputs[1].metadata == {}
+
+
+def test_widget_views_go_and_their_text_stays(small_lesson: NotebookNode) -> None:
+    data = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "0/10"}
+    small_lesson.cells[3].outputs = [nbformat.v4.new_output("display_data", data=data)]
+    assert canonical.canonical(small_lesson).cells[3].outputs[0].data == {"text/plain": "0/10"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("<object at 0x7f0a1b2c3d4e>", "<object at 0x...>"),
+        ("0xff is 255", "0xff is 255"),
+        (
+            "\x1b[32m~/env/lib/python3.11/site-packages/torch/a.py:1\x1b[39m",
+            "\x1b[32msite-packages/torch/a.py:1\x1b[39m",
+        ),
+        ("File C:\\Users\\me\\env\\Lib\\site-packages\\torch\\a.py", "File site-packages/torch\\a.py"),
+        ("File /home/me/course/course_utils/timing.py:3", "File course_utils/timing.py:3"),
+        ("\x1b[32m/usr/lib/python3.13/json/decoder.py:9", "\x1b[32mpython3/json/decoder.py:9"),
+        ("/tmp/ipykernel_12/34.py:1: UserWarning", "<cell>:1: UserWarning"),
+    ],
+)
+def test_scrub(raw: str, clean: str) -> None:
+    assert canonical.scrub(raw) == clean
+    assert canonical.scrub(clean) == clean
+
+
+def test_random_ids_become_readable_and_chosen_ones_stay(small_lesson: NotebookNode) -> None:
+    ids = ["3f2a9c11", "0b54aae3-5d3b-4f0e-9f7e-2d7d2c5a8f10", "my-own-name", "dzLZj8pWNDTK"]
+    small_lesson.cells += [nbformat.v4.new_code_cell("1", id=cell_id) for cell_id in ids]
+    small_lesson.cells[2].id = "00000000"
+    named = [cell.id for cell in canonical.canonical(small_lesson).cells]
+    assert named == [
+        "head",
+        "setup",
+        "adding-numbers",
+        "adding-numbers-2",
+        "adding-numbers-3",
+        "adding-numbers-4",
+        "my-own-name",
+        "adding-numbers-5",
+    ]
+
+
+def test_counts_are_renumbered_only_where_all_cells_were_run(small_lesson: NotebookNode) -> None:
+    small_lesson.cells[1].execution_count, small_lesson.cells[3].execution_count = 7, 12
+    assert canonical.canonical(small_lesson).cells[3].execution_count == 2
+    small_lesson.cells[1].execution_count = None
+    assert canonical.canonical(small_lesson).cells[3].execution_count == 12
+
+
+def test_a_broken_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "01_first.ipynb").write_text('{"cells": [', encoding="utf-8")
+    assert notebooks.main(["check", str(tmp_path / "01_first.ipynb")]) == 1
+    assert capsys.readouterr().out.startswith("01_first.ipynb is not a readable notebook")
+
+
+# --- the rules ---
+
+
+def code(source: str, outputs: tuple = (), **metadata: object) -> NotebookNode:
+    return nbformat.v4.new_code_cell(source, execution_count=3, outputs=list(outputs), metadata=metadata)
+
+
+def stream(text: str) -> NotebookNode:
+    return nbformat.v4.new_output("stream", text=text)
+
+
+ERROR = nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])
+PICTURE = nbformat.v4.new_output("display_data", data={"image/png": "A" * 220_000})
+
+
+@pytest.mark.parametrize(
+    ("cell", "problem"),
+    [
+        (code("x = 1", tags=["nbval-ignore-outputs"]), "tag 'nbval-ignore-outputs' is not one of"),
+        (code("x = 1", tags=["nbval-ignore-output"]), "tag 'nbval-ignore-output' needs a reason"),
+        (code("x = 1", tags=["nbval-skip"], reason="time"), "tag 'nbval-skip' needs a reason"),
+        (code("x = 1", reason="because it is so"), "has a reason but no tag that needs one"),
+        (code("# NBVAL_SKIP\nx = 1"), "marks itself by the comment '# NBVAL_SKIP'"),
+        (
+            code("\n".join(f"x{n} = {n}" for n in range(16))),
+            "16 lines: more than 15 need the tag 'long-cell'",
+        ),
+        (code("x = 1", tags=["long-cell"], reason="one loop in one piece"), "1 lines: more than 15 need"),
+        (code("plt.plot(x);"), "a line ends with a semicolon"),
+        (code("import sys\nsys.path.insert(0, '..')"), "edits sys.path"),
+        (code("pass"), "does nothing"),
+        (code("# later"), "does nothing"),
+        (code("  \n"), "is empty"),
+        (code("1/0", [ERROR]), "must show an error if, and only if, it is tagged 'raises-exception'"),
+        (code("1/1", tags=["raises-exception"]), "must show an error if, and only if"),
+        (code("show()", [PICTURE]), "a picture of 165 kB, at most 150 kB"),
+        (code("here()", [stream("/home/me/data")]), "the output shows a path of this machine: '/home/me"),
+        (code("here()", [stream("C:\\Users\\me")]), "the output shows a path of this machine: 'C:"),
+        (nbformat.v4.new_code_cell("x = 1"), "has not been run"),
+    ],
+)
+def test_a_broken_rule_is_named(cell: NotebookNode, problem: str, small_lesson: NotebookNode) -> None:
+    small_lesson.cells.append(cell)
+    found = lesson.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
+    assert len(found) == 1, found
+    assert f"cell 'adding-numbers-3': {problem}" in found[0]
+
+
+def test_exempt_cells_with_a_reason_are_accepted(small_lesson: NotebookNode) -> None:
+    tags = ["nbval-ignore-output", "long-cell"]
+    small_lesson.cells.append(code("x = 1\n" * 16, tags=tags, reason="times differ from run to run"))
+    assert lesson.problems(canonical.canonical(small_lesson), Path("01_first.ipynb")) == []
+
+
+def test_a_heavy_notebook_is_named(small_lesson: NotebookNode) -> None:
+    small_lesson.cells.append(nbformat.v4.new_markdown_cell("word " * 400_000))
+    found = lesson.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
+    assert found == ["01_first.ipynb: 2.0 MB on disk, at most 1.5 MB"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("**Time:** about 20 minutes.", "**Time:** a while.", "does not follow the skeleton"),
+        ("the reader can do.", "the reader can do", "does not follow the skeleton"),
+        ("# Lesson 01: First", "# Lesson 1: First", "does not follow the skeleton"),
+        ("# Lesson 01: First", "# Lesson 02: First", "the title says lesson 02, the file's name 01"),
+        ("01_first.ipynb", "02_second.ipynb", "the badge is not this lesson's"),
+    ],
+)
+def test_a_wrong_head_is_named(old: str, new: str, problem: str, small_lesson: NotebookNode) -> None:
+    assert old in small_lesson.cells[0].source
+    small_lesson.cells[0].source = small_lesson.cells[0].source.replace(old, new)
+    (found,) = lesson.problems(small_lesson, Path("01_first.ipynb"))
+    assert problem in found
+
+
+def test_an_edited_setup_cell_is_named_and_fixed(small_lesson: NotebookNode, tmp_path: Path) -> None:
+    small_lesson.cells[1].source = small_lesson.cells[1].source.replace("import os", "import json")
+    path = write(small_lesson, tmp_path)
+    (found,) = notebooks.check(path)
+    assert "the second cell is not the setup cell" in found
+    assert notebooks.fix(path) == []
+
+
+def test_a_name_without_a_number_is_refused(small_lesson: NotebookNode, tmp_path: Path) -> None:
+    (found,) = notebooks.check(write(small_lesson, tmp_path, "draft"))
+    assert found == "draft.ipynb: the file's name must read like 01_device_basics.ipynb"
+    with pytest.raises(ValueError, match="reads like 01_device_basics, not 'draft'"):
+        lesson.new_lesson("draft", "Draft")
+
+
+# --- lessons as text ---
+
+
+def test_text_and_back_keeps_ids_and_outputs(small_lesson: NotebookNode, tmp_path: Path) -> None:
+    pytest.importorskip("jupytext", reason="py:percent files need jupytext, which only authors install")
+    small_lesson.cells[3].metadata = {"tags": ["nbval-ignore-output"], "reason": "times differ each run"}
+    path = write(small_lesson, tmp_path)
+    before = path.read_bytes()
+    source = notebooks.to_py(path, tmp_path / "text")
+    notebooks.from_py(source, tmp_path)
+    assert path.read_bytes() == before
+
+    source.write_text(source.read_text(encoding="utf-8").replace("1 + 1", "1 + 2"), encoding="utf-8")
+    notebooks.from_py(source, tmp_path)
+    changed = canonical.read(path).cells[3]
+    assert (changed.id, changed.source, changed.outputs) == ("adding-numbers-2", "print(1 + 2)", [])
+    assert canonical.read(path).cells[1].execution_count == 1
