@@ -1,0 +1,132 @@
+"""What makes a lesson pass or fail under pytest, and what the setup cell does without the package."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import canonical
+import lesson
+import nbformat
+import pytest
+from execute import run_lesson
+from nbformat import NotebookNode
+from project import ROOT, SANITIZE_FILE, Repository
+
+import notebooks
+
+CELLS = {
+    "steady": "print(1 + 1)",
+    "address": "print(object())",
+    "child": "import subprocess, sys\n_ = subprocess.call([sys.executable, '-c', 'print(7)'])",
+    "settings": "import os\nprint(os.environ['COURSE_DATA'], os.environ['OMP_NUM_THREADS'])",
+    "unsteady": "calls = globals().get('calls', 0) + 1\nprint(calls)",
+    "deliberate": "raise ValueError('no')",
+}
+
+
+@pytest.fixture(scope="module")
+def recorded() -> NotebookNode:
+    """A notebook of the cells above, run once; it skips the setup cell, which would import torch."""
+    notebook = nbformat.v4.new_notebook()
+    for name, source in CELLS.items():
+        notebook.cells.append(nbformat.v4.new_code_cell(source, id=name))
+    notebook.cells[-1].metadata.tags = ["raises-exception"]
+    result = run_lesson(canonical.canonical(notebook), twice=True)
+    assert result.unsteady == ["unsteady"]
+    assert list(result.seconds) == list(CELLS)
+    return canonical.canonical(result.notebook)
+
+
+def test_run_records_what_cells_and_their_children_print(recorded: NotebookNode) -> None:
+    texts = [cell.outputs[0].get("text") for cell in recorded.cells]
+    assert texts == ["2\n", "<object object at 0x...>\n", "7\n", "standin 1\n", "1\n", None]
+    assert recorded.cells[-1].outputs[0].evalue == "no"
+
+
+def test_pytest_compares_strictly_and_runs_twice(recorded: NotebookNode, tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    shutil.copy(SANITIZE_FILE, tmp_path / "tests")
+    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    for name in ("pyproject.toml", "conftest.py"):
+        shutil.copy(ROOT / name, tmp_path)
+    recorded.cells[0].outputs[0].text = "3\n"
+    notebooks.write(tmp_path / "notebooks" / "01_first.ipynb", recorded)
+    failed = _failed_cells(tmp_path)
+    assert failed == {"Cell 0", "Cell 0 again", "Cell 4 again"}
+
+
+def _failed_cells(root: Path) -> set[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    command = [sys.executable, "-m", "pytest", "-q", "-rf", "--color=no", "notebooks"]
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    return {line.split("::")[1].split(" - ")[0] for line in lines}
+
+
+def test_a_failing_lesson_is_left_as_it_was(
+    small_lesson: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lesson, "write_common_cells", lambda *_: None)
+    small_lesson.cells[1].source = "1 / 0"
+    path = tmp_path / "01_first.ipynb"
+    notebooks.write(path, small_lesson)
+    before = path.read_bytes()
+    (found,) = notebooks.run(path, twice=False)
+    assert found.startswith("01_first.ipynb: left as it was, a cell failed")
+    assert "ZeroDivisionError" in found
+    assert path.read_bytes() == before
+
+
+# --- the setup cell ---
+
+
+@pytest.fixture
+def setup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> types.SimpleNamespace:
+    """Run the setup cell in an empty folder; `pip` and `started` record what it calls."""
+    state = types.SimpleNamespace(
+        missing=True, exit_code=0, pip=[], started=[], folder=tmp_path / "notebooks"
+    )
+    state.folder.mkdir()
+    monkeypatch.chdir(state.folder)
+    package = types.SimpleNamespace(start=state.started.append)
+    monkeypatch.setitem(sys.modules, "course_utils", package)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if state.missing else object())
+    monkeypatch.setattr(subprocess, "call", lambda command: state.pip.append(command) or state.exit_code)
+    source = lesson.setup_source("01_first", Repository("owner/course", "v1"))
+    state.run = lambda: exec(compile(source, "setup", "exec"), {})
+    return state
+
+
+INSTALL = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]
+
+
+def test_setup_installs_nothing_where_the_package_is(setup: types.SimpleNamespace) -> None:
+    setup.missing = False
+    setup.run()
+    assert (setup.pip, setup.started) == ([], ["01_first"])
+
+
+def test_setup_installs_the_package_alone_from_its_repository(setup: types.SimpleNamespace) -> None:
+    setup.run()
+    assert setup.pip == [[*INSTALL, "git+https://github.com/owner/course@v1"]]
+    assert setup.started == ["01_first"]
+
+
+def test_setup_prefers_the_course_folder_it_lies_in(setup: types.SimpleNamespace) -> None:
+    (setup.folder.parent / "course_utils").mkdir()
+    setup.run()
+    assert setup.pip == [[*INSTALL, ".."]]
+
+
+def test_setup_says_what_to_do_when_pip_fails(setup: types.SimpleNamespace) -> None:
+    setup.exit_code = 1
+    with pytest.raises(
+        ImportError, match=r"^course_utils could not be installed\. Check .* course_utils lab$"
+    ):
+        setup.run()
+    assert setup.started == []
