@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 
-from . import autocast, checkpoints, creation, cuda_api, moves, parallel, randomness
+from . import autocast, checkpoints, creation, cuda_api, moves, parallel, randomness, recurrent
 from .machine import Machine, activate, active, is_active
 
 __all__ = ["Machine", "is_active", "switch_off", "switch_on", "virtual_gpus"]
 
-_ROOMS = (moves, creation, cuda_api, randomness, parallel, checkpoints, autocast)
+_ROOMS = (moves, creation, cuda_api, randomness, parallel, checkpoints, autocast, recurrent)
 _UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MISSING = object()
 _stack: ExitStack | None = None

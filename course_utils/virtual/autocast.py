@@ -1,10 +1,12 @@
 """`torch.autocast("cuda")` on virtual GPUs.
 
-A virtual tensor looks like a CPU tensor to C++, so autocast for the CPU is switched on along with the one
-for CUDA. Where CUDA's lists of operations go further than the CPU's, they are registered here for the time
-virtual GPUs are on. Lists: https://docs.pytorch.org/docs/stable/amp.html#cuda-op-specific-behavior.
+Virtual tensors carry CUDA's autocast key, so PyTorch's own context manager reaches CUDA's autocast kernels.
+Those skip tensors that C++ does not see on a GPU; therefore the same lists of operations are registered here,
+for as long as virtual GPUs are on. CPU tensors are left alone, as on a real GPU.
+Lists: https://docs.pytorch.org/docs/stable/amp.html#cuda-op-specific-behavior.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,64 +15,93 @@ import torch
 from .machine import Machine
 from .tensor import VirtualTensor
 
-_FLOAT32 = """acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan softplus
-layer_norm group_norm logsumexp pdist renorm norm.Scalar norm.ScalarOpt_dim pow.Tensor_Scalar
-pow.Tensor_Tensor pow.Scalar softmax.int log_softmax.int cumsum cumprod sum sum.dim_IntList
-cosine_similarity""".split()
-_LOWER = "mv addmv addr chain_matmul linalg_multi_dot".split()
-_key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+_LOWER = """addbmm addmm addmv addr baddbmm bmm chain_matmul linalg_multi_dot linalg_vecdot conv1d conv2d conv3d
+conv_transpose1d conv_transpose2d.input conv_transpose3d.input convolution gru_cell linear lstm_cell matmul mm mv
+prelu rnn_relu_cell rnn_tanh_cell scaled_dot_product_attention lstm.input gru.input rnn_tanh.input
+rnn_relu.input""".split()
+_FLOAT32 = """acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan softplus layer_norm
+native_layer_norm group_norm logsumexp pdist renorm dist cdist norm.Scalar norm.ScalarOpt_dim pow.Tensor_Scalar
+pow.Tensor_Tensor pow.Scalar softmax.int log_softmax.int cumsum cumprod prod prod.dim_int sum sum.dim_IntList
+cosine_similarity poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d hinge_embedding_loss kl_div l1_loss
+smooth_l1_loss huber_loss mse_loss margin_ranking_loss multilabel_margin_loss soft_margin_loss
+triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits""".split()
+_WIDEST = "addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put scatter_add tensordot".split()
+_key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
+# Low-precision copies of parameters, made once per autocast block: id -> (parameter, copy).
+_copies: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
-    """Cast floating-point virtual tensors to `dtype`, also inside lists."""
-    if isinstance(value, VirtualTensor):
-        eligible = value.is_floating_point() and value.dtype is not torch.float64
-        return value.to(dtype) if eligible else value
-    return [_cast(item, dtype) for item in value] if isinstance(value, (list, tuple)) else value
+    """Cast floating-point virtual tensors to `dtype`, also inside lists; float64 stays."""
+    if isinstance(value, (list, tuple)):
+        return [_cast(item, dtype) for item in value]
+    if not isinstance(value, VirtualTensor) or not value.is_floating_point():
+        return value
+    if value.dtype in (dtype, torch.float64):
+        return value
+    keep = value.requires_grad and value.is_leaf and dtype is not torch.float32
+    if not keep or not torch.is_autocast_cache_enabled():
+        return value.to(dtype)
+    if id(value) not in _copies:
+        _copies[id(value)] = (value, value.to(dtype))
+    return _copies[id(value)][1]
 
 
-def _kernel(op: Any, lower: bool) -> Callable[..., Any]:
-    """Return the autocast kernel of `op`: cast the virtual arguments, then call it without autocast."""
+def _widest(args: Any) -> torch.dtype:
+    """Return float32 if any floating-point virtual tensor has it, else the low precision."""
+    flat = [item for value in args for item in (value if isinstance(value, (list, tuple)) else [value])]
+    wide = any(isinstance(item, VirtualTensor) and item.dtype is torch.float32 for item in flat)
+    return torch.float32 if wide else torch.get_autocast_dtype("cuda")
+
+
+def _kernel(op: Any, rule: Callable[[Any], torch.dtype]) -> Callable[..., Any]:
+    """Return the autocast kernel of `op`: cast the virtual arguments, then run it without autocast."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         with torch._C._ExcludeDispatchKeyGuard(_key):
-            if any(isinstance(value, VirtualTensor) for value in args):
-                dtype = torch.get_autocast_dtype("cuda") if lower else torch.float32
-                args = tuple(_cast(value, dtype) for value in args)
-            return op(*args, **kwargs)
+            dtype = rule(args)
+            args = tuple(_cast(value, dtype) for value in args)
+            return op(*args, **{name: _cast(value, dtype) for name, value in kwargs.items()})
 
     return run
 
 
+def _banned(*args: Any, **kwargs: Any) -> None:
+    """Raise CUDA's error for a loss that overflows in half precision."""
+    raise RuntimeError(
+        "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast.\n"
+        "Many models use a sigmoid layer right before the binary cross entropy layer.\n"
+        "In this case, combine the two layers using torch.nn.functional.binary_cross_entropy_with_logits\n"
+        "or torch.nn.BCEWithLogitsLoss.  binary_cross_entropy_with_logits and BCEWithLogits are\n"
+        "safe to autocast."
+    )
+
+
 def register() -> torch.library.Library:
-    """Register CUDA's lists; call `_destroy()` on the result to take them back."""
+    """Register CUDA's lists for virtual tensors; `_destroy()` of the result takes them back."""
     library = torch.library.Library("aten", "IMPL")
-    for names, lower in ((_FLOAT32, False), (_LOWER, True)):
-        for name in names:
-            packet, _, overload = name.partition(".")
-            op = getattr(getattr(torch.ops.aten, packet), overload or "default")
-            library.impl(name, _kernel(op, lower), "AutocastCPU")
+    rules = (
+        (_LOWER, lambda args: torch.get_autocast_dtype("cuda")),
+        (_FLOAT32, lambda args: torch.float32),
+        (_WIDEST, _widest),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "Overriding a previously registered kernel"
+        for names, rule in rules:
+            for name in names:
+                packet, _, overload = name.partition(".")
+                op = getattr(getattr(torch.ops.aten, packet), overload or "default")
+                library.impl(name, _kernel(op, rule), "AutocastCUDA")
+        library.impl("binary_cross_entropy", _banned, "AutocastCUDA")
     return library
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
-    """Yield (owner, name, value): entering autocast for CUDA enters it for virtual tensors too."""
-    real_enter, real_exit = torch.autocast.__enter__, torch.autocast.__exit__
+    """Yield (owner, name, value): the end of an autocast block drops the low-precision copies."""
+    real = torch.clear_autocast_cache
 
-    def enter(self: torch.autocast) -> Any:
-        if self.device == "cuda":
-            self._cpu_before = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
-            torch.set_autocast_enabled("cpu", self._enabled)
-            torch.set_autocast_dtype("cpu", self.fast_dtype)
-        return real_enter(self)
+    def clear() -> None:
+        _copies.clear()
+        real()
 
-    def leave(self: torch.autocast, *exc: Any) -> Any:
-        result = real_exit(self, *exc)
-        if self.device == "cuda":
-            enabled, dtype = self._cpu_before
-            torch.set_autocast_enabled("cpu", enabled)
-            torch.set_autocast_dtype("cpu", dtype)
-        return result
-
-    yield torch.autocast, "__enter__", enter
-    yield torch.autocast, "__exit__", leave
+    yield torch, "clear_autocast_cache", clear

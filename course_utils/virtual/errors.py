@@ -2,12 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
     from .machine import Memory
-
-_NEW = torch.__version__.split("+")[0].split(".")[:2] >= ["2", "12"]
 
 _DEBUG_TAIL = (
     "CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below "
@@ -39,9 +35,7 @@ OTHER_DEVICE = (
     "Expected all tensors to be on the same device, but got {} is on {}, different from other tensors on {} "
     "(when checking argument in method {})"
 )
-INDICES = (
-    "indices should be either on {} or on the same device as the indexed tensor ({})"
-)
+INDICES = "indices should be either on cpu or on the same device as the indexed tensor ({})"
 
 
 def format_size(nbytes: int) -> str:

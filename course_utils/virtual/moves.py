@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.nn.parameter import UninitializedTensorMixin
 
 from .machine import Machine, active
 from .tensor import VirtualTensor, become, wrap
@@ -14,7 +15,7 @@ from .tensor import VirtualTensor, become, wrap
 _real_to = torch.Tensor.to
 _real_copy = torch.Tensor.copy_
 _real_type = torch.Tensor.type
-_real_pinned = torch.Tensor.is_pinned
+_real_materialize = UninitializedTensorMixin.materialize
 
 
 class ToCopy(torch.autograd.Function):
@@ -77,11 +78,28 @@ def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     device = tensor.device if wanted is None else active().device(wanted)
     if not virtual and device.type != "cuda":
         return _real_to(tensor, *args, **kwargs)
+    if isinstance(tensor, UninitializedTensorMixin):
+        return _promise(tensor, device)
     if device == tensor.device:
         asked.pop("non_blocking", None)
         return _real_to(tensor, **asked) if any(v is not None for v in asked.values()) else tensor
     options = {key: asked.get(key) for key in ("dtype", "memory_format")}
     return move(tensor, device, options)
+
+
+def _promise(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return the parameter of a lazy module that will be made on `device` once its shape is known."""
+    promise = type(tensor)(**({"requires_grad": tensor.requires_grad} if tensor.requires_grad else {}))
+    promise._promised = device
+    return promise
+
+
+def _materialize(self: Any, shape: Any, device: Any = None, dtype: Any = None) -> None:
+    """Give a lazy parameter its shape, on the device that was promised."""
+    home = self.__dict__.pop("_promised", None)
+    _real_materialize(self, shape, device if home is None else "cpu", dtype)
+    if home is not None:
+        become(self, transfer(self, active().device(device or home), {}))
 
 
 def cuda(tensor: torch.Tensor, device: Any = None, non_blocking: bool = False, **options: Any) -> torch.Tensor:
@@ -131,7 +149,9 @@ def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
 
 
 def _set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
-    if isinstance(tensor, VirtualTensor) or isinstance(new, VirtualTensor):
+    if isinstance(tensor, UninitializedTensorMixin) and isinstance(new, UninitializedTensorMixin):
+        tensor._promised = getattr(new, "_promised", torch.device("cpu"))
+    elif isinstance(tensor, VirtualTensor) or isinstance(new, VirtualTensor):
         become(tensor, new)
     else:
         _real_data.__set__(tensor, new)
@@ -145,5 +165,6 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the methods of torch.Tensor that know virtual GPUs."""
     methods = {"to": to, "cuda": cuda, "cpu": cpu, "copy_": copy_, "type": type_, "data": _data}
     yield from ((torch.Tensor, name, method) for name, method in methods.items())
+    yield UninitializedTensorMixin, "materialize", _materialize
     yield torch.Tensor, "pin_memory", pin_memory
     yield torch.Tensor, "is_pinned", is_pinned

@@ -19,19 +19,20 @@ from .errors import INDICES, OTHER_DEVICE, TWO_DEVICES
 # Reductions and losses that run on TensorIterator without the `pointwise` tag (native_functions.yaml,
 # `device_check: NoCheck # TensorIterator`).
 _ITERATED = frozenset(
-    "mse_loss smooth_l1_loss l1_loss soft_margin_loss binary_cross_entropy_with_logits isin lerp where equal "
-    "masked_fill fill floor_divide remainder fmod addcmul addcdiv copysign heaviside".split()
+    "mse_loss smooth_l1_loss l1_loss soft_margin_loss binary_cross_entropy binary_cross_entropy_with_logits "
+    "isin lerp where fill floor_divide remainder fmod addcmul addcdiv copysign heaviside".split()
 )
 # Kernels whose wrapper is named after function and overload ("structured" in native_functions.yaml); all
 # others are named after overload and function. Read from the symbols of libtorch_cuda.
 _STRUCTURED = frozenset(
     "addmm addmv mm bmm baddbmm cat gather scatter scatter_add scatter_reduce index_add index_copy index_reduce "
-    "nll_loss_forward nll_loss_backward linalg_cross triangular_solve".split()
+    "nll_loss_forward nll_loss_backward linalg_cross triangular_solve clamp clamp_min clamp_max".split()
 )
+_NOT_ITERATED = frozenset({"clamp", "clamp_min", "clamp_max", "_prelu_kernel", "huber_loss"})
 # What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).
 _ON_GPU = {
     "embedding": ("wrapper_CUDA__index_select", {"weight": "self", "indices": "index"}),
-    "native_batch_norm": ("wrapper_CUDA__native_batch_norm", {}),
+    "convolution": ("wrapper_CUDA__cudnn_convolution", {"input": "self"}),
 }
 _INDEXING = frozenset({"index", "index_put", "_index_put_impl", "_unsafe_index", "_unsafe_index_put"})
 
@@ -45,14 +46,17 @@ class Facts:
         self.base = self.name.rstrip("_")
         self.mutates = schema.is_mutable
         self.random = torch.Tag.nondeterministic_seeded in func.tags
-        self.iterated = torch.Tag.pointwise in func.tags or self.base in _ITERATED
+        pointwise = torch.Tag.pointwise in func.tags and self.base not in _NOT_ITERATED
+        self.iterated = pointwise or self.base in _ITERATED
         self.per_tensor = self.name.startswith("_foreach_")
         self.arguments = [argument.name for argument in schema.arguments]
         self.wrapper, self.renamed = _ON_GPU.get(self.base, (self._wrapper(schema.overload_name), {}))
 
     def _wrapper(self, overload: str) -> str:
-        parts = [self.name, overload] if self.base in _STRUCTURED else [overload, self.name]
-        return "wrapper_CUDA_" + "_".join(parts if self.base not in _STRUCTURED else filter(None, parts))
+        name = f"{self.name}_out" if overload.endswith("out") else self.name
+        if self.base in _STRUCTURED:
+            return "_".join(filter(None, ("wrapper_CUDA", name, overload)))
+        return f"wrapper_CUDA_{overload}_{name}"
 
 
 @lru_cache(maxsize=None)
@@ -62,8 +66,12 @@ def facts(func: torch._ops.OpOverload) -> Facts:
 
 
 def tensors_by_argument(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[str, torch.Tensor]]:
-    """List (argument name, tensor) in schema order; the tensors of a list share the list's name."""
+    """List (argument name, tensor) as CUDA checks them: `out` first, then in schema order.
+
+    The tensors of a list share the list's name.
+    """
     named = [*zip(op.arguments, args, strict=False), *kwargs.items()]
+    named.sort(key=lambda pair: pair[0] != "out")
     found = []
     for name, value in named:
         values = value if isinstance(value, (list, tuple)) else [value]
@@ -80,15 +88,24 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     """
     named = tensors_by_argument(op, args, kwargs)
     if op.base in _INDEXING:
-        return _index_device(named)
-    if op.base in ("convolution", "_convolution"):
+        accumulate = True in args[3:4] or kwargs.get("accumulate", False)
+        return _index_device(named, reading=op.base in ("index", "_unsafe_index"), accumulate=accumulate)
+    if op.base == "convolution":
         _check_convolution(named)
-    if op.iterated:
+    if op.base == "masked_fill":
+        _check_mask(named)
+    if op.iterated or op.base == "masked_fill":
         return _iterated_device(named)
+    if op.base.startswith("_scaled_dot_product"):
+        _check_attention(named)
+    wrapper = op.wrapper
+    if op.base == "native_batch_norm" and named[0][1].is_cuda:
+        wrapper = "wrapper_CUDA__cudnn_batch_norm"
     first = named[0][1].device
     for name, tensor in named:
         if tensor.device != first:
-            raise RuntimeError(OTHER_DEVICE.format(name, tensor.device, first, op.wrapper))
+            shown = "self" if name == "out" else name
+            raise RuntimeError(OTHER_DEVICE.format(shown, tensor.device, first, wrapper))
     return first
 
 
@@ -103,17 +120,41 @@ def _iterated_device(named: list[tuple[str, torch.Tensor]]) -> torch.device:
     return common
 
 
-def _index_device(named: list[tuple[str, torch.Tensor]]) -> torch.device:
+def _index_device(named: list[tuple[str, torch.Tensor]], reading: bool, accumulate: bool) -> torch.device:
     """Indexing: index tensors may be on the CPU; values must be where the indexed tensor is."""
     home = named[0][1].device
     for name, tensor in named[1:]:
         if tensor.device == home:
             continue
-        if name == "indices" and not tensor.is_cpu:
-            raise RuntimeError(INDICES.format("cpu", home))
+        if name == "indices" and not tensor.is_cpu and (reading or home.type == "cuda") and tensor.dim() > 0:
+            raise RuntimeError(INDICES.format(home))
+        if name == "values" and accumulate:
+            raise RuntimeError(f"expected device {home} but got device {tensor.device} for value tensor")
         if name == "values" and (tensor.dim() > 0 or not tensor.is_cpu):
-            raise RuntimeError(TWO_DEVICES.format(home, tensor.device))
+            gpu, other = (home, tensor.device) if home.type == "cuda" else (tensor.device, home)
+            raise RuntimeError(TWO_DEVICES.format(gpu, other))
     return home
+
+
+def _check_mask(named: list[tuple[str, torch.Tensor]]) -> None:
+    """`masked_fill` compares mask and tensor by hand."""
+    tensors = dict(named)
+    if tensors["mask"].device != tensors["self"].device:
+        raise RuntimeError(
+            f"expected self and mask to be on the same device, but got mask on {tensors['mask'].device} and "
+            f"self on {tensors['self'].device}"
+        )
+
+
+def _check_attention(named: list[tuple[str, torch.Tensor]]) -> None:
+    """Attention compares query, key and value by hand."""
+    devices = {name: tensor.device for name, tensor in named}
+    query, key, value = (devices[name] for name in ("query", "key", "value"))
+    if not query.type == key.type == value.type:
+        raise RuntimeError(
+            f"Expected query, key, and value to have the same device type, but got query.device: {query} "
+            f"key.device: {key} and value.device: {value} instead."
+        )
 
 
 def _check_convolution(named: list[tuple[str, torch.Tensor]]) -> None:

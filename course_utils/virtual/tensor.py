@@ -15,6 +15,7 @@ from .machine import Machine, active
 from .rules import Facts, common_device, facts
 
 aten = torch.ops.aten
+_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
 
 
 class VirtualTensor(torch.Tensor):
@@ -89,6 +90,9 @@ class VirtualTensor(torch.Tensor):
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         return describe(self)
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.dim() == 0 else object.__format__(self, spec)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         from .checkpoints import reduce_tensor
 
@@ -124,6 +128,7 @@ def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
             storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
             device="cpu",
+            _extra_dispatch_keys=_AUTOCAST,
         )
     else:
         for part in (inner._indices(), inner._values()) if inner.is_sparse else ():
