@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 
-from . import autocast, checkpoints, creation, cuda_api, moves, parallel, randomness, recurrent
+from . import autocast, checkpoints, creation, cuda_api, gradients, moves, parallel, randomness, recurrent
 from .machine import Machine, activate, active, is_active
 
 __all__ = ["Machine", "is_active", "switch_off", "switch_on", "virtual_gpus"]
 
-_ROOMS = (moves, creation, cuda_api, randomness, parallel, checkpoints, autocast, recurrent)
+_ROOMS = (moves, creation, gradients, cuda_api, randomness, parallel, checkpoints, autocast, recurrent)
 _UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MISSING = object()
 _stack: ExitStack | None = None
@@ -47,7 +47,9 @@ def parse_memory(memory: int | str) -> int:
         try:
             nbytes = int(float(number) * _UNITS[unit])
         except (KeyError, ValueError):
-            raise ValueError(f"memory={memory!r} is not a size. Write a number and a unit: '2 GiB'.") from None
+            raise ValueError(
+                f"memory={memory!r} is not a size. Write a number and a unit: '2 GiB'."
+            ) from None
     if nbytes <= 0:
         raise ValueError(f"memory={memory!r} is not a size above zero. Write, for example, '2 GiB'.")
     return nbytes
@@ -87,7 +89,9 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
             "Install the course's requirements: pip install -r requirements.txt"
         )
     if torch.cuda.is_initialized():
-        raise RuntimeError("A real GPU is in use in this process. Restart the kernel, then choose virtual GPUs.")
+        raise RuntimeError(
+            "A real GPU is in use in this process. Restart the kernel, then choose virtual GPUs."
+        )
     machine = Machine(count, capacity)
     with ExitStack() as stack:
         for room in _ROOMS:

@@ -9,10 +9,10 @@ from torch.utils._device import DeviceContext, _device_constructors
 
 from .machine import Machine, active, is_active
 from .moves import to
-from .tensor import VirtualTensor, wrap
+from .tensor import VirtualTensor, check_generator, on_stream_of, wrap
 
-_LIKE = "empty_like full_like ones_like rand_like randint_like randn_like zeros_like".split()
-_NEW = "new_empty new_empty_strided new_full new_ones new_tensor new_zeros".split()
+_LIKE = ["empty_like", "full_like", "ones_like", "rand_like", "randint_like", "randn_like", "zeros_like"]
+_NEW = ["new_empty", "new_empty_strided", "new_full", "new_ones", "new_tensor", "new_zeros"]
 # These take existing data: there is nothing to measure before they run.
 _FROM_DATA = frozenset({"tensor", "as_tensor", "asarray", "new_tensor"})
 _constructors = frozenset(_device_constructors())
@@ -29,9 +29,7 @@ def create_on(
     machine = active()
     machine.check()
     requires_grad = kwargs.pop("requires_grad", False)
-    generator = kwargs.get("generator")
-    if generator is not None and generator.device.type != "cuda":
-        raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+    check_generator(kwargs.get("generator"), device)
     if kwargs.pop("pin_memory", False):
         raise RuntimeError("Only dense CPU tensors can be pinned")
     if real.__name__ in _FROM_DATA and isinstance(args[0], torch.Tensor):
@@ -43,7 +41,9 @@ def create_on(
     return result.requires_grad_() if requires_grad else result
 
 
-def _measure(machine: Machine, real: Callable[..., Any], device: torch.device, args: Any, kwargs: Any) -> None:
+def _measure(
+    machine: Machine, real: Callable[..., Any], device: torch.device, args: Any, kwargs: Any
+) -> None:
     """Ask the meta device how big the tensor will be, and whether that fits."""
     if real.__name__ in _FROM_DATA or kwargs.get("out") is not None or kwargs.get("generator") is not None:
         return
@@ -54,11 +54,11 @@ def _measure(machine: Machine, real: Callable[..., Any], device: torch.device, a
     machine.demand(size, device.index)
 
 
-def _draw(machine: Machine, real: Callable[..., Any], device: torch.device, args: Any, kwargs: Any) -> torch.Tensor:
+def _draw(
+    machine: Machine, real: Callable[..., Any], device: torch.device, args: Any, kwargs: Any
+) -> torch.Tensor:
     """Call the CPU factory, on the device's own random stream if it has one."""
-    from .tensor import machine_random
-
-    return machine_random(machine, device, real, args, {**kwargs, "device": "cpu"})
+    return on_stream_of(machine, device, real, args, {**kwargs, "device": "cpu"})
 
 
 def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -95,7 +95,11 @@ def _device_context(self: DeviceContext, func: Any, types: Any, args: Any = (), 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for every factory."""
-    owners = {torch: [f.__name__ for f in _constructors] + _LIKE, torch.Tensor: _NEW, torch.fft: ["fftfreq", "rfftfreq"]}
+    owners = {
+        torch: [f.__name__ for f in _constructors] + _LIKE,
+        torch.Tensor: _NEW,
+        torch.fft: ["fftfreq", "rfftfreq"],
+    }
     for owner, names in owners.items():
         for name in names:
             real = getattr(owner, name, None)

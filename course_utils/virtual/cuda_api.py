@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch.cuda._utils import _get_device_index
 
 from .machine import Machine, active
 
@@ -95,11 +96,8 @@ class Event:
 def _devices(machine: Machine) -> dict[str, Any]:
     """`torch.cuda`: which devices there are and which is current."""
 
-    def index(device: Any = None) -> int:
-        return machine.device(device).index
-
     def properties(device: Any = None) -> SimpleNamespace:
-        number = machine.current if device is None else torch._utils._get_device_index(device, optional=True)
+        number = _get_device_index(device, optional=True)
         if not 0 <= number < machine.count:
             raise AssertionError("Invalid device id")
         return SimpleNamespace(
@@ -121,7 +119,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         return before
 
     def set_device(device: Any) -> None:
-        number = torch._utils._get_device_index(device)
+        number = _get_device_index(device)
         if number >= 0:
             machine.current = number
 
@@ -142,7 +140,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "get_device_capability": lambda device=None: CAPABILITY,
         "get_arch_list": lambda: ["sm_80"],
         "is_bf16_supported": lambda including_emulation=True: True,
-        "can_device_access_peer": lambda device, peer: index(device) != index(peer),
+        "can_device_access_peer": lambda device, peer: device != peer,
         "is_current_stream_capturing": lambda: False,
         "ipc_collect": lambda: None,
         "utilization": lambda device=None: 0,
@@ -162,7 +160,7 @@ def _streams(machine: Machine) -> dict[str, Any]:
             machine.streams[stream.device_index] = stream
 
     def synchronize(device: Any = None) -> None:
-        machine.device(device)
+        machine.valid(_get_device_index(device, optional=True))
         machine.check()
 
     return {
@@ -179,7 +177,14 @@ def _memory(machine: Machine) -> dict[str, Any]:
     """`torch.cuda`: bytes allocated, reserved, free."""
 
     def of(device: Any) -> Any:
-        return machine.memory[machine.device(device).index]
+        number = _get_device_index(device, optional=True)
+        if not 0 <= number < machine.count:
+            raise RuntimeError(f"Invalid device argument {chr(number)}: did you call init?")
+        return machine.memory[number]
+
+    def free_and_total(device: Any = None) -> tuple[int, int]:
+        number = machine.valid(_get_device_index(device, optional=True))
+        return machine.capacity - machine.memory[number].reserved, machine.capacity
 
     def reset_peak(device: Any = None) -> None:
         memory = of(device)
@@ -195,7 +200,7 @@ def _memory(machine: Machine) -> dict[str, Any]:
         "memory_reserved": lambda device=None: of(device).reserved,
         "max_memory_reserved": lambda device=None: of(device).reserved_peak,
         "memory_stats": lambda device=None: statistics(of(device)),
-        "mem_get_info": lambda device=None: (machine.capacity - of(device).reserved, machine.capacity),
+        "mem_get_info": free_and_total,
         "reset_peak_memory_stats": reset_peak,
         "reset_max_memory_allocated": reset_peak,
         "reset_accumulated_memory_stats": lambda device=None: None,
@@ -208,7 +213,12 @@ def statistics(memory: Any) -> dict[str, int]:
     stats: dict[str, int] = {"num_ooms": memory.ooms, "num_alloc_retries": memory.ooms}
     freed = memory.total_allocated - memory.allocated
     used = (memory.allocated, memory.peak, memory.total_allocated, freed)
-    held = (memory.reserved, memory.reserved_peak, memory.reserved_peak, memory.reserved_peak - memory.reserved)
+    held = (
+        memory.reserved,
+        memory.reserved_peak,
+        memory.reserved_peak,
+        memory.reserved_peak - memory.reserved,
+    )
     count = (memory.live, memory.live_peak, memory.allocations, memory.allocations - memory.live)
     zero = (0, 0, 0, 0)
     table = {"allocated_bytes": used, "active_bytes": used, "requested_bytes": used, "reserved_bytes": held}
@@ -263,7 +273,9 @@ def _nested(memory: Any) -> dict[str, Any]:
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for `torch.cuda`, `torch.accelerator` and what they share."""
     cuda = _devices(machine) | _streams(machine) | _memory(machine)
-    cuda["memory_stats_as_nested_dict"] = lambda device=None: _nested(machine.memory[machine.device(device).index])
+    cuda["memory_stats_as_nested_dict"] = lambda device=None: _nested(
+        machine.memory[machine.device(device).index]
+    )
     for name, value in cuda.items():
         yield torch.cuda, name, value
         if hasattr(torch.cuda.memory, name):

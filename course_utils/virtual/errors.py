@@ -2,25 +2,26 @@
 
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from .machine import Memory
 
-_DEBUG_TAIL = (
+_2_11 = torch.__version__.startswith("2.11.")
+_ASYNC = (
     "CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below "
     "might be incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\n"
-    "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
 )
-_SEARCH = (
-    "Search for `{name}' in https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html "
-    "for more information.\n"
-)
-INVALID_DEVICE = (
+_DSA = "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n" if _2_11 else ""
+_INVALID_DEVICE = (
     "CUDA error: invalid device ordinal\nGPU device may be out of range, do you have enough GPUs?\n"
-    + _SEARCH.format(name="cudaErrorInvalidDevice")
-    + _DEBUG_TAIL
+    + (_ASYNC + _DSA if _2_11 else "")
 )
-DEVICE_ASSERT = (
-    "CUDA error: device-side assert triggered\n" + _SEARCH.format(name="cudaErrorAssert") + _DEBUG_TAIL
+_DEVICE_ASSERT = (
+    "CUDA error: device-side assert triggered\nSearch for `cudaErrorAssert' in "
+    "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information.\n"
+    + _ASYNC
+    + _DSA
 )
 FORKED = (
     "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use the "
@@ -35,7 +36,28 @@ OTHER_DEVICE = (
     "Expected all tensors to be on the same device, but got {} is on {}, different from other tensors on {} "
     "(when checking argument in method {})"
 )
+GRADIENT_TYPE = (
+    "attempting to assign a gradient with device type '{}' to a tensor with device type '{}'. Please ensure "
+    "that the gradient and the tensor are on the same device"
+)
+INVALID_GRADIENT = "invalid gradient at index {} - expected device {} but got {}"
 INDICES = "indices should be either on cpu or on the same device as the indexed tensor ({})"
+
+
+def invalid_device() -> torch.AcceleratorError:
+    """Return the error for a device index that does not exist (cudaErrorInvalidDevice, 101)."""
+    return _accelerator_error(_INVALID_DEVICE, 101)
+
+
+def device_assert() -> torch.AcceleratorError:
+    """Return the error of a kernel that found an index out of range (cudaErrorAssert, 710)."""
+    return _accelerator_error(_DEVICE_ASSERT, 710)
+
+
+def _accelerator_error(text: str, code: int) -> torch.AcceleratorError:
+    error = torch.AcceleratorError(text)
+    error.error_code = code
+    return error
 
 
 def format_size(nbytes: int) -> str:

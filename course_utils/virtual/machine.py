@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .errors import DEVICE_ASSERT, FORKED, INVALID_DEVICE, out_of_memory
+from .errors import FORKED, device_assert, invalid_device, out_of_memory
 
 # CUDA's caching allocator, c10/cuda/CUDACachingAllocator.cpp: kMinBlockSize, kSmallBuffer, kLargeBuffer.
 BLOCK = 512
@@ -130,13 +130,15 @@ class Machine:
     def valid(self, index: int) -> int:
         """Return `index`; raise torch.AcceleratorError when there is no such device."""
         if not 0 <= index < self.count:
-            raise torch.AcceleratorError(INVALID_DEVICE)
+            raise invalid_device()
         return index
 
     def device(self, spec: "torch.device | str | int | None") -> torch.device:
         """Turn any way to name a device into a torch.device with its index filled in."""
         if spec is None:
             return torch.device("cuda", self.current)
+        if isinstance(spec, int) and spec < 0:
+            raise RuntimeError("Device index must not be negative")
         found = torch.device("cuda", spec) if isinstance(spec, int) else torch.device(spec)
         if found.type != "cuda":
             return found
@@ -145,7 +147,7 @@ class Machine:
     def check(self) -> None:
         """Raise what CUDA raises in a forked child, and after a device-side assert."""
         if self.broken:
-            raise torch.AcceleratorError(DEVICE_ASSERT)
+            raise device_assert()
         if os.getpid() != self.pid:
             raise RuntimeError(FORKED)
 

@@ -14,6 +14,7 @@ from .tensor import VirtualTensor, become, wrap
 
 _real_to = torch.Tensor.to
 _real_copy = torch.Tensor.copy_
+_real_data = torch.Tensor.data
 _real_type = torch.Tensor.type
 _real_materialize = UninitializedTensorMixin.materialize
 
@@ -22,7 +23,9 @@ class ToCopy(torch.autograd.Function):
     """A copy from one device to another; its gradient travels the other way."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor, device: torch.device, options: dict[str, Any]) -> torch.Tensor:
+    def forward(
+        ctx: Any, tensor: torch.Tensor, device: torch.device, options: dict[str, Any]
+    ) -> torch.Tensor:
         ctx.source = tensor.device, {"dtype": tensor.dtype}
         return transfer(tensor, device, options)
 
@@ -102,17 +105,23 @@ def _materialize(self: Any, shape: Any, device: Any = None, dtype: Any = None) -
         become(self, transfer(self, active().device(device or home), {}))
 
 
-def cuda(tensor: torch.Tensor, device: Any = None, non_blocking: bool = False, **options: Any) -> torch.Tensor:
+def cuda(
+    tensor: torch.Tensor, device: Any = None, non_blocking: bool = False, **options: Any
+) -> torch.Tensor:
     """`Tensor.cuda(i)`: copy to GPU `i`, the current one when not given."""
     target = active().device(device)
     if target.type != "cuda":
-        raise ValueError(f"Expected a cuda device, but got: {target}")
+        raise RuntimeError("Invalid device, must be cuda device")
     return to(tensor, target, **options)
 
 
 def cpu(tensor: torch.Tensor, **options: Any) -> torch.Tensor:
     """`Tensor.cpu()`: copy to host memory; a CPU tensor comes back as itself."""
-    return to(tensor, "cpu", **options) if isinstance(tensor, VirtualTensor) else _real_to(tensor, "cpu", **options)
+    return (
+        to(tensor, "cpu", **options)
+        if isinstance(tensor, VirtualTensor)
+        else _real_to(tensor, "cpu", **options)
+    )
 
 
 def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
@@ -148,22 +157,24 @@ def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
     return active().is_pinned(tensor.untyped_storage())
 
 
-def _set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
-    if isinstance(tensor, UninitializedTensorMixin) and isinstance(new, UninitializedTensorMixin):
-        tensor._promised = getattr(new, "_promised", torch.device("cpu"))
-    elif isinstance(tensor, VirtualTensor) or isinstance(new, VirtualTensor):
-        become(tensor, new)
-    else:
-        _real_data.__set__(tensor, new)
+class _Data:
+    """`tensor.data`, whose setter can also change the device."""
 
+    def __get__(self, tensor: torch.Tensor | None, owner: Any = None) -> Any:
+        return self if tensor is None else _real_data.__get__(tensor)
 
-_real_data = torch.Tensor.data
-_data = property(lambda tensor: _real_data.__get__(tensor), _set_data)
+    def __set__(self, tensor: torch.Tensor, new: torch.Tensor) -> None:
+        if isinstance(tensor, UninitializedTensorMixin) and isinstance(new, UninitializedTensorMixin):
+            tensor._promised = getattr(new, "_promised", torch.device("cpu"))
+        elif isinstance(tensor, VirtualTensor) or isinstance(new, VirtualTensor):
+            become(tensor, new)
+        else:
+            _real_data.__set__(tensor, new)
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the methods of torch.Tensor that know virtual GPUs."""
-    methods = {"to": to, "cuda": cuda, "cpu": cpu, "copy_": copy_, "type": type_, "data": _data}
+    methods = {"to": to, "cuda": cuda, "cpu": cpu, "copy_": copy_, "type": type_, "data": _Data()}
     yield from ((torch.Tensor, name, method) for name, method in methods.items())
     yield UninitializedTensorMixin, "materialize", _materialize
     yield torch.Tensor, "pin_memory", pin_memory

@@ -40,6 +40,10 @@ def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | Non
     target = torch.device("cpu") if destination == -1 else active().device(destination)
     first = tensors[0]
     for position, tensor in enumerate(tensors):
+        if tensor.is_cpu:
+            raise RuntimeError(
+                f"Expected all input tensors to be CUDA tensors, but tensor at index {position} has device cpu"
+            )
         if tensor.dim() != first.dim():
             raise RuntimeError(
                 f"Expected all input tensors to have the same number of dimensions, but tensor at index "
@@ -80,21 +84,6 @@ def broadcast_coalesced(
     return [[t if t.device == target else move(t, target) for t in tensors] for target in targets]
 
 
-def _at_home(gradients: Sequence[torch.Tensor], fallback: torch.device) -> list[torch.Tensor]:
-    """Put the zeros that autograd fills in for unused parameters where the replica's other gradients are."""
-    home = next((gradient.device for gradient in gradients if gradient.is_cuda), fallback)
-    return [gradient if gradient.is_cuda else gradient.to(home) for gradient in gradients]
-
-
-def reduce_add_coalesced(inputs: Any, destination: Any = None, buffer_size: int = 10485760) -> Any:
-    """Add up the gradients of all replicas on `destination`, with PyTorch's own function."""
-    fallback = active().device(destination)
-    return _real_reduce([_at_home(gradients, fallback) for gradients in inputs], destination, buffer_size)
-
-
-_real_reduce = torch.nn.parallel.comm.reduce_add_coalesced
-
-
 class _OrderedThread(threading.Thread):
     """A thread that is done when `start` returns: replicas print and draw random numbers in device order."""
 
@@ -107,7 +96,6 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the C functions under `torch.nn.parallel`."""
     functions = (scatter, scatter_out, gather, gather_out, broadcast, broadcast_out, broadcast_coalesced)
     yield from ((torch._C, f"_{function.__name__}", function) for function in functions)
-    yield torch.nn.parallel.comm, "reduce_add_coalesced", reduce_add_coalesced
     yield torch.cuda.nccl, "is_available", lambda tensors: False
     module = sys.modules["torch.nn.parallel.parallel_apply"]
     yield module, "threading", SimpleNamespace(Thread=_OrderedThread, Lock=threading.Lock)

@@ -38,7 +38,7 @@ class Generator(metaclass=_GeneratorType):
         if home.type != "cuda":
             return _RealGenerator(device)
         generator = _CudaGenerator()
-        generator._home = home
+        generator._home = torch.device(device)
         return generator
 
 

@@ -22,7 +22,9 @@ def _check(given: torch.Tensor, hidden: Any, weights: Any) -> None:
 
 def _checked(real: Callable[..., Any]) -> Callable[..., Any]:
     def run(given: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 8:  # (hidden, weights, ...); a packed sequence passes (batch_sizes, hidden, weights, ...)
+        if (
+            len(args) == 8
+        ):  # (hidden, weights, ...); a packed sequence passes (batch_sizes, hidden, weights, ...)
             packed = isinstance(args[0], torch.Tensor) and isinstance(args[2], (list, tuple))
             hidden, weights = args[1:3] if packed else args[:2]
             _check(given, hidden, weights)

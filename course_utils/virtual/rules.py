@@ -9,7 +9,7 @@ CUDA has three places that refuse a mix, and each words it in its own way:
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,19 +19,59 @@ from .errors import INDICES, OTHER_DEVICE, TWO_DEVICES
 # Reductions and losses that run on TensorIterator without the `pointwise` tag (native_functions.yaml,
 # `device_check: NoCheck # TensorIterator`).
 _ITERATED = frozenset(
-    "mse_loss smooth_l1_loss l1_loss soft_margin_loss binary_cross_entropy binary_cross_entropy_with_logits "
-    "isin lerp where fill floor_divide remainder fmod addcmul addcdiv copysign heaviside".split()
+    [
+        "mse_loss",
+        "smooth_l1_loss",
+        "l1_loss",
+        "soft_margin_loss",
+        "binary_cross_entropy",
+        "binary_cross_entropy_with_logits",
+        "isin",
+        "isclose",
+        "allclose",
+        "lerp",
+        "where",
+        "fill",
+        "floor_divide",
+        "remainder",
+        "fmod",
+        "addcmul",
+        "addcdiv",
+        "copysign",
+        "heaviside",
+    ]
 )
 # Kernels whose wrapper is named after function and overload ("structured" in native_functions.yaml); all
 # others are named after overload and function. Read from the symbols of libtorch_cuda.
 _STRUCTURED = frozenset(
-    "addmm addmv mm bmm baddbmm cat gather scatter scatter_add scatter_reduce index_add index_copy index_reduce "
-    "nll_loss_forward nll_loss_backward linalg_cross triangular_solve clamp clamp_min clamp_max".split()
+    [
+        "addmm",
+        "addmv",
+        "mm",
+        "bmm",
+        "baddbmm",
+        "cat",
+        "gather",
+        "scatter",
+        "scatter_add",
+        "scatter_reduce",
+        "index_add",
+        "index_copy",
+        "index_reduce",
+        "nll_loss_forward",
+        "nll_loss_backward",
+        "linalg_cross",
+        "triangular_solve",
+        "clamp",
+        "clamp_min",
+        "clamp_max",
+    ]
 )
 _NOT_ITERATED = frozenset({"clamp", "clamp_min", "clamp_max", "_prelu_kernel", "huber_loss"})
 # What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).
 _ON_GPU = {
     "embedding": ("wrapper_CUDA__index_select", {"weight": "self", "indices": "index"}),
+    "stack": ("wrapper_CUDA_cat", {}),
     "convolution": ("wrapper_CUDA__cudnn_convolution", {"input": "self"}),
 }
 _INDEXING = frozenset({"index", "index_put", "_index_put_impl", "_unsafe_index", "_unsafe_index_put"})
@@ -59,13 +99,15 @@ class Facts:
         return f"wrapper_CUDA_{overload}_{name}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def facts(func: torch._ops.OpOverload) -> Facts:
     """Return the facts about one operator overload."""
     return Facts(func)
 
 
-def tensors_by_argument(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[str, torch.Tensor]]:
+def tensors_by_argument(
+    op: Facts, args: Sequence[Any], kwargs: dict[str, Any]
+) -> list[tuple[str, torch.Tensor]]:
     """List (argument name, tensor) as CUDA checks them: `out` first, then in schema order.
 
     The tensors of a list share the list's name.
@@ -86,6 +128,7 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     Raises:
         RuntimeError: the mix is not allowed; the text is the one CUDA gives for this operation.
     """
+    __tracebackhide__ = True
     named = tensors_by_argument(op, args, kwargs)
     if op.base in _INDEXING:
         accumulate = True in args[3:4] or kwargs.get("accumulate", False)
@@ -111,6 +154,7 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
 
 def _iterated_device(named: list[tuple[str, torch.Tensor]]) -> torch.device:
     """TensorIterator: the first GPU counts; 0-dimensional CPU tensors pass, unless they are the output."""
+    __tracebackhide__ = True
     common = next(tensor.device for _, tensor in named if tensor.is_cuda)
     written = named[0][1]
     for name, tensor in named:
@@ -122,6 +166,7 @@ def _iterated_device(named: list[tuple[str, torch.Tensor]]) -> torch.device:
 
 def _index_device(named: list[tuple[str, torch.Tensor]], reading: bool, accumulate: bool) -> torch.device:
     """Indexing: index tensors may be on the CPU; values must be where the indexed tensor is."""
+    __tracebackhide__ = True
     home = named[0][1].device
     for name, tensor in named[1:]:
         if tensor.device == home:
@@ -138,6 +183,7 @@ def _index_device(named: list[tuple[str, torch.Tensor]], reading: bool, accumula
 
 def _check_mask(named: list[tuple[str, torch.Tensor]]) -> None:
     """`masked_fill` compares mask and tensor by hand."""
+    __tracebackhide__ = True
     tensors = dict(named)
     if tensors["mask"].device != tensors["self"].device:
         raise RuntimeError(
@@ -148,6 +194,7 @@ def _check_mask(named: list[tuple[str, torch.Tensor]]) -> None:
 
 def _check_attention(named: list[tuple[str, torch.Tensor]]) -> None:
     """Attention compares query, key and value by hand."""
+    __tracebackhide__ = True
     devices = {name: tensor.device for name, tensor in named}
     query, key, value = (devices[name] for name in ("query", "key", "value"))
     if not query.type == key.type == value.type:
@@ -159,10 +206,13 @@ def _check_attention(named: list[tuple[str, torch.Tensor]]) -> None:
 
 def _check_convolution(named: list[tuple[str, torch.Tensor]]) -> None:
     """Convolution compares types such as torch.cuda.FloatTensor, which do not tell the GPU's index."""
+    __tracebackhide__ = True
     types = {name: tensor.type() for name, tensor in named}
-    source = types["input"]
+    source = types["self"]
     for name in ("weight", "bias"):
         if types.get(name, source) != source:
             mkldnn = " or input should be a MKLDNN tensor and weight is a dense tensor"
             tail = mkldnn if named[0][1].is_cpu and source == "torch.FloatTensor" else ""
-            raise RuntimeError(f"Input type ({source}) and {name} type ({types[name]}) should be the same{tail}")
+            raise RuntimeError(
+                f"Input type ({source}) and {name} type ({types[name]}) should be the same{tail}"
+            )

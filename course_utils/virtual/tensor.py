@@ -10,11 +10,12 @@ from typing import Any, NoReturn
 
 import torch
 
-from .errors import DEVICE_ASSERT, NUMPY
+from .errors import GRADIENT_TYPE, NUMPY, device_assert
 from .machine import Machine, active
 from .rules import Facts, common_device, facts
 
 aten = torch.ops.aten
+_real_grad = torch.Tensor.grad
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
 
 
@@ -28,6 +29,7 @@ class VirtualTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        __tracebackhide__ = True
         return dispatch(func, args, kwargs or {})
 
     # ---- where it is ----------------------------------------------------------------------------
@@ -50,6 +52,20 @@ class VirtualTensor(torch.Tensor):
     @property
     def is_sparse(self) -> bool:
         return self._inner.is_sparse
+
+    @property
+    def grad(self) -> torch.Tensor | None:
+        return _real_grad.__get__(self)
+
+    @grad.setter
+    def grad(self, grad: torch.Tensor | None) -> None:
+        if isinstance(grad, torch.Tensor) and grad.device != self.device:
+            raise RuntimeError(GRADIENT_TYPE.format(grad.device.type, self.device.type))
+        _real_grad.__set__(self, grad)
+
+    @grad.deleter
+    def grad(self) -> None:
+        _real_grad.__delete__(self)
 
     def get_device(self) -> int:
         return self._home.index
@@ -116,6 +132,9 @@ class VirtualTensor(torch.Tensor):
         return copy
 
 
+VirtualTensor.__name__ = VirtualTensor.__qualname__ = "Tensor"  # so that error messages read as usual
+
+
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Put the CPU tensor `inner` on virtual `device` without copying; charge its storage there."""
     machine = active()
@@ -133,7 +152,9 @@ def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     else:
         for part in (inner._indices(), inner._values()) if inner.is_sparse else ():
             machine.charge(part.untyped_storage(), device.index)
-        tensor = torch.Tensor._make_wrapper_subclass(VirtualTensor, inner.size(), dtype=inner.dtype, device="cpu")
+        tensor = torch.Tensor._make_wrapper_subclass(
+            VirtualTensor, inner.size(), dtype=inner.dtype, device="cpu"
+        )
     tensor._inner = inner
     tensor._home = device
     return tensor
@@ -158,19 +179,33 @@ def become(tensor: torch.Tensor, new: torch.Tensor) -> None:
     else:
         tensor.__class__ = torch.nn.Parameter if parameter else torch.Tensor
     tensor.requires_grad_(requires_grad)
-    tensor.grad = grad
+    _real_grad.__set__(tensor, grad)
 
 
 # ---- running one operation ------------------------------------------------------------------------
 # Out-of-range indices are found by a CUDA kernel, which kills the whole context.
+_NOTHING: dict[int, Any] = {}
 _ASSERTING = frozenset(
-    "nll_loss_forward nll_loss2d_forward embedding index_select gather scatter scatter_add index index_put "
-    "index_add index_copy cross_entropy_loss".split()
+    [
+        "nll_loss_forward",
+        "nll_loss2d_forward",
+        "embedding",
+        "index_select",
+        "gather",
+        "scatter",
+        "scatter_add",
+        "index",
+        "index_put",
+        "index_add",
+        "index_copy",
+        "cross_entropy_loss",
+    ]
 )
 
 
 def dispatch(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run operator `func` on the inner tensors and put its results on the arguments' device."""
+    __tracebackhide__ = True  # IPython shows the reader's line and PyTorch's, as on a real GPU
     special = _SPECIAL.get(func)
     if special is not None:
         return special(*args, **kwargs)
@@ -178,16 +213,16 @@ def dispatch(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     machine.check()
     seen: list[torch.Tensor] = []
     inner_args = [_unwrap(value, seen) for value in args]
-    inner_kwargs = {key: _unwrap(value, seen) for key, value in kwargs.items()}
+    inner_kwargs = {key: _unwrap(value, seen) for key, value in kwargs.items()} if kwargs else kwargs
     device = _device_of(op, seen, args, kwargs)
     if op.random:
-        _check_generator(kwargs.get("generator"))
-        result = machine_random(machine, device, func, inner_args, inner_kwargs)
+        check_generator(kwargs.get("generator"), device)
+        result = on_stream_of(machine, device, func, inner_args, inner_kwargs)
     else:
         result = _run(machine, op, func, inner_args, inner_kwargs)
     if device.type == "cpu":  # a CPU tensor read through a GPU index, or the like
-        return result
-    same = {id(t._inner): t for t in seen if type(t) is VirtualTensor} if op.mutates else {}
+        return args[0] if op.mutates else result
+    same = {id(t._inner): t for t in seen if type(t) is VirtualTensor} if op.mutates else _NOTHING
     if op.per_tensor and isinstance(result, (list, tuple)):
         homes = [t.device for t in args[0]]
         return [_rewrap(r, home, same) for r, home in zip(result, homes, strict=True)]
@@ -206,10 +241,16 @@ def _unwrap(value: Any, seen: list[torch.Tensor]) -> Any:
     return value
 
 
-def _device_of(op: Facts, seen: list[torch.Tensor], args: Sequence[Any], kwargs: dict[str, Any]) -> torch.device:
+def _device_of(
+    op: Facts, seen: list[torch.Tensor], args: Sequence[Any], kwargs: dict[str, Any]
+) -> torch.device:
     """Return the one device all tensors share; ask the rules when they do not."""
+    __tracebackhide__ = True
     first = seen[0].device
-    if all(tensor.device == first for tensor in seen[1:]):
+    for tensor in seen:
+        if tensor.device != first:
+            break
+    else:
         return first
     if op.per_tensor:
         return _check_each(op, args)
@@ -233,16 +274,17 @@ def _check_each(op: Facts, args: Sequence[Any]) -> torch.device:
 
 def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
     """Call the CPU kernel; an index out of range becomes CUDA's device-side assert."""
+    __tracebackhide__ = True
     try:
         return func(*args, **kwargs)
     except IndexError:
         if op.base not in _ASSERTING:
             raise
         machine.broken = True
-        raise torch.AcceleratorError(DEVICE_ASSERT) from None
+        raise device_assert() from None
 
 
-def machine_random(machine: Machine, device: torch.device, func: Any, args: Any, kwargs: Any) -> Any:
+def on_stream_of(machine: Machine, device: torch.device, func: Any, args: Any, kwargs: Any) -> Any:
     """Call a random operation on the device's own stream of random numbers, if it was given one."""
     own = machine.random_state[device.index] if device.type == "cuda" else None
     if own is None or kwargs.get("generator") is not None:
@@ -256,10 +298,11 @@ def machine_random(machine: Machine, device: torch.device, func: Any, args: Any,
         torch.set_rng_state(shared)
 
 
-def _check_generator(generator: Any) -> None:
-    """Raise CUDA's error for a CPU generator."""
-    if generator is not None and generator.device.type != "cuda":
-        raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+def check_generator(generator: Any, device: torch.device) -> None:
+    """Raise PyTorch's error for a generator of another device type."""
+    if generator is not None and generator.device.type != device.type:
+        found = generator.device.type
+        raise RuntimeError(f"Expected a '{device.type}' device type for generator but found '{found}'")
 
 
 def _rewrap(result: Any, device: torch.device, same: dict[int, VirtualTensor]) -> Any:

@@ -1,0 +1,70 @@
+"""Zero gradients of custom autograd functions, on the right device.
+
+For an output that no loss depends on, the autograd engine makes zeros where C++ believes the output is: on
+the CPU. `nn.DataParallel` meets them for unused parameters. They are moved before `backward` sees them.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.autograd.function import BackwardCFunction
+
+from .errors import INVALID_GRADIENT
+from .machine import Machine
+from .tensor import VirtualTensor
+
+_real_apply = torch.autograd.Function.__dict__["apply"]
+_real_run = torch.autograd._engine_run_backward
+_real_backward = BackwardCFunction.apply
+
+
+def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    """`Function.apply`, which also notes where each output is."""
+    result = _real_apply.__get__(None, cls)(*args, **kwargs)
+    outputs = result if isinstance(result, tuple) else (result,)
+    homes = [output.device if isinstance(output, VirtualTensor) else None for output in outputs]
+    if any(homes):
+        node = next((o.grad_fn for o in outputs if isinstance(o, VirtualTensor) and o.requires_grad), None)
+        if node is not None:
+            node._homes = homes
+            node._input_homes = [a.device if isinstance(a, torch.Tensor) else None for a in args]
+    return result
+
+
+def _backward(self: Any, *gradients: Any) -> Any:
+    """Run `backward` with every gradient where its output is."""
+    homes = getattr(self, "_homes", None)
+    if homes is not None:
+        gradients = tuple(
+            gradient.to(home) if home is not None and gradient is not None and gradient.is_cpu else gradient
+            for gradient, home in zip(gradients, homes, strict=True)
+        )
+    result = _real_backward(self, *gradients)
+    if homes is not None:
+        _check_returned(self, result if isinstance(result, tuple) else (result,))
+    return result
+
+
+def _check_returned(node: Any, gradients: tuple[Any, ...]) -> None:
+    """Raise PyTorch's error for a gradient that is not where its input is."""
+    for position, (gradient, home) in enumerate(zip(gradients, node._input_homes, strict=False)):
+        if isinstance(gradient, torch.Tensor) and home is not None and gradient.device != home:
+            text = INVALID_GRADIENT.format(position, home, gradient.device)
+            raise RuntimeError(f"Function {type(node).__name__} returned an {text}")
+
+
+def _run(tensors: Any, gradients: Any, *args: Any, **kwargs: Any) -> Any:
+    """Start the engine, with gradients that are where their tensors are."""
+    for position, (tensor, gradient) in enumerate(zip(tensors, gradients, strict=False)):
+        mixed = isinstance(tensor, torch.Tensor) and gradient is not None and gradient.device != tensor.device
+        if mixed:
+            raise RuntimeError(INVALID_GRADIENT.format(position, tensor.device, gradient.device))
+    return _real_run(tensors, gradients, *args, **kwargs)
+
+
+def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, name, value): the two ends of a custom autograd function."""
+    yield torch.autograd.Function, "apply", classmethod(_apply)
+    yield torch.autograd, "_engine_run_backward", _run
+    yield BackwardCFunction, "apply", _backward
