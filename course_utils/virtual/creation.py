@@ -11,8 +11,8 @@ from .machine import Machine, active, is_active
 from .moves import to
 from .tensor import VirtualTensor, check_generator, on_stream_of, wrap
 
-_LIKE = ["empty_like", "full_like", "ones_like", "rand_like", "randint_like", "randn_like", "zeros_like"]
-_NEW = ["new_empty", "new_empty_strided", "new_full", "new_ones", "new_tensor", "new_zeros"]
+_LIKE = "empty_like full_like ones_like rand_like randint_like randn_like zeros_like".split()
+_NEW = "new_empty new_empty_strided new_full new_ones new_tensor new_zeros".split()
 # These take existing data: there is nothing to measure before they run.
 _FROM_DATA = frozenset({"tensor", "as_tensor", "asarray", "new_tensor"})
 _constructors = frozenset(_device_constructors())

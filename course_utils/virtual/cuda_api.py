@@ -15,7 +15,7 @@ CAPABILITY = (8, 0)  # behaves as an Ampere card: bfloat16 is supported
 
 
 class Stream:
-    """A stream on a virtual GPU. Work is done when the call returns, so there is never a queue to wait for."""
+    """A stream on a virtual GPU. Work is done when its call returns, so there is never a queue."""
 
     def __init__(self, device: Any = None, priority: int = 0, **_: Any) -> None:
         self.device = active().device(device)

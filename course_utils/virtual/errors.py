@@ -70,13 +70,15 @@ def format_size(nbytes: int) -> str:
 
 def out_of_memory(wanted: int, index: int, memory: "Memory") -> str:
     """Text of torch.OutOfMemoryError for a request of `wanted` bytes on device `index`."""
+    free = format_size(max(0, memory.capacity - memory.reserved))
+    held, allocated = format_size(memory.reserved), format_size(memory.allocated)
     return (
         f"CUDA out of memory. Tried to allocate {format_size(wanted)}. GPU {index} has a total capacity of "
-        f"{format_size(memory.capacity)} of which {format_size(max(0, memory.capacity - memory.reserved))} is "
-        f"free. Including non-PyTorch memory, this process has {format_size(memory.reserved)} memory in use. "
-        f"Of the allocated memory {format_size(memory.allocated)} is allocated by PyTorch, and "
+        f"{format_size(memory.capacity)} of which {free} is free. Including non-PyTorch memory, this process has "
+        f"{held} memory in use. Of the allocated memory {allocated} is allocated by PyTorch, and "
         f"{format_size(memory.reserved - memory.allocated)} is reserved by PyTorch but unallocated. If reserved "
-        "but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid "
-        "fragmentation.  See documentation for Memory Management  "
-        "(https://docs.pytorch.org/docs/stable/notes/cuda.html#optimizing-memory-usage-with-pytorch-cuda-alloc-conf)"
+        "but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to "
+        "avoid fragmentation.  See documentation for Memory Management  "
+        "(https://docs.pytorch.org/docs/stable/notes/cuda.html"
+        "#optimizing-memory-usage-with-pytorch-cuda-alloc-conf)"
     )

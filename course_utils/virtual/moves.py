@@ -157,24 +157,26 @@ def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
     return active().is_pinned(tensor.untyped_storage())
 
 
-class _Data:
-    """`tensor.data`, whose setter can also change the device."""
-
-    def __get__(self, tensor: torch.Tensor | None, owner: Any = None) -> Any:
-        return self if tensor is None else _real_data.__get__(tensor)
-
-    def __set__(self, tensor: torch.Tensor, new: torch.Tensor) -> None:
-        if isinstance(tensor, UninitializedTensorMixin) and isinstance(new, UninitializedTensorMixin):
-            tensor._promised = getattr(new, "_promised", torch.device("cpu"))
-        elif isinstance(tensor, VirtualTensor) or isinstance(new, VirtualTensor):
-            become(tensor, new)
-        else:
-            _real_data.__set__(tensor, new)
+def _set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
+    """`tensor.data = ...`, which can also change the device."""
+    if isinstance(tensor, UninitializedTensorMixin) and isinstance(new, UninitializedTensorMixin):
+        tensor._promised = getattr(new, "_promised", torch.device("cpu"))
+    elif isinstance(tensor, VirtualTensor) or isinstance(new, VirtualTensor):
+        become(tensor, new)
+    else:
+        _real_data.__set__(tensor, new)
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the methods of torch.Tensor that know virtual GPUs."""
-    methods = {"to": to, "cuda": cuda, "cpu": cpu, "copy_": copy_, "type": type_, "data": _Data()}
+    methods = {
+        "to": to,
+        "cuda": cuda,
+        "cpu": cpu,
+        "copy_": copy_,
+        "type": type_,
+        "data": property(_real_data.__get__, _set_data),
+    }
     yield from ((torch.Tensor, name, method) for name, method in methods.items())
     yield UninitializedTensorMixin, "materialize", _materialize
     yield torch.Tensor, "pin_memory", pin_memory

@@ -42,7 +42,8 @@ def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | Non
     for position, tensor in enumerate(tensors):
         if tensor.is_cpu:
             raise RuntimeError(
-                f"Expected all input tensors to be CUDA tensors, but tensor at index {position} has device cpu"
+                "Expected all input tensors to be CUDA tensors, but tensor at index "
+                f"{position} has device cpu"
             )
         if tensor.dim() != first.dim():
             raise RuntimeError(

@@ -19,53 +19,16 @@ from .errors import INDICES, OTHER_DEVICE, TWO_DEVICES
 # Reductions and losses that run on TensorIterator without the `pointwise` tag (native_functions.yaml,
 # `device_check: NoCheck # TensorIterator`).
 _ITERATED = frozenset(
-    [
-        "mse_loss",
-        "smooth_l1_loss",
-        "l1_loss",
-        "soft_margin_loss",
-        "binary_cross_entropy",
-        "binary_cross_entropy_with_logits",
-        "isin",
-        "isclose",
-        "allclose",
-        "lerp",
-        "where",
-        "fill",
-        "floor_divide",
-        "remainder",
-        "fmod",
-        "addcmul",
-        "addcdiv",
-        "copysign",
-        "heaviside",
-    ]
+    """mse_loss smooth_l1_loss l1_loss soft_margin_loss binary_cross_entropy
+binary_cross_entropy_with_logits isin isclose allclose lerp where fill floor_divide remainder fmod
+addcmul addcdiv copysign heaviside""".split()
 )
 # Kernels whose wrapper is named after function and overload ("structured" in native_functions.yaml); all
 # others are named after overload and function. Read from the symbols of libtorch_cuda.
 _STRUCTURED = frozenset(
-    [
-        "addmm",
-        "addmv",
-        "mm",
-        "bmm",
-        "baddbmm",
-        "cat",
-        "gather",
-        "scatter",
-        "scatter_add",
-        "scatter_reduce",
-        "index_add",
-        "index_copy",
-        "index_reduce",
-        "nll_loss_forward",
-        "nll_loss_backward",
-        "linalg_cross",
-        "triangular_solve",
-        "clamp",
-        "clamp_min",
-        "clamp_max",
-    ]
+    """addmm addmv mm bmm baddbmm cat gather scatter scatter_add scatter_reduce index_add index_copy
+index_reduce nll_loss_forward nll_loss_backward linalg_cross triangular_solve clamp clamp_min
+clamp_max""".split()
 )
 _NOT_ITERATED = frozenset({"clamp", "clamp_min", "clamp_max", "_prelu_kernel", "huber_loss"})
 # What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).

@@ -186,20 +186,8 @@ def become(tensor: torch.Tensor, new: torch.Tensor) -> None:
 # Out-of-range indices are found by a CUDA kernel, which kills the whole context.
 _NOTHING: dict[int, Any] = {}
 _ASSERTING = frozenset(
-    [
-        "nll_loss_forward",
-        "nll_loss2d_forward",
-        "embedding",
-        "index_select",
-        "gather",
-        "scatter",
-        "scatter_add",
-        "index",
-        "index_put",
-        "index_add",
-        "index_copy",
-        "cross_entropy_loss",
-    ]
+    """nll_loss_forward nll_loss2d_forward embedding index_select gather scatter scatter_add index
+index_put index_add index_copy cross_entropy_loss""".split()
 )
 
 
