@@ -32,6 +32,6 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":  # quoted: an old Python must get past this line
     """List the public names, also those not loaded yet."""
     return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,29 @@
+"""Entry of `python3 -m course_utils`.
+
+This file and `__init__.py` keep to what Python 3.6 understands, so that an old Python can say what is wrong.
+"""
+
+import shutil
+import sys
+
+
+def complaint(version: tuple) -> str:
+    """Return what to do where Python is older than 3.11, else an empty string."""
+    if tuple(version[:2]) >= (3, 11):
+        return ""
+    newer = [name for name in ("python3.13", "python3.12", "python3.11", "python3.14") if shutil.which(name)]
+    way = f"Use {newer[0]} in place of python3." if newer else "Install a newer one from python.org."
+    return f"course_utils: this is Python {version[0]}.{version[1]}, the course needs 3.11 to 3.14. {way}"
+
+
+def main() -> int:
+    """Check the Python version, then hand the arguments to the command line."""
+    if complaint(sys.version_info):
+        sys.exit(complaint(sys.version_info))
+    from course_utils.cli import main as command_line
+
+    return command_line(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
