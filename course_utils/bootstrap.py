@@ -1,0 +1,144 @@
+"""Installing the course, once, from nothing but Python. Standard library only.
+
+An active virtual or conda environment is used. In Colab only what is missing is added, and its torch stays.
+Everywhere else the course makes its own `.venv` beside pyproject.toml. A stamp in the environment, written
+when all is installed, says that there is nothing left to do.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+
+from course_utils import pip_errors
+from course_utils.environment import Environment, find, requirements
+from course_utils.lessons import ROOT, CourseError
+
+# GB to download and on disk, for the pins of requirements.txt. Linux on x86-64, with its CUDA libraries, is
+# measured; Windows and macOS are the sums of the wheels, packed and unpacked, rounded up.
+SIZES = {"linux": (2.7, 6.1), "win32": (0.25, 1.0), "darwin": (0.25, 1.0)}
+
+
+def prepare(root: Path = ROOT) -> Path:
+    """Make sure everything is installed; return the interpreter to run. Returns at once where it is.
+
+    Raises CourseError where that is not possible.
+    """
+    if not (root / "requirements.txt").is_file() or not (root / "pyproject.toml").is_file():
+        raise CourseError(
+            f"{root} is not the course's folder. Run this from the root of a clone of the course."
+        )
+    place = find(root)
+    version = place.version()
+    if version and _stamped(place) == digest(root, version):
+        return place.python
+    if version and tuple(map(int, version.split("."))) < (3, 11):
+        raise CourseError(f"{place.prefix} holds Python {version}. Delete that folder, then run this again.")
+    missing = place.missing(root)
+    if missing:
+        print(f"Installing the course into {place.prefix}, once.", flush=True)
+        extra = _check_disk(place) if any(line.startswith("torch==") for line in missing) else []
+        if not version:
+            _make_venv(place)
+            version = place.version()
+        _install(place, root, missing, extra)
+    with suppress(OSError):  # without a stamp the next call only looks again
+        place.stamp.write_text(digest(root, version), encoding="utf-8")
+    return place.python
+
+
+def digest(root: Path, version: str) -> str:
+    """A fingerprint of everything that decides what gets installed, the place of the folder included."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    decides = [str(root), version, requirements(root), project["build-system"], project["project"]]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _stamped(place: Environment) -> str:
+    """The digest of what was last installed completely; empty where that has not happened."""
+    return place.stamp.read_text(encoding="utf-8") if place.stamp.is_file() else ""
+
+
+def _check_disk(place: Environment) -> list[str]:
+    """Say how much is coming; raise CourseError where the disk is too small for it.
+
+    Returns pip's arguments: no cache, where it would fill the disk.
+    """
+    download, disk = SIZES.get(sys.platform, SIZES["linux"])
+    there = place.prefix if place.prefix.exists() else place.prefix.parent
+    free = shutil.disk_usage(there).free / 1e9
+    print(f"About {download:g} GB to download, {disk:g} GB on disk; {free:.1f} GB are free.", flush=True)
+    files = place.prefix.rglob("*") if place.kind == "own" else ()  # there already, where a call was cut off
+    used = sum(file.stat().st_size for file in files if file.is_file()) / 1e9
+    needed = download + max(disk - used, 0)  # pip keeps the downloads until all are unpacked
+    if free < needed:
+        raise CourseError(f"{needed:.1f} GB are needed in {there} while it installs, {free:.1f} GB are free")
+    return [] if free > needed + download else ["--no-cache-dir"]
+
+
+def _make_venv(place: Environment) -> None:
+    """Make our .venv, or mend one that was cut off; one that has lost its Python is made anew."""
+    if not importlib.util.find_spec("venv") or not importlib.util.find_spec("ensurepip"):
+        package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+        raise CourseError(f"this Python has no venv module. On Debian or Ubuntu: sudo apt install {package}")
+    anew = ["--clear"] if place.stamp.is_file() else []
+    command = [sys.executable, "-m", "venv", *anew, place.prefix]
+    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if made.returncode or not place.version():
+        last = (made.stdout.strip().splitlines() or ["no reason given"])[-1]
+        raise CourseError(f"could not make {place.prefix}: {last}")
+
+
+def _install(place: Environment, root: Path, missing: list[str], extra: list[str]) -> None:
+    """Install what is missing in the way the kind of environment asks for."""
+    everything = ["-r", "requirements.txt", *extra]
+    if place.kind == "colab":
+        _pip(place, root, [*_colab_arguments(root, missing), *extra])
+    elif place.kind == "active":
+        _pip(place, root, everything)
+    else:
+        scratch = place.prefix / "tmp"  # an in-memory /tmp does not hold 3 GB of wheels
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        variables = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
+        try:
+            with suppress(CourseError):  # an older pip will do; a new one resumes a broken download
+                _pip(place, root, ["--quiet", "--retries=0", "--upgrade", "pip"], variables)
+            _pip(place, root, everything, variables)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _colab_arguments(root: Path, missing: list[str]) -> list[str]:
+    """What is missing, with Colab's torch and torchvision held where they are."""
+    lacking = [line.partition("==")[0] for line in missing]
+    kept = [f"{name}=={metadata.version(name)}\n" for name in ("torch", "torchvision") if name not in lacking]
+    constraints = root / "build" / "colab-constraints.txt"
+    constraints.parent.mkdir(exist_ok=True)
+    constraints.write_text("".join(kept), encoding="utf-8")
+    return [*" ".join(missing).split(), "-c", str(constraints)]
+
+
+def _pip(
+    place: Environment, root: Path, arguments: list[str], variables: dict[str, str] | None = None
+) -> None:
+    """Run pip install with its progress on the screen; what it complains of becomes one CourseError."""
+    env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"} | (variables or {})
+    command = [place.python, "-m", "pip", "install", *arguments]
+    complaints = ""
+    with subprocess.Popen(
+        command, cwd=root, env=env, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        for line in process.stderr:
+            if "Retrying" in line and "Retrying" not in complaints:
+                print("The network does not answer, trying again ...", flush=True)
+            complaints += line
+    if process.returncode:
+        raise CourseError(pip_errors.reason(complaints))

@@ -1,0 +1,107 @@
+"""The command line, `python3 -m course_utils COMMAND`. Standard library only, until a command needs more."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from course_utils import __version__, bootstrap, environment
+from course_utils.lessons import ROOT, CourseError, choose
+
+HELP = """\
+Usage: python3 -m course_utils COMMAND [ARGUMENTS]
+
+  lab [LESSON] [...]    install what is needed, then open JupyterLab on LESSON (the first one by default);
+                        further arguments go to JupyterLab, for example --no-browser
+  test [...]            install what is needed, then run pytest with these arguments
+  run [LESSON ...]      run lessons without a browser, all by default; copies and HTML go to build/lessons
+  bench [...]           measure this machine; its own options: bench --help
+
+LESSON is a name (04_cifar_training_loop), its beginning, or a number (4).
+The first call makes the folder .venv, once; an active virtual or conda environment is used as it is found.
+COURSE_DEVICE (auto, real, virtual, cpu) picks the device, COURSE_DATA the folder of the data.
+"""
+
+
+def lab(arguments: list[str]) -> int:
+    """Open JupyterLab on a lesson."""
+    if environment.in_colab():
+        raise CourseError("Colab is a notebook already: open a lesson there by its badge in README.md")
+    named = [arguments.pop(0)] if arguments and not arguments[0].startswith("-") else []
+    # by address, not as a file: so it is also in the link that is printed where no browser opens
+    lessons = [f"--LabApp.default_url=/lab/tree/notebooks/{path.name}" for path in choose(named)[:1]]
+    python = bootstrap.prepare()
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel before one in the home folder
+    return hand_over([python, "-m", "jupyterlab", *lessons, *arguments])
+
+
+def test(arguments: list[str]) -> int:
+    """Run pytest from the root of the course."""
+    return hand_over([bootstrap.prepare(), "-m", "pytest", *arguments])
+
+
+def run(arguments: list[str]) -> int:
+    """Run lessons headless."""
+    lessons = choose(arguments)
+    if _lives_elsewhere():
+        return hand_over([bootstrap.prepare(), "-m", "course_utils", "run", *arguments])
+    from course_utils.runner import run_lessons
+
+    return run_lessons(lessons)
+
+
+def bench(arguments: list[str]) -> int:
+    """Measure the machine."""
+    if _lives_elsewhere():
+        return hand_over([bootstrap.prepare(), "-m", "course_utils", "bench", *arguments])
+    from course_utils.benchmark import main as benchmark
+
+    return benchmark(arguments)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {"lab": lab, "test": test, "run": run, "bench": bench}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command and return its exit code; what the reader can put right is told in one line."""
+    command, *rest = arguments or ["--help"]
+    asks_help = command in ("lab", "test", "run") and rest[:1] in (["-h"], ["--help"])
+    if asks_help or command in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if command == "--version":
+        print(f"course_utils {__version__}")
+        return 0
+    try:
+        if command not in COMMANDS:
+            raise CourseError(f"no command {command!r}. The commands: {', '.join(COMMANDS)}; try --help")
+        return COMMANDS[command](rest) or 0
+    except CourseError as error:
+        print(f"course_utils: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        fix = f"{sys.executable} -m pip install -r requirements.txt"
+        print(f"course_utils: {error.name} is not installed here. Run: {fix}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ncourse_utils: stopped. The same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _lives_elsewhere() -> bool:
+    """Whether the packages are, or will be, in the course's own .venv and not beside this interpreter."""
+    return environment.find().kind == "own"
+
+
+def hand_over(command: list[str | Path]) -> int:
+    """Become `command`, run in the root folder; its exit code and Ctrl-C are its own."""
+    words = [str(word) for word in command]
+    os.chdir(ROOT)
+    sys.stdout.flush()
+    if os.name == "posix":
+        os.execv(words[0], words)
+    # Windows cannot replace a program: wait for it, and leave Ctrl-C to it
+    signal.signal(signal.SIGINT, lambda *_: None)
+    return subprocess.call(words)

@@ -1,0 +1,90 @@
+"""Which Python environment the course lives in, and what that one holds. Standard library only."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from course_utils.lessons import ROOT
+
+DISTRIBUTION = "pytorch-gpu-course"
+NOT_FOR_COLAB = ("jupyterlab",)  # Colab is the notebook; JupyterLab would replace parts of its server
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where the course is installed: `kind` is "own" (our .venv), "active" or "colab"."""
+
+    kind: str
+    prefix: Path
+
+    @property
+    def python(self) -> Path:
+        """The environment's interpreter."""
+        if self.kind != "own":
+            return Path(sys.executable)
+        return self.prefix / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+    @property
+    def stamp(self) -> Path:
+        """The file that holds the digest of what was installed completely."""
+        return self.prefix / f".{DISTRIBUTION}"
+
+    def version(self) -> str:
+        """Its Python version as "3.12"; empty where it is missing, broken or without pip."""
+        if self.kind != "own":
+            return f"{sys.version_info[0]}.{sys.version_info[1]}"
+        code = "import pip, sys; print('%d.%d' % sys.version_info[:2])"
+        try:
+            answer = subprocess.run([self.python, "-c", code], capture_output=True, text=True)
+        except OSError:
+            return ""
+        return answer.stdout.strip()
+
+    def missing(self, root: Path) -> list[str]:
+        """The lines of requirements.txt that are not installed; for our own .venv, which is not trusted, all.
+
+        In Colab any version will do, and what Colab has in its own way is left out.
+        """
+        lines = requirements(root)
+        if self.kind == "own":
+            return lines
+        if self.kind == "active":
+            return [line for line in lines if not _installed(line, root, exact=True)]
+        needed = [line for line in lines if line.partition("==")[0] not in NOT_FOR_COLAB]
+        return [line for line in needed if not _installed(line, root, exact=False)]
+
+
+def in_colab() -> bool:
+    """Whether this is Google Colab."""
+    return "COLAB_RELEASE_TAG" in os.environ
+
+
+def find(root: Path = ROOT) -> Environment:
+    """The environment to use: Colab's, the active one, or the course's own .venv."""
+    if in_colab():
+        return Environment("colab", Path(sys.prefix))
+    # conda activates `base` in every terminal: nobody chose it, so nothing is installed into it
+    in_conda = os.environ.get("CONDA_PREFIX") == sys.prefix and os.environ.get("CONDA_DEFAULT_ENV") != "base"
+    if sys.prefix != sys.base_prefix or in_conda:
+        return Environment("active", Path(sys.prefix))
+    return Environment("own", root / ".venv")
+
+
+def requirements(root: Path) -> list[str]:
+    """The lines of requirements.txt without their comments, for example "torch==2.15.0"."""
+    lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [bare for line in lines if (bare := re.sub(r"(^|\s)#.*", "", line).strip())]
+
+
+def _installed(line: str, root: Path, *, exact: bool) -> bool:
+    """Whether this interpreter has what a line of requirements.txt names, in any version unless `exact`."""
+    name, _, pin = line.partition("==")
+    name = DISTRIBUTION if name == "-e ." else name
+    # the checkout itself holds metadata of its own that says nothing about this environment
+    path = [folder for folder in sys.path if Path(folder).resolve() != root]
+    found = next(iter(metadata.distributions(name=name, path=path)), None)
+    return found is not None and (not exact or not pin or found.version.partition("+")[0] == pin)

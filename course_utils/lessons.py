@@ -1,0 +1,42 @@
+"""Which lessons there are, and which of them a name means. Standard library only."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class CourseError(Exception):
+    """Something the reader can put right; the message is one line: what happened and what to do."""
+
+
+def lesson_paths(root: Path = ROOT) -> list[Path]:
+    """The lessons' notebooks in course order (that of their names)."""
+    return sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def choose(names: list[str], root: Path = ROOT) -> list[Path]:
+    """The lessons `names` mean, in course order; all of them where `names` is empty.
+
+    A name is a lesson's name, its number (`4` or `04`), the beginning of its name, or its path.
+    Raises CourseError for a name that means no lesson.
+    """
+    lessons = lesson_paths(root)
+    wanted: set[Path] = set(lessons if not names else ())
+    for name in names:
+        found = _matches(name, lessons)
+        if not found:
+            known = ", ".join(path.stem for path in lessons) or "none, the folder notebooks is empty"
+            raise CourseError(f"no lesson {name!r}. The lessons: {known}")
+        wanted.update(found)
+    return [path for path in lessons if path in wanted]
+
+
+def _matches(name: str, lessons: list[Path]) -> list[Path]:
+    """The lessons one name means: an exact name before a number before a beginning."""
+    stem = Path(name).name.removesuffix(".ipynb")
+    exact = [path for path in lessons if path.stem == stem]
+    if exact or not stem:
+        return exact
+    if stem.isdecimal():
+        return [path for path in lessons if int(path.stem[:2]) == int(stem)]
+    return [path for path in lessons if path.stem.startswith(stem)]
