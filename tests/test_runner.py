@@ -1,0 +1,86 @@
+"""Running lessons headless: what is written, what is reported, what is left alone."""
+
+import json
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from course_utils.runner import run_lessons
+
+v4 = nbformat.v4
+
+
+@pytest.fixture
+def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of lessons, on a machine where a kernel named python3 belongs to something else."""
+    foreign = tmp_path / "jupyter" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    spec = {"argv": ["/no/such/python", "{connection_file}"], "display_name": "x", "language": "python"}
+    (foreign / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    (tmp_path / "notebooks").mkdir()
+    return tmp_path
+
+
+def lesson(course: Path, name: str, *sources: str, tags: tuple[str, ...] = ()) -> Path:
+    """Write a lesson of these code cells, with outputs of an earlier run; the last cell gets `tags`."""
+    stale = v4.new_output("stream", name="stdout", text="from an earlier run")
+    cells = [v4.new_code_cell(source, outputs=[stale], execution_count=9) for source in sources]
+    cells[-1].metadata["tags"] = list(tags)
+    notebook = v4.new_notebook(
+        cells=[v4.new_markdown_cell("# A lesson"), *cells],
+        metadata={"kernelspec": {"name": "python3", "display_name": "x", "language": "python"}},
+    )
+    path = course / "notebooks" / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def text_of(path: Path) -> str:
+    """Everything an executed notebook printed."""
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(output.get("text", "") for cell in cells for output in cell.get("outputs", []))
+
+
+def test_a_lesson_runs_in_this_python_in_its_own_folder(
+    course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("COURSE_DEVICE", "virtual")
+    source = (
+        "import os, sys\nprint(sys.executable, os.getcwd(), os.environ['COURSE_DEVICE'])\n"
+        "import course_utils\nprint(course_utils.__version__)"
+    )
+    path = lesson(
+        course, "01_ok", source, "raise ValueError('part of the lesson')", tags=("raises-exception",)
+    )
+    before = path.read_bytes()
+
+    assert run_lessons([path], course / "out") == 0
+    assert f"{sys.executable} {path.parent} virtual" in text_of(course / "out" / "01_ok.ipynb")
+    assert "<h1" in (course / "out" / "01_ok.html").read_text(encoding="utf-8")
+    assert path.read_bytes() == before
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("01_ok ")
+    assert first.endswith(" s  ok")
+    assert last.startswith("1 of 1 lessons ran to their end.")
+
+
+def test_a_failure_is_shown_and_the_next_lesson_still_runs(
+    course: Path, capsys: pytest.CaptureFixture
+) -> None:
+    bad = lesson(course, "02_bad", "x = 1", "y = x\nraise ValueError('not\\nthis')", "print('never')")
+    dead = lesson(course, "03_dead", "import os; os._exit(1)")
+    good = lesson(course, "04_good", "print('done')")
+
+    assert run_lessons([bad, dead, good], course / "out") == 1
+    shown = capsys.readouterr().out
+    assert "FAILED\n  cell [2]\n      y = x\n      raise ValueError('not\\nthis')\n" in shown
+    assert "\n    ValueError: not\n    this\n" in shown
+    assert "  cell [1]\n      import os; os._exit(1)\n    Kernel died" in shown
+    assert "1 of 3 lessons ran to their end." in shown
+    assert text_of(course / "out" / "04_good.ipynb") == "done\n"
+    assert text_of(course / "out" / "02_bad.ipynb") == ""
+    assert "ValueError" in (course / "out" / "02_bad.html").read_text(encoding="utf-8")
