@@ -74,11 +74,11 @@ def out_of_memory(wanted: int, index: int, memory: "Memory") -> str:
     held, allocated = format_size(memory.reserved), format_size(memory.allocated)
     return (
         f"CUDA out of memory. Tried to allocate {format_size(wanted)}. GPU {index} has a total capacity of "
-        f"{format_size(memory.capacity)} of which {free} is free. Including non-PyTorch memory, this process has "
-        f"{held} memory in use. Of the allocated memory {allocated} is allocated by PyTorch, and "
-        f"{format_size(memory.reserved - memory.allocated)} is reserved by PyTorch but unallocated. If reserved "
-        "but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to "
-        "avoid fragmentation.  See documentation for Memory Management  "
+        f"{format_size(memory.capacity)} of which {free} is free. Including non-PyTorch memory, this "
+        f"process has {held} memory in use. Of the allocated memory {allocated} is allocated by PyTorch, and "
+        f"{format_size(memory.reserved - memory.allocated)} is reserved by PyTorch but unallocated. If "
+        "reserved but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF="
+        "expandable_segments:True to avoid fragmentation.  See documentation for Memory Management  "
         "(https://docs.pytorch.org/docs/stable/notes/cuda.html"
         "#optimizing-memory-usage-with-pytorch-cuda-alloc-conf)"
     )

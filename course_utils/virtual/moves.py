@@ -14,6 +14,7 @@ from .tensor import VirtualTensor, become, wrap
 
 _real_to = torch.Tensor.to
 _real_copy = torch.Tensor.copy_
+_real_device = torch.Tensor.device
 _real_data = torch.Tensor.data
 _real_type = torch.Tensor.type
 _real_materialize = UninitializedTensorMixin.materialize
@@ -95,6 +96,11 @@ def _promise(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     promise = type(tensor)(**({"requires_grad": tensor.requires_grad} if tensor.requires_grad else {}))
     promise._promised = device
     return promise
+
+
+def _promised_device(self: Any) -> torch.device:
+    """`.device` of a lazy parameter."""
+    return getattr(self, "_promised", None) or _real_device.__get__(self)
 
 
 def _materialize(self: Any, shape: Any, device: Any = None, dtype: Any = None) -> None:
@@ -179,5 +185,6 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     }
     yield from ((torch.Tensor, name, method) for name, method in methods.items())
     yield UninitializedTensorMixin, "materialize", _materialize
+    yield UninitializedTensorMixin, "device", property(_promised_device)
     yield torch.Tensor, "pin_memory", pin_memory
     yield torch.Tensor, "is_pinned", is_pinned

@@ -79,7 +79,7 @@ def broadcast_coalesced(
     tensors: Sequence[torch.Tensor], devices: Sequence[int], buffer_size: int = 0
 ) -> list[list[torch.Tensor]]:
     """Copy all tensors to each device: one list a device; the first list holds the originals."""
-    if any(tensor.get_device() != devices[0] for tensor in tensors):
+    if any(tensor.device.index != devices[0] for tensor in tensors):
         raise RuntimeError("all tensors must be on devices[0]")
     targets = [active().device(device) for device in devices]
     return [[t if t.device == target else move(t, target) for t in tensors] for target in targets]

@@ -167,6 +167,8 @@ def become(tensor: torch.Tensor, new: torch.Tensor) -> None:
     The C++ tensors behind the two objects change places, because only a new one can dispatch to Python.
     """
     parameter, requires_grad, grad = isinstance(tensor, torch.nn.Parameter), tensor.requires_grad, tensor.grad
+    if grad is not None and grad.dtype != new.dtype:
+        become(grad, grad.detach().to(new.dtype))  # PyTorch refuses a gradient of another type
     fresh = new.detach()
     torch._C._swap_tensor_impl(tensor, fresh)
     for name in ("_inner", "_home", "_is_param"):

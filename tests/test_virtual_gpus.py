@@ -1,0 +1,443 @@
+"""Virtual GPUs as a whole: switching on and off, bytes, numbers equal to the CPU's, saving, randomness."""
+
+import copy
+import gc
+import io
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import course_utils
+from course_utils import virtual
+from course_utils.virtual import machine as machine_module
+
+ROOT = Path(__file__).parents[1]
+PATCHED = (
+    torch,
+    torch._C,
+    torch.Tensor,
+    torch.cuda,
+    torch.cuda.memory,
+    torch.cuda.random,
+    torch.accelerator,
+    torch.autograd,
+    torch.autograd.Function,
+    torch.autocast,
+    torch.serialization,
+    torch._utils,
+    torch.backends.cudnn,
+    torch.nn.parallel.comm,
+    sys.modules["torch.nn.parallel.parallel_apply"],
+    torch.utils._device.DeviceContext,
+    torch.nn.parameter.UninitializedTensorMixin,
+)
+
+
+@pytest.fixture
+def machine():
+    with course_utils.virtual_gpus(8, "64 MiB") as machine:
+        yield machine
+
+
+def run_alone(code: str, **env: str) -> subprocess.CompletedProcess:
+    """Run `code` in a new interpreter, where nothing has touched CUDA yet."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env={**os.environ, **env}
+    )
+
+
+# ---- switching -----------------------------------------------------------------------------------------
+def test_everything_is_put_back_exactly():
+    before = [dict(vars(owner)) for owner in PATCHED]
+    with course_utils.virtual_gpus(3):
+        changed = [dict(vars(owner)) for owner in PATCHED]
+    after = [dict(vars(owner)) for owner in PATCHED]
+    for owner, old, new in zip(PATCHED, before, after, strict=True):
+        assert old.keys() == new.keys(), owner
+        assert all(old[name] is new[name] for name in old), owner
+    assert changed != before
+    assert not virtual.is_active()
+
+
+def test_an_error_inside_puts_everything_back_too():
+    with pytest.raises(ZeroDivisionError), course_utils.virtual_gpus(2):
+        1 / 0  # noqa: B018
+    assert not virtual.is_active()
+    assert torch.ones(2).device.type == "cpu"
+
+
+def test_the_same_settings_nest_and_others_are_refused():
+    with course_utils.virtual_gpus(2, "1 GiB") as outer:
+        with course_utils.virtual_gpus(2, 2**30) as inner:
+            assert inner is outer
+        assert virtual.is_active()
+        with pytest.raises(RuntimeError, match="already on: 2 with 1073741824 bytes each"):
+            virtual.switch_on(3, "1 GiB")
+
+
+@pytest.mark.parametrize("count", [0, 9, -1])
+def test_a_bad_count_is_refused(count):
+    with pytest.raises(ValueError, match="Choose 1 to 8"):
+        virtual.switch_on(count)
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"), [("2 GiB", 2**31), ("512MiB", 2**29), ("1.5 KiB", 1536), (700, 700), ("700", 700)]
+)
+def test_memory_sizes(text, nbytes):
+    assert virtual.parse_memory(text) == nbytes
+
+
+@pytest.mark.parametrize("text", ["2 GB and a half", "", "-1 GiB", "0", "GiB", "2 GiBi"])
+def test_bad_memory_sizes_are_refused_in_one_line(text):
+    with pytest.raises(ValueError, match="Write") as caught:
+        virtual.parse_memory(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_old_torch_is_refused(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.10.1+cpu")
+    with pytest.raises(RuntimeError, match=r"need torch 2\.11 or newer; this is torch 2\.10\.1"):
+        virtual.switch_on()
+
+
+def test_a_tensor_that_outlives_its_gpu_says_so():
+    with course_utils.virtual_gpus(1):
+        x = torch.ones(2, device="cuda")
+    with pytest.raises(RuntimeError, match="virtual GPUs are switched off"):
+        x + 1
+    assert "device='cuda:0'" in repr(x)
+
+
+def test_importing_does_not_switch_on():
+    out = run_alone(
+        "import torch; to = torch.Tensor.to; import course_utils.virtual as v;"
+        "print(v.is_active(), to is torch.Tensor.to)"
+    )
+    assert out.stdout.split() == ["False", "True"], out.stderr
+
+
+# ---- memory --------------------------------------------------------------------------------------------
+def test_bytes_are_exact_and_views_are_free(machine):
+    memory = machine.memory[0]
+    a = torch.ones(1, device="cuda")
+    assert memory.allocated == 512
+    b = torch.ones(129, device="cuda")
+    assert memory.allocated == 512 + 1024
+    view, slices = b.view(3, 43).t(), b[5:]
+    assert memory.allocated == 1536
+    del b
+    assert memory.allocated == 1536
+    del view, slices
+    assert memory.allocated == 512
+    a.resize_(1000)
+    assert memory.allocated == 4096
+    a.add_(1)
+    a = a + 1
+    assert (memory.allocated, memory.peak) == (4096, 8192)
+    torch.cuda.reset_peak_memory_stats()
+    assert torch.cuda.max_memory_allocated() == 4096
+    assert torch.empty(0, device="cuda").is_cuda
+    assert torch.cuda.memory_allocated() == 4096
+
+
+def test_a_training_step_leaves_nothing_behind(machine):
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)
+    ).cuda(3)
+    model(torch.zeros(2, 3, 8, 8, device="cuda:3"))
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(2):
+        loss = model(torch.randn(4, 3, 8, 8, device="cuda:3")).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert machine.memory[3].allocated > 0
+    del model, optimizer, loss
+    gc.collect()
+    assert [memory.allocated for memory in machine.memory] == [0] * 8
+
+
+def test_out_of_memory_names_the_numbers_and_changes_nothing(machine):
+    held = torch.empty(48 * 2**20, dtype=torch.uint8, device="cuda:2")
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        torch.empty(20 * 2**20, dtype=torch.uint8, device="cuda:2")
+    text = str(caught.value)
+    assert text.startswith(
+        "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 2 has a total capacity of 64.00 MiB of which "
+        "16.00 MiB is free. "
+    )
+    assert "Of the allocated memory 48.00 MiB is allocated by PyTorch, and 0 bytes is reserved" in text
+    assert machine.memory[2].allocated == held.nbytes
+    assert torch.cuda.memory_stats(2)["num_ooms"] == 1
+    for grow in (lambda: held.to(torch.int16), lambda: held.repeat(2), lambda: held.cpu().to("cuda:2")):
+        with pytest.raises(torch.OutOfMemoryError):
+            grow()
+    assert machine.memory[2].allocated == held.nbytes
+
+
+def test_a_tensor_too_big_for_any_machine_is_refused_before_it_is_made(machine):
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.randn(2**38, device="cuda")
+
+
+def test_the_summary_prints(machine):
+    _x = torch.ones(2**18, device="cuda")
+    assert "CUDA OOMs: 0" in torch.cuda.memory_summary()
+    assert torch.accelerator.memory_allocated() == 2**20
+    assert torch.accelerator.max_memory_allocated() == 2**20
+
+
+# ---- numbers -------------------------------------------------------------------------------------------
+class Everything(nn.Module):
+    """Convolution, normalisation, dropout, embedding, attention and recurrence in one small model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.GELU(), nn.MaxPool2d(4)
+        )
+        self.embed = nn.Embedding(10, 16)
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.lstm = nn.LSTM(16, 8, batch_first=True)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x, tokens):
+        pixels = self.conv(x).flatten(2).transpose(1, 2).reshape(len(x), 4, -1)[..., :16]
+        sequence = self.encoder(torch.cat([pixels, self.embed(tokens)], 1))
+        return self.head(self.lstm(sequence)[0][:, -1])
+
+
+def losses_on(device: str, name: str, **options) -> list[float]:
+    """Train three steps on `device` with optimizer `name`; return the losses."""
+    torch.manual_seed(0)
+    model = Everything().to(device)
+    optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.01, **options)
+    x, tokens = torch.randn(4, 3, 16, 16).to(device), torch.randint(10, (4, 5)).to(device)
+    y = torch.arange(4).to(device)
+    seen = []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x, tokens), y)
+        loss.backward()
+        seen.append(loss.item())
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure)
+    return seen
+
+
+OPTIMIZERS = "SGD Adam AdamW Adagrad Adadelta Adamax ASGD NAdam RAdam RMSprop Rprop LBFGS Adafactor".split()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_losses_are_bit_identical_to_the_cpus(machine, name):
+    assert losses_on("cuda:5", name) == losses_on("cpu", name)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
+def test_foreach_is_bit_identical_too(machine, name):
+    assert losses_on("cuda:1", name, foreach=True) == losses_on("cpu", name, foreach=True)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_fused_is_bit_identical_too(machine, name):
+    assert losses_on("cuda:1", name, fused=True) == losses_on("cpu", name, fused=True)
+
+
+def test_one_optimizer_may_hold_parameters_on_several_devices(machine):
+    for foreach in (False, True):
+        parts = [nn.Linear(2, 2, bias=False, device=f"cuda:{i}") for i in range(3)]
+        optimizer = torch.optim.SGD([p for part in parts for p in part.parameters()], lr=1.0, foreach=foreach)
+        before = [part.weight.detach().clone() for part in parts]
+        for i, part in enumerate(parts):
+            part(torch.ones(1, 2, device=f"cuda:{i}")).sum().backward()
+        nn.utils.clip_grad_norm_([p for part in parts for p in part.parameters()], 1e9)
+        optimizer.step()
+        for part, old in zip(parts, before, strict=True):
+            torch.testing.assert_close(part.weight, old - 1)
+
+
+def test_checkpointing_equals_the_plain_model(machine):
+    model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, 1)).cuda(2)
+    gradients = []
+    for run in (model, lambda x: checkpoint(model, x, use_reentrant=False)):
+        torch.manual_seed(3)
+        x = torch.ones(8, 4, device="cuda:2", requires_grad=True)
+        run(x).sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
+
+
+def test_mixed_precision_trains_and_an_overflow_is_skipped(machine):
+    model = nn.Linear(4, 2).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cuda")
+    for factor, expected in ((1.0, 65536.0), (float("inf"), 32768.0)):
+        before = model.weight.detach().clone()
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = model(torch.ones(3, 4, device="cuda")).float().square().mean() * factor
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        assert scaler.get_scale() == expected
+        assert torch.equal(before, model.weight) == (factor != 1.0)
+
+
+def test_autocast_leaves_cpu_tensors_alone(machine):
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
+        assert (torch.ones(2, 2, device=0) @ torch.ones(2, 2, device=0)).dtype is torch.bfloat16
+
+
+# ---- saving --------------------------------------------------------------------------------------------
+def test_a_checkpoint_is_the_file_a_gpu_writes(machine):
+    model = nn.Linear(3, 2).cuda(4)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    for location, device in (
+        (None, "cuda:4"),
+        ("cpu", "cpu"),
+        ("cuda:1", "cuda:1"),
+        ({"cuda:4": "cuda:2"}, "cuda:2"),
+    ):
+        file.seek(0)
+        loaded = torch.load(file, map_location=location)
+        assert str(loaded["weight"].device) == device
+        assert torch.equal(loaded["weight"].cpu(), model.weight.detach().cpu())
+    virtual.switch_off()
+    for location, message in ((None, "torch.cuda.is_available\\(\\) is False"), ("cpu", None)):
+        file.seek(0)
+        if message is None:
+            assert torch.load(file, map_location=location)["weight"].device.type == "cpu"
+        else:
+            with pytest.raises(RuntimeError, match=message):
+                torch.load(file, map_location=location)
+
+
+def test_a_checkpoint_for_a_gpu_that_is_not_there(machine):
+    file = io.BytesIO()
+    torch.save(torch.ones(2, device="cuda:7"), file)
+    virtual.switch_off()
+    with course_utils.virtual_gpus(2):
+        file.seek(0)
+        with pytest.raises(RuntimeError, match=r"CUDA device 7 but torch.cuda.device_count\(\) is 2"):
+            torch.load(file)
+
+
+def test_views_stay_views_through_a_checkpoint(machine):
+    whole = torch.arange(6.0, device="cuda")
+    file = io.BytesIO()
+    torch.save({"whole": whole, "part": whole[2:]}, file)
+    file.seek(0)
+    loaded = torch.load(file)
+    loaded["part"].zero_()
+    assert loaded["whole"].tolist() == [0, 1, 0, 0, 0, 0]
+
+
+def test_pickle_and_deepcopy_keep_device_and_identity(machine):
+    model = nn.Linear(2, 2).cuda(3)
+    model(torch.ones(1, 2, device=3)).sum().backward()
+    twin = copy.deepcopy(model)
+    assert isinstance(twin.weight, nn.Parameter)
+    assert twin.weight.device == torch.device("cuda:3")
+    assert torch.equal(twin.weight.grad, model.weight.grad)
+    x = pickle.loads(pickle.dumps(torch.ones(2, device="cuda:1", requires_grad=True)))
+    assert (str(x.device), x.requires_grad) == ("cuda:1", True)
+
+
+def test_module_moves_keep_parameter_objects_and_gradients(machine):
+    model = nn.Linear(3, 2)
+    weight = model.weight
+    model(torch.ones(1, 3)).sum().backward()
+    for device in ("cuda:0", "cuda:6", "cpu"):
+        assert model.to(device) is model
+        assert model.weight is weight
+        assert weight.device == weight.grad.device == torch.device(device)
+    assert type(weight) is nn.Parameter
+    model.cuda().half().double()
+    assert model.weight is weight
+    assert weight.dtype is torch.float64
+
+
+# ---- randomness ----------------------------------------------------------------------------------------
+def test_devices_share_the_cpus_stream_until_they_get_their_own(machine):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    assert torch.equal(torch.rand(3, device="cuda").cpu(), expected)
+    torch.cuda.manual_seed(7)
+    own = torch.rand(3, device="cuda")
+    torch.rand(5)
+    torch.cuda.manual_seed(7)
+    assert torch.equal(torch.rand(3, device="cuda"), own)
+    cpu_before = torch.get_rng_state()
+    torch.rand(3, device="cuda")
+    assert torch.equal(cpu_before, torch.get_rng_state())
+    torch.manual_seed(0)
+    assert torch.equal(torch.rand(3, device="cuda").cpu(), expected)
+
+
+def test_generators_belong_to_a_device(machine):
+    generator = torch.Generator("cuda").manual_seed(5)
+    a = torch.rand(3, device="cuda", generator=generator)
+    assert torch.equal(a, torch.rand(3, device="cuda", generator=generator.manual_seed(5)))
+    with pytest.raises(RuntimeError, match="Expected a 'cuda' device type for generator but found 'cpu'"):
+        torch.rand(3, device="cuda", generator=torch.Generator())
+    assert isinstance(torch.Generator(), torch.Generator)
+    assert isinstance(torch.default_generator, torch.Generator)
+
+
+# ---- errors that end a process, and other processes ------------------------------------------------------
+def test_a_label_out_of_range_breaks_the_device_until_it_is_switched_on_again(machine):
+    logits = torch.zeros(2, 3, device="cuda")
+    with pytest.raises(torch.AcceleratorError, match="device-side assert triggered") as caught:
+        F.cross_entropy(logits, torch.tensor([0, 3], device="cuda"))
+    assert caught.value.error_code == 710
+    for later in (lambda: logits + 1, torch.cuda.synchronize, lambda: torch.ones(1, device="cuda")):
+        with pytest.raises(torch.AcceleratorError, match="device-side assert"):
+            later()
+    virtual.switch_off()
+    with course_utils.virtual_gpus(1):
+        assert torch.ones(1, device="cuda").item() == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_cannot_use_the_gpu(machine):
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            torch.ones(1, device="cuda")
+        except RuntimeError as error:
+            os.write(write, str(error).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(read, 200).decode().startswith("Cannot re-initialize CUDA in forked subprocess")
+
+
+def test_a_loader_with_workers_and_pinned_memory(machine):
+    data = torch.utils.data.TensorDataset(torch.arange(12.0).view(6, 2), torch.arange(6))
+    for x, y in torch.utils.data.DataLoader(data, 4, num_workers=2, pin_memory=True):
+        assert x.is_pinned()
+        assert y.is_pinned()
+        assert x.to("cuda", non_blocking=True).sum().item() == x.sum().item()
+
+
+def test_ledgers_are_not_shared(machine):
+    other = machine_module.Machine(1, 100)
+    assert other.memory[0].allocated == 0
+    assert torch.ones(1, device="cuda").device.index == 0
+    assert other.memory[0].allocated == 0
