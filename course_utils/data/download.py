@@ -140,15 +140,15 @@ def _append(url: str, part: _Part, silence: float, speed: float) -> None:
     answer = _open(url, start, silence)
     with answer, part.path.open("ab") as file, _bar(url, start, part.size) as bar:
         skip = start - _first_byte(answer, start, part.size)
-        since = _clock()
+        received, since = 0, _clock()
         while have < part.size:
             block = _read(answer, silence)
             fresh = block[skip:][: part.size - have]
             skip = max(0, skip - len(block))
             have += file.write(fresh)
             bar.update(len(fresh))
-            seconds = _clock() - since
-            if seconds > _JUDGE_AFTER and have - start < speed * seconds:
+            received, seconds = received + len(block), _clock() - since
+            if seconds > _JUDGE_AFTER and received < speed * seconds:
                 raise _Refused("is too slow", again=True)
 
 

@@ -38,7 +38,7 @@ def read_official(folder: Path, *, mirrors: Sequence[str] = MIRRORS) -> tuple[Sp
     except RuntimeError:  # torchvision: a file is missing or has another MD5
         pass
     if mirrors and not (folder / ARCHIVE).exists():
-        print("CIFAR-10 is not in the data folder yet: downloading 170 MB, once.")
+        print("CIFAR-10 is not in the data folder, or not whole: downloading 170 MB, once.")
     _unpack(fetch_archive(folder, mirrors=mirrors), folder)
     return _read(folder, train=True), _read(folder, train=False)
 

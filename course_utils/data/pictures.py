@@ -109,7 +109,7 @@ def _decode(split: Path, files: list[Path]) -> np.ndarray:
         more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
         raise ValueError(f"Damaged pictures, replace or delete them: {', '.join(damaged[:5])}{more}.")
     if resized:
-        print(f"Note: {resized:,} {split.name} pictures were not 32 x 32 pixels and have been resized.")
+        print(f"Note: resized to 32 x 32 pixels: {resized:,} of the {split.name} pictures.")
     return data
 
 
