@@ -22,6 +22,7 @@ CELLS = {
     "steady": "print(1 + 1)",
     "address": "print(object())",
     "child": "import subprocess, sys\n_ = subprocess.call([sys.executable, '-c', 'print(7)'])",
+    "captured": "print(subprocess.check_output([sys.executable, '-c', 'print(7)'], text=True))",
     "settings": "import os\nprint(os.environ['COURSE_DATA'], os.environ['OMP_NUM_THREADS'])",
     "unsteady": "calls = globals().get('calls', 0) + 1\nprint(calls)",
     "deliberate": "raise ValueError('no')",
@@ -29,21 +30,29 @@ CELLS = {
 
 
 @pytest.fixture(scope="module")
-def recorded() -> NotebookNode:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
     """A notebook of the cells above, run once; it skips the setup cell, which would import torch."""
     notebook = nbformat.v4.new_notebook()
     for name, source in CELLS.items():
         notebook.cells.append(nbformat.v4.new_code_cell(source, id=name))
     notebook.cells[-1].metadata.tags = ["raises-exception"]
-    result = run_lesson(canonical.canonical(notebook), twice=True)
+    result = run_lesson(canonical.canonical(notebook), tmp_path_factory.mktemp("lesson"), twice=True)
     assert result.unsteady == ["unsteady"]
     assert list(result.seconds) == list(CELLS)
     return canonical.canonical(result.notebook)
 
 
-def test_run_records_what_cells_and_their_children_print(recorded: NotebookNode) -> None:
-    texts = [cell.outputs[0].get("text") for cell in recorded.cells]
-    assert texts == ["2\n", "<object object at 0x...>\n", "7\n", "standin 1\n", "1\n", None]
+def test_run_records_what_cells_print_and_not_their_children(recorded: NotebookNode) -> None:
+    texts = {cell.id: "".join(output.get("text", "") for output in cell.outputs) for cell in recorded.cells}
+    assert texts == {
+        "steady": "2\n",
+        "address": "<object object at 0x...>\n",
+        "child": "",
+        "captured": "7\n\n",
+        "settings": "standin 1\n",
+        "unsteady": "1\n",
+        "deliberate": "",
+    }
     assert recorded.cells[-1].outputs[0].evalue == "no"
 
 
@@ -56,7 +65,7 @@ def test_pytest_compares_strictly_and_runs_twice(recorded: NotebookNode, tmp_pat
     recorded.cells[0].outputs[0].text = "3\n"
     notebooks.write(tmp_path / "notebooks" / "01_first.ipynb", recorded)
     failed = _failed_cells(tmp_path)
-    assert failed == {"Cell 0", "Cell 0 again", "Cell 4 again"}
+    assert failed == {"Cell 0", "Cell 0 again", "Cell 5 again"}
 
 
 def _failed_cells(root: Path) -> set[str]:

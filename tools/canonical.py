@@ -67,13 +67,16 @@ def _clean_cell(cell: NotebookNode) -> None:
     kept = {key: cell.metadata[key] for key in CELL_KEYS if cell.metadata.get(key)}
     cell.metadata = nbformat.from_dict(kept)
     if cell.cell_type == "code":
-        groups = groupby(cell.outputs, key=lambda output: (output.output_type, output.get("name")))
-        cell.outputs = [clean_output(one) for _, group in groups for one in coalesce_streams(list(group))]
+        cell.outputs = clean_outputs(cell.outputs)
 
 
-def clean_output(output: NotebookNode) -> NotebookNode:
-    """A copy of one cell output without what belongs to the machine or the run."""
-    output = deepcopy(output)
+def clean_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs without what belongs to the machine or the run; a stream may come in pieces of any size."""
+    groups = groupby(deepcopy(outputs), key=lambda output: (output.output_type, output.get("name")))
+    return [_clean_output(output) for _, group in groups for output in coalesce_streams(list(group))]
+
+
+def _clean_output(output: NotebookNode) -> NotebookNode:
     if "metadata" in output:
         output.metadata = NotebookNode()
     if output.output_type == "stream":

@@ -89,7 +89,7 @@ def read_page(path: Path) -> Page:
     else:
         return page
     headings: list[str] = []
-    for token in _walk(mistune.create_markdown(renderer="ast", plugins=["table"])(text)):
+    for token in _walk(mistune.create_markdown(renderer="ast")(text)):
         _note(token, page, headings)
     page.anchors |= _jupyter_anchors(headings) if path.suffix == ".ipynb" else _github_anchors(headings)
     return page

@@ -54,7 +54,7 @@ def run(path: Path, *, twice: bool) -> list[str]:
     notebook = canonical.read(path)
     lesson.write_common_cells(notebook, path.stem)
     try:
-        result = run_lesson(canonical.canonical(notebook), twice=twice)
+        result = run_lesson(canonical.canonical(notebook), path.parent, twice=twice)
     except CellExecutionError as error:
         return [f"{path.name}: left as it was, a cell failed\n{error}"]
     write(path, result.notebook)
