@@ -2,7 +2,8 @@
 
 They hold real numbers, refuse to mix, run out of memory, and carry the real `nn.DataParallel`. The same
 code runs unchanged on real GPUs. To read how it works, start with `tensor.py` (a tensor that says where it
-is), then `rules.py` (what may mix), `machine.py` (bytes), and the files named after what they stand in for.
+is) and `dispatch.py` (what happens when an operation meets one), then `rules.py` (what may mix) and
+`machine.py` (bytes); the other files are named after what they stand in for.
 
 What they are not:
 

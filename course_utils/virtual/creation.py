@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch.utils._device import DeviceContext, _device_constructors
 
+from .dispatch import check_generator, on_stream_of
 from .machine import Machine, active, is_active
 from .moves import to
-from .tensor import VirtualTensor, check_generator, on_stream_of, wrap
+from .tensor import VirtualTensor, wrap
 
 _LIKE = "empty_like full_like ones_like rand_like randint_like randn_like zeros_like".split()
 _NEW = "new_empty new_empty_strided new_full new_ones new_tensor new_zeros".split()

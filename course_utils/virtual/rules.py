@@ -30,7 +30,7 @@ _STRUCTURED = frozenset(
 index_reduce nll_loss_forward nll_loss_backward linalg_cross triangular_solve clamp clamp_min
 clamp_max""".split()
 )
-_NOT_ITERATED = frozenset({"clamp", "clamp_min", "clamp_max", "_prelu_kernel", "huber_loss"})
+_NOT_ITERATED = frozenset({"clamp", "clamp_min", "clamp_max", "_prelu_kernel", "huber_loss", "equal"})
 # What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).
 _ON_GPU = {
     "embedding": ("wrapper_CUDA__index_select", {"weight": "self", "indices": "index"}),

@@ -1,0 +1,158 @@
+"""Running one operation: every one, forward and backward, that meets a virtual tensor arrives in `dispatch`.
+
+The same-device rule is checked, the CPU kernel runs on the inner tensors, and the results are wrapped and
+charged to the device. (PyTorch calls this hook `__torch_dispatch__`; it lies below autograd, so gradients
+need no code of their own.)
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from .errors import device_assert
+from .machine import Machine, active
+from .rules import Facts, common_device, facts
+from .tensor import VirtualTensor, become, wrap
+
+aten = torch.ops.aten
+
+# Out-of-range indices are found by a CUDA kernel, which kills the whole context.
+_NOTHING: dict[int, Any] = {}
+_ASSERTING = frozenset(
+    """nll_loss_forward nll_loss2d_forward embedding index_select gather scatter scatter_add index
+index_put index_add index_copy cross_entropy_loss""".split()
+)
+
+
+def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+    """Run operator `func` on the inner tensors and put its results on the arguments' device."""
+    __tracebackhide__ = True  # IPython shows the reader's line and PyTorch's, as on a real GPU
+    special = _SPECIAL.get(func)
+    if special is not None:
+        return special(*args, **(kwargs or {}))
+    machine, op = active(), facts(func)
+    machine.check()
+    seen: list[torch.Tensor] = []
+    inner_args = [_unwrap(value, seen) for value in args]
+    inner_kwargs = {key: _unwrap(value, seen) for key, value in kwargs.items()} if kwargs else {}
+    device = _device_of(op, seen, args, kwargs or {})
+    if op.random:
+        check_generator(inner_kwargs.get("generator"), device)
+        result = on_stream_of(machine, device, func, inner_args, inner_kwargs)
+    else:
+        result = _run(machine, op, func, inner_args, inner_kwargs)
+    if device.type == "cpu":  # a CPU tensor read through a GPU index, or the like
+        return args[0] if op.mutates else result
+    same = {id(t._inner): t for t in seen if type(t) is VirtualTensor} if op.mutates else _NOTHING
+    if op.per_tensor and isinstance(result, (list, tuple)):
+        homes = [t.device for t in args[0]]
+        return [_rewrap(r, home, same) for r, home in zip(result, homes, strict=True)]
+    return _rewrap(result, device, same)
+
+
+def _unwrap(value: Any, seen: list[torch.Tensor]) -> Any:
+    """Replace virtual tensors by their inner ones, also inside lists; collect all tensors in `seen`."""
+    if type(value) is VirtualTensor:
+        seen.append(value)
+        return value._inner
+    if isinstance(value, (list, tuple)):
+        return type(value)([_unwrap(item, seen) for item in value])
+    if isinstance(value, torch.Tensor):
+        seen.append(value)
+    return value
+
+
+def _device_of(
+    op: Facts, seen: list[torch.Tensor], args: Sequence[Any], kwargs: dict[str, Any]
+) -> torch.device:
+    """Return the one device all tensors share; ask the rules when they do not."""
+    __tracebackhide__ = True
+    first = seen[0].device
+    for tensor in seen:
+        if tensor.device != first:
+            break
+    else:
+        return first
+    if op.per_tensor:
+        return _check_each(op, args)
+    if torch._C._current_graph_task_id() != -1:
+        # The autograd engine makes zero gradients on the device C++ knows, the CPU: take them in.
+        gpus = {tensor.device for tensor in seen if tensor.is_cuda}
+        if len(gpus) == 1:
+            return gpus.pop()
+    return common_device(op, args, kwargs)
+
+
+def _check_each(op: Facts, args: Sequence[Any]) -> torch.device:
+    """`_foreach_` operations: the tensors at one position of all lists must share a device."""
+    lists = [value for value in args if isinstance(value, (list, tuple)) and value]
+    for row in zip(*lists, strict=False):
+        row = [value for value in row if isinstance(value, torch.Tensor)]
+        if len({tensor.device for tensor in row if tensor.is_cuda or tensor.dim()}) > 1:
+            common_device(op, row, {})
+    return lists[0][0].device
+
+
+def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
+    """Call the CPU kernel; an index out of range becomes CUDA's device-side assert."""
+    __tracebackhide__ = True
+    try:
+        return func(*args, **kwargs)
+    except IndexError:
+        if op.base not in _ASSERTING:
+            raise
+        machine.broken = True
+        raise device_assert() from None
+
+
+def on_stream_of(machine: Machine, device: torch.device, func: Any, args: Any, kwargs: Any) -> Any:
+    """Call a random operation on the device's own stream of random numbers, if it was given one."""
+    own = machine.random_state[device.index] if device.type == "cuda" else None
+    if own is None or kwargs.get("generator") is not None:
+        return func(*args, **kwargs)
+    shared = torch.get_rng_state()
+    torch.set_rng_state(own)
+    try:
+        return func(*args, **kwargs)
+    finally:
+        machine.random_state[device.index] = torch.get_rng_state()
+        torch.set_rng_state(shared)
+
+
+def check_generator(generator: Any, device: torch.device) -> None:
+    """Raise PyTorch's error for a generator of another device type."""
+    if generator is not None and generator.device.type != device.type:
+        found = generator.device.type
+        raise RuntimeError(f"Expected a '{device.type}' device type for generator but found '{found}'")
+
+
+def _rewrap(result: Any, device: torch.device, same: dict[int, VirtualTensor]) -> Any:
+    """Wrap the tensors in a result; one that an operation changed in place comes back as itself."""
+    if isinstance(result, torch.Tensor):
+        known = same.get(id(result))
+        if known is None:
+            return wrap(result, device)
+        if known.shape != result.shape or known.stride() != result.stride():
+            become(known, wrap(result, device))
+        return known
+    if isinstance(result, (list, tuple)):
+        return type(result)([_rewrap(item, device, same) for item in result])
+    return result
+
+
+def _copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
+    """`copy_` is the one operation that crosses devices."""
+    active().check()
+    inner = [t._inner if isinstance(t, VirtualTensor) else t for t in (target, source)]
+    inner[0].copy_(inner[1])
+    return target
+
+
+_SPECIAL: dict[Any, Callable[..., Any]] = {
+    aten.copy_.default: _copy,
+    aten.is_pinned.default: lambda tensor, device=None: False,
+    aten._has_compatible_shallow_copy_type.default: lambda first, second: True,
+}
+
+VirtualTensor.__torch_dispatch__ = classmethod(dispatch)
