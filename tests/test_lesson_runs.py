@@ -9,10 +9,12 @@ import types
 from pathlib import Path
 
 import canonical
+import execute
 import lesson
 import nbformat
 import pytest
 from execute import run_lesson
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from project import ROOT, SANITIZE_FILE, Repository
 
@@ -88,6 +90,20 @@ def test_a_failing_lesson_is_left_as_it_was(
     (found,) = notebooks.run(path, twice=False)
     assert found.startswith("01_first.ipynb: left as it was, a cell failed")
     assert "ZeroDivisionError" in found
+    assert path.read_bytes() == before
+
+
+def test_a_dead_kernel_leaves_the_lesson_as_it_was(
+    small_lesson: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise DeadKernelError("Kernel died")
+
+    monkeypatch.setattr(execute, "run_lesson", die)
+    path = tmp_path / "01_first.ipynb"
+    notebooks.write(path, small_lesson)
+    before = path.read_bytes()
+    assert notebooks.run(path, twice=False) == [f"{path.name}: left as it was, a cell failed\nKernel died"]
     assert path.read_bytes() == before
 
 

@@ -19,7 +19,7 @@ from types import ModuleType
 
 import canonical
 import lesson
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from project import NOTEBOOKS, ROOT, find_lessons
 
@@ -55,7 +55,7 @@ def run(path: Path, *, twice: bool) -> list[str]:
     lesson.write_common_cells(notebook, path.stem)
     try:
         result = run_lesson(canonical.canonical(notebook), path.parent, twice=twice)
-    except CellExecutionError as error:
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         return [f"{path.name}: left as it was, a cell failed\n{error}"]
     write(path, result.notebook)
     for cell_id, seconds in result.seconds.items():
