@@ -1,0 +1,67 @@
+"""The map: a drawing of host and GPU memory with the reader's own tensors, modules and batches in it.
+
+`placement.py` finds out what lies where, `layout.py` gives it a place on the page, `drawing.py` draws it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .drawing import MachineMap, draw
+from .layout import Box, find_boxes
+from .placement import Block, find_blocks
+
+__all__ = ["MachineMap", "describe", "draw_machine"]
+
+
+def draw_machine(*, gpus: int = 0, copies: Mapping[str, str] | None = None, **named: Any) -> MachineMap:
+    """Draw where the named objects are now.
+
+    Args:
+        gpus: draw at least this many GPUs, if the machine has them. GPUs with something in them are always
+            drawn, and the first one if all are empty.
+        copies: arrows, as {copy: original}: `copies={"y": "x"}` draws one from x to y. The name of a list or
+            dict stands for everything in it.
+        **named: tensors, modules, optimizers, and lists, tuples or dicts of them.
+
+    Returns:
+        A matplotlib figure that keeps none of the objects alive. `print` it for the same as text.
+
+    Raises:
+        TypeError: a value is of another kind.
+        ValueError: `copies` has a name that is not drawn.
+    """
+    blocks = find_blocks(named)
+    arrows = _find_arrows(blocks, copies or {})
+    boxes = find_boxes(blocks, gpus)
+    return draw(boxes, arrows, _text(boxes, arrows))
+
+
+def describe(**named: Any) -> str:
+    """Return as text what `draw_machine` shows for the same arguments, one line per block and arrow."""
+    return draw_machine(**named).description
+
+
+def _find_arrows(blocks: list[Block], copies: Mapping[str, str]) -> list[tuple[Block, Block]]:
+    """Turn {copy: original} into pairs of blocks (from, to)."""
+
+    def find(name: str) -> list[Block]:
+        hits = [block for block in blocks if name in block.names]
+        hits = hits or [block for block in blocks if name == block.root and not block.planned]
+        if not hits:
+            raise ValueError(f"copies has the name {name!r}, which is not on the map: pass that object too.")
+        return hits
+
+    return [(start, end) for copy, origin in copies.items() for start in find(origin) for end in find(copy)]
+
+
+def _text(boxes: list[Box], arrows: list[tuple[Block, Block]]) -> str:
+    lines = []
+    for box in boxes:
+        name = f"{box.device} (virtual)" if box.virtual else box.device
+        for block in box.blocks:
+            first, *rest = (" ".join(filter(None, row)) for row in block.rows)
+            head = " ".join(filter(None, (block.title, first, block.size)))
+            lines.append(f"{name}: {'; '.join([head, *rest])}")
+        if not box.blocks:
+            lines.append(f"{name}: empty")
+    return "\n".join([*lines, *(f"copy: {start.title} -> {end.title}" for start, end in arrows)])

@@ -1,0 +1,174 @@
+"""Draws the map: boxes with a dashed edge for virtual devices, blocks in them, copies as arrows."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.path import Path
+
+from ..style import device_color, mix
+from .layout import (
+    CHANNEL,
+    GUTTER,
+    HEADER,
+    INSET,
+    LINE,
+    MARGIN,
+    METER,
+    NAME,
+    PAD,
+    SMALL,
+    TITLE,
+    Box,
+    Font,
+    Place,
+    fit,
+    lay_out,
+    width_of,
+)
+from .placement import Block, format_bytes
+
+INK, SOFT, WHITE = "#1A1A1A", "#4A4A4A", "#FFFFFF"
+DASHED, DOTTED = (0, (5, 3)), (0, (2, 2))
+
+
+class MachineMap(Figure):
+    """A matplotlib figure that shows itself once in a notebook and is text where pictures cannot be seen.
+
+    Attributes:
+        description: the text, one line per block and arrow.
+    """
+
+    description = ""
+
+    def __repr__(self) -> str:
+        return self.description
+
+    __str__ = __repr__
+
+    def _ipython_display_(self) -> None:
+        """Show the picture, with the text beside it and as the picture's alternative text."""
+        from IPython.display import display
+
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        data = {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": self.description}
+        display(data, metadata={"image/png": {"alt": self.description}}, raw=True)
+
+
+def draw(boxes: list[Box], arrows: list[tuple[Block, Block]], description: str) -> MachineMap:
+    """Return the figure. It is no pyplot figure, so nothing has to be closed."""
+    places = lay_out(boxes, top=CHANNEL if arrows else MARGIN)
+    width = max(box.x + box.width for box in boxes) + MARGIN
+    height = boxes[0].y + boxes[0].height + MARGIN
+    figure = MachineMap(figsize=(width, height), dpi=100, facecolor=WHITE, layout="none")
+    figure.description = description
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    for box in boxes:
+        _draw_box(axes, box)
+        for block in box.blocks:
+            _draw_block(axes, block, places[id(block)])
+    _draw_arrows(axes, places, arrows)
+    return figure
+
+
+def _rectangle(axes: Axes, x: float, y: float, width: float, height: float, **look: Any) -> None:
+    shape = f"round,pad=0,rounding_size={look.pop('rounding', 0.05)}"
+    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=shape, **look))
+
+
+def _write(axes: Axes, x: float, y: float, text: str, font: Font, **look: Any) -> None:
+    look = {"color": INK, "va": "center_baseline", "parse_math": False} | look
+    axes.text(x, y, text, size=font[0], weight=font[1], **look)
+
+
+def _draw_box(axes: Axes, box: Box) -> None:
+    """Draw one device: frame, header, and how full it is."""
+    color = device_color(box.device)
+    look = {"facecolor": mix(color, WHITE, 0.94), "edgecolor": mix(color, INK, 0.15), "linewidth": 2.2}
+    look |= {"linestyle": DASHED if box.virtual else "solid", "rounding": 0.1, "gid": f"box {box.device}"}
+    _rectangle(axes, box.x, box.y, box.width, box.height, **look)
+    left, right, y = box.x + INSET, box.x + box.width - INSET, box.y + HEADER / 2 + 0.02
+    _rectangle(axes, left, y - 0.08, 0.16, 0.16, facecolor=color, edgecolor="none", rounding=0.03)
+    _write(axes, left + 0.24, y, box.device, TITLE)
+    kind = fit(box.kind, right - left - 0.34 - width_of(box.device, TITLE), SMALL)
+    _write(axes, right, y, kind, SMALL, ha="right", color=SOFT)
+    if not box.blocks:
+        _write(axes, left + PAD, box.y + HEADER + LINE / 2, "empty", SMALL, color=SOFT, style="italic")
+    if box.usage:
+        _draw_meter(
+            axes, left, box.y + box.height - METER + 0.06, right - left, mix(color, INK, 0.25), *box.usage
+        )
+
+
+def _draw_meter(axes: Axes, x: float, y: float, width: float, color: str, used: int, total: int) -> None:
+    """Draw the share of a GPU's memory that tensors use."""
+    _rectangle(axes, x, y, width, 0.07, facecolor=WHITE, edgecolor=color, rounding=0.03)
+    if used:
+        share = max(0.015, min(1.0, used / total))  # even a little stays visible
+        _rectangle(axes, x, y, width * share, 0.07, facecolor=color, edgecolor="none", rounding=0.0)
+    text = f"{format_bytes(used)} of {format_bytes(total)}"
+    text += " in use" if width_of(f"{text} in use", SMALL) <= width else ""
+    _write(axes, x, y + 0.22, text, SMALL, color=SOFT)
+
+
+def _draw_block(axes: Axes, block: Block, place: Place) -> None:
+    color = device_color(block.device)
+    look = {"facecolor": mix(color, WHITE, 0.76), "edgecolor": mix(color, INK, 0.25), "linewidth": 1.2}
+    if block.planned:
+        look |= {"facecolor": "none", "linestyle": DOTTED}
+    _rectangle(axes, place.x, place.y, place.width, place.height, gid=f"block {block.title}", **look)
+    for number, (left, right) in enumerate(place.lines):
+        y = place.y + PAD + LINE * (number + 0.5)
+        _write(axes, place.x + PAD, y, left, SMALL if number else NAME)
+        _write(axes, place.x + place.width - PAD, y, right, SMALL, ha="right")
+
+
+def _draw_arrows(axes: Axes, places: dict[int, Place], arrows: list[tuple[Block, Block]]) -> None:
+    """Draw copies through the gutters between boxes, so that they cross no block.
+
+    Arrows with one source, or else with one target, share a lane: they branch like a bus.
+    """
+    starts, ends = [id(start) for start, _ in arrows], [id(end) for _, end in arrows]
+    hubs = [start if starts.count(start) > 1 else end for start, end in zip(starts, ends, strict=True)]
+    lanes = list(dict.fromkeys(hubs))
+    for (start, end), hub in zip(arrows, hubs, strict=True):
+        lane = (lanes.index(hub) - (len(lanes) - 1) / 2) * min(0.1, 0.24 / len(lanes))
+        a, b = places[id(start)], places[id(end)]
+        y0 = a.y + a.height * (
+            0.75 if id(start) in ends else 0.5
+        )  # apart where a block has arrows in and out
+        y1 = b.y + b.height * (0.25 if id(end) in starts else 0.5)
+        look = {"arrowstyle": "-|>", "mutation_scale": 15, "linewidth": 1.8, "color": INK}
+        path = _rounded(_route(a, b, y0, y1, lane))
+        axes.add_patch(FancyArrowPatch(path=path, gid=f"copy {start.title} -> {end.title}", **look))
+
+
+def _route(start: Place, end: Place, y0: float, y1: float, lane: float) -> np.ndarray:
+    """Return the corners, shape (4 or 6, 2): out into a gutter, perhaps above a row, in from a gutter."""
+    a, b = start.box.column, end.box.column
+    right_out = a < b or a == b == -1  # the host's gutter is on its right
+    right_in = b < a or a == b == -1
+    x0, x1 = start.x + start.width * right_out, end.x + end.width * right_in
+    step = start.box.width + GUTTER
+    first, last = (MARGIN + (g + 1) * step - GUTTER / 2 + lane for g in (a + right_out, b + right_in))
+    if first == last:
+        return np.array([(x0, y0), (first, y0), (first, y1), (x1, y1)])
+    above = (start if b == -1 else end).box.y - CHANNEL / 2 + lane
+    return np.array([(x0, y0), (first, y0), (first, above), (last, above), (last, y1), (x1, y1)])
+
+
+def _rounded(points: np.ndarray, radius: float = 0.09) -> Path:
+    """Return a path along `points`, shape (n, 2), with rounded corners."""
+    steps = np.diff(points, axis=0)
+    lengths = np.hypot(*steps.T)[:, None]
+    cuts = steps * np.minimum(radius / np.maximum(lengths, 1e-9), 0.5)
+    corners = zip(points[1:-1] - cuts[:-1], points[1:-1], points[1:-1] + cuts[1:], strict=True)
+    vertices = [points[0], *(vertex for corner in corners for vertex in corner), points[-1]]
+    inner = [Path.LINETO, Path.CURVE3, Path.CURVE3] * (len(points) - 2)
+    return Path(vertices, [Path.MOVETO, *inner, Path.LINETO])
