@@ -1,0 +1,98 @@
+"""`start`: it finds the device, says so in one line, and may be called again."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import course_utils
+from course_utils import virtual
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    monkeypatch.delenv("COURSE_DEVICE", raising=False)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+    yield
+    virtual.switch_off()
+
+
+def said(capsys) -> str:
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_without_a_gpu_there_are_eight_virtual_ones(capsys):
+    device = course_utils.start("01_device_basics")
+    assert device == torch.device("cuda:0")
+    assert torch.cuda.device_count() == 8
+    assert said(capsys) == (
+        "01_device_basics: 8 VIRTUAL GPUs of 2 GiB each. Numbers, errors and memory are real; "
+        "speed is the CPU's."
+    )
+
+
+def test_settings_of_the_last_call_hold(capsys):
+    course_utils.start("x")
+    course_utils.start("x", count=2, memory=2**20)
+    assert (torch.cuda.device_count(), torch.cuda.mem_get_info()) == (2, (2**20, 2**20))
+    assert "2 VIRTUAL GPUs of 1048576 bytes each" in capsys.readouterr().out
+
+
+def test_it_seeds_the_same_each_time():
+    numbers = []
+    for seed in (0, 0, 5):
+        device = course_utils.start("x", seed=seed)
+        numbers.append(torch.rand(2, device=device).cpu())
+    assert torch.equal(numbers[0], numbers[1])
+    assert not torch.equal(numbers[0], numbers[2])
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_the_cpu_can_be_forced(how, monkeypatch, capsys):
+    if how == "environment":
+        monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    device = course_utils.start("x", mode="cpu" if how == "argument" else None)
+    assert device == torch.device("cpu")
+    assert not virtual.is_active()
+    assert "the CPU, because" in said(capsys)
+
+
+def test_the_argument_wins_over_the_environment(monkeypatch):
+    monkeypatch.setenv("COURSE_DEVICE", "cpu")
+    assert course_utils.start("x", mode="virtual").type == "cuda"
+
+
+def test_an_unknown_mode_names_the_known_ones():
+    with pytest.raises(
+        ValueError, match=r"mode='gpu' is not known. Choose one of: auto, real, virtual, cpu\."
+    ):
+        course_utils.start("x", mode="gpu")
+
+
+def test_a_real_gpu_that_is_not_there(capsys):
+    with pytest.raises(RuntimeError, match=r"finds no GPU on this machine\. Choose mode='virtual'"):
+        course_utils.start("x", mode="real")
+    assert not virtual.is_active()
+
+
+def test_a_real_gpu_is_used_and_named(monkeypatch, capsys):
+    monkeypatch.setattr(
+        torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda")
+    )
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Test Card")
+    properties = SimpleNamespace(total_memory=15 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert course_utils.start("x") == torch.device("cuda:0")
+    assert not virtual.is_active()
+    assert said(capsys) == "x: 2 real GPUs, Test Card with 15.0 GiB."
+
+
+def test_a_mac_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(
+        torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("mps")
+    )
+    assert course_utils.start("x") == torch.device("mps:0")
+    assert said(capsys) == "x: a real MPS device. Parts that need CUDA say so."
