@@ -8,7 +8,6 @@ import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -55,7 +54,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def measure(
-    fn: Callable[[], Any], device: torch.device | str = "cpu", *, repeats: int = 7, warmup: int = 2
+    fn: Callable[[], object], device: torch.device | str = "cpu", *, repeats: int = 7, warmup: int = 2
 ) -> Timing:
     """Time `fn()` on `device` and return the median seconds per call.
 

@@ -64,13 +64,13 @@ def test_a_machine_without_gpus_is_one_box() -> None:
 
 @pytest.mark.usefixtures("no_gpu")
 def test_nothing_to_draw_is_an_empty_machine() -> None:
-    assert describe() == "cpu: empty"
+    assert describe() == "cpu: nothing named here"
 
 
 @pytest.mark.usefixtures("gpus")
 def test_a_moved_tensor_is_a_second_block() -> None:
     x = torch.zeros(3, 4)
-    assert describe(x=x) == "cpu: x (3, 4) float32 48 B\ncuda:0 (virtual): empty"
+    assert describe(x=x) == "cpu: x (3, 4) float32 48 B\ncuda:0 (virtual): nothing named here"
     assert describe(x=x, y=x.to("cuda:1", torch.float16), copies={"y": "x"}) == (
         "cpu: x (3, 4) float32 48 B\ncuda:1 (virtual): y (3, 4) float16 24 B\ncopy: x -> y"
     )
@@ -252,7 +252,7 @@ def test_a_virtual_gpu_has_a_dashed_edge_and_a_real_one_a_solid_edge(monkeypatch
     figure = draw_machine(gpus=1)
     assert patch(figure, "box cuda:0").get_linestyle() == "solid"
     assert "Tesla T4" in words(figure)
-    assert figure.description == "cpu: empty\ncuda:0: empty"
+    assert figure.description == "cpu: nothing named here\ncuda:0: nothing named here"
 
 
 @pytest.mark.usefixtures("gpus")
@@ -269,7 +269,7 @@ def test_a_mac_has_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("mps"))
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
     figure = draw_machine(x=torch.zeros(1))
-    assert words(figure)[-3:] == ["Apple GPU", "empty", "512 B of 8.0 GiB in use"]
+    assert words(figure)[-3:] == ["Apple GPU", "nothing named here", "512 B of 8.0 GiB in use"]
 
 
 def inside(figure: MachineMap, gid: str) -> Bbox:

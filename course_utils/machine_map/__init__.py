@@ -18,7 +18,7 @@ def draw_machine(*, gpus: int = 0, copies: Mapping[str, str] | None = None, **na
 
     Args:
         gpus: draw at least this many GPUs, if the machine has them. GPUs with something in them are always
-            drawn, and the first one if all are empty.
+            drawn, and the first one if none has.
         copies: arrows, as {copy: original}: `copies={"y": "x"}` draws one from x to y. The name of a list or
             dict stands for everything in it.
         **named: tensors, modules, optimizers, and lists, tuples or dicts of them.
@@ -63,5 +63,5 @@ def _text(boxes: list[Box], arrows: list[tuple[Block, Block]]) -> str:
             head = " ".join(filter(None, (block.title, first, block.size)))
             lines.append(f"{name}: {'; '.join([head, *rest])}")
         if not box.blocks:
-            lines.append(f"{name}: empty")
+            lines.append(f"{name}: nothing named here")
     return "\n".join([*lines, *(f"copy: {start.title} -> {end.title}" for start, end in arrows)])

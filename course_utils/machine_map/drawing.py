@@ -62,7 +62,7 @@ class MachineMap(Figure):
 
 def draw(boxes: list[Box], arrows: list[tuple[Block, Block]], description: str) -> MachineMap:
     """Return the figure. It is no pyplot figure, so nothing has to be closed."""
-    places = lay_out(boxes, top=CHANNEL if arrows else MARGIN)
+    places = lay_out(boxes, top=CHANNEL if arrows and len(boxes) > 2 else MARGIN)
     width = max(box.x + box.width for box in boxes) + MARGIN
     height = boxes[0].y + boxes[0].height + MARGIN
     figure = MachineMap(figsize=(width, height), dpi=100, facecolor=WHITE, layout="none")
@@ -99,7 +99,7 @@ def _draw_box(axes: Axes, box: Box) -> None:
     kind = fit(box.kind, right - left - 0.34 - width_of(box.device, TITLE), SMALL)
     _write(axes, right, y, kind, SMALL, ha="right", color=SOFT)
     if not box.blocks:
-        _write(axes, left + PAD, box.y + HEADER + LINE / 2, "empty", SMALL, color=SOFT, style="italic")
+        _write(axes, left + PAD, box.y + HEADER + LINE / 2, "nothing named here", SMALL, color=SOFT, style="italic")
     if box.usage:
         _draw_meter(
             axes, left, box.y + box.height - METER + 0.06, right - left, mix(color, INK, 0.25), *box.usage
