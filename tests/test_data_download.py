@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import random
 import socket
 import ssl
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from course_utils.data import download
 
-CONTENT = bytes(range(256)) * 2_000  # stands for the archive, 512,000 bytes
+CONTENT = random.Random(0).randbytes(500_000)  # stands for the archive
 SIZE, MD5 = len(CONTENT), hashlib.md5(CONTENT).hexdigest()
 HALF = SIZE // 2
 

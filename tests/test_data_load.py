@@ -209,6 +209,12 @@ def test_a_folder_of_pictures_is_used_and_announced(tmp_path, capsys):
     )
 
 
+def test_official_files_go_before_pictures(tmp_path, archive):
+    unpack(archive, tmp_path)
+    save_pictures(tmp_path, {"train": 1, "test": 1})
+    assert course_utils.load_cifar10(folder=tmp_path)[0].source == "CIFAR-10"
+
+
 def test_a_faulty_folder_of_pictures_is_an_error_not_a_stand_in(tmp_path):
     save_pictures(tmp_path, {"train": 1})
     with pytest.raises(ValueError, match="no folder for"):

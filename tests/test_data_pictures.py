@@ -1,5 +1,6 @@
 """A folder of pictures instead of CIFAR-10: checked, read in the official order, kept for the next time."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def test_pictures_and_labels_come_in_the_official_order_the_classes_in_turn(fold
     assert data[:, 0, 0, 0].tolist() == [10 * n for n in range(10)] + [10 * n + 1 for n in range(10)]
     assert test_targets == list(range(10))
     assert test_data[:, 31, 31, 2].tolist() == [10 * n for n in range(10)]
+
+
+def test_a_picture_changed_without_changing_its_size_is_noticed(folder):
+    file = folder / "train" / "cat" / "c.bmp"
+    save(file, 50)
+    before = file.stat()
+    pictures.read_pictures(folder)
+    save(file, 200)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+    assert file.stat().st_size == before.st_size
+    assert 200 in pictures.read_pictures(folder)[0][0]
 
 
 def test_the_pixels_are_kept_and_used_the_next_time(folder, monkeypatch):

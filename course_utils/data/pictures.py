@@ -65,7 +65,7 @@ def _read_split(split: Path, files: list[Path], labels: list[int]) -> Split:
     cache = split.with_suffix(".npz")
     key = _fingerprint(files)
     try:
-        with np.load(cache, allow_pickle=False) as kept:
+        with cache.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             if str(kept["key"]) == key:
                 return kept["data"], labels
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
