@@ -248,10 +248,10 @@ def test_a_virtual_gpu_has_a_dashed_edge_and_a_real_one_a_solid_edge(monkeypatch
     assert patch(figure, "box cpu").get_linestyle() == "solid"
     assert "virtual" in words(figure)
     monkeypatch.setattr(layout, "is_active", lambda: False)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
     figure = draw_machine(gpus=1)
     assert patch(figure, "box cuda:0").get_linestyle() == "solid"
-    assert "Tesla T4" in words(figure)
+    assert "H200" in words(figure)
     assert figure.description == "cpu: nothing named here\ncuda:0: nothing named here"
 
 

@@ -99,7 +99,8 @@ def _draw_box(axes: Axes, box: Box) -> None:
     kind = fit(box.kind, right - left - 0.34 - width_of(box.device, TITLE), SMALL)
     _write(axes, right, y, kind, SMALL, ha="right", color=SOFT)
     if not box.blocks:
-        _write(axes, left + PAD, box.y + HEADER + LINE / 2, "nothing named here", SMALL, color=SOFT, style="italic")
+        y = box.y + HEADER + LINE / 2
+        _write(axes, left + PAD, y, "nothing named here", SMALL, color=SOFT, style="italic")
     if box.usage:
         _draw_meter(
             axes, left, box.y + box.height - METER + 0.06, right - left, mix(color, INK, 0.25), *box.usage

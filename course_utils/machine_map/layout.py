@@ -79,7 +79,8 @@ def _facts(device: str) -> tuple[str, bool, tuple[int, int] | None]:
     kind = torch.device(device).type
     if kind == "cuda":
         usage = (torch.cuda.memory_allocated(device), torch.cuda.get_device_properties(device).total_memory)
-        return ("virtual", True, usage) if is_active() else (torch.cuda.get_device_name(device), False, usage)
+        name = "virtual" if is_active() else torch.cuda.get_device_name(device).removeprefix("NVIDIA ")
+        return name, is_active(), usage
     if kind == "mps":
         return "Apple GPU", False, (torch.mps.current_allocated_memory(), torch.mps.recommended_max_memory())
     return {"cpu": "host memory", "meta": "shapes only"}.get(kind, ""), False, None
