@@ -2,7 +2,8 @@
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -85,12 +86,24 @@ def broadcast_coalesced(
     return [[t if t.device == target else move(t, target) for t in tensors] for target in targets]
 
 
-class _OrderedThread(threading.Thread):
-    """A thread that is done when `start` returns: replicas print and draw random numbers in device order."""
+class _ReplicaThread:
+    """Stands in for `threading.Thread`: done when `start` returns, so that replicas run in device order.
+
+    One worker thread serves all replicas. So they have a thread's own settings, such as autocast's dtype, as
+    on real GPUs, and keep its memory warm.
+    """
+
+    worker: ThreadPoolExecutor
+
+    def __init__(self, target: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self._task = target, *args
 
     def start(self) -> None:
-        super().start()
-        self.join()
+        """Run the replica."""
+        self.worker.submit(*self._task).result()
+
+    def join(self) -> None:
+        """Return at once: it has run."""
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
@@ -98,6 +111,7 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     functions = (scatter, scatter_out, gather, gather_out, broadcast, broadcast_out, broadcast_coalesced)
     yield from ((torch._C, f"_{function.__name__}", function) for function in functions)
     yield torch.cuda.nccl, "is_available", lambda tensors: False
+    thread = type("Thread", (_ReplicaThread,), {"worker": ThreadPoolExecutor(1)})
     module = sys.modules["torch.nn.parallel.parallel_apply"]
-    yield module, "threading", SimpleNamespace(Thread=_OrderedThread, Lock=threading.Lock)
+    yield module, "threading", SimpleNamespace(Thread=thread, Lock=threading.Lock)
     yield _functions, "_streams", None  # a cache of real streams
