@@ -13,7 +13,7 @@ import torch
 from .errors import device_assert
 from .machine import Machine, active
 from .rules import Facts, common_device, facts
-from .tensor import VirtualTensor, become, wrap
+from .tensor import VirtualTensor, become, view, wrap
 
 aten = torch.ops.aten
 
@@ -33,6 +33,8 @@ def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: 
         return special(*args, **(kwargs or {}))
     machine, op = active(), facts(func)
     machine.check()
+    if op.view and type(args[0]) is VirtualTensor:
+        return view(func(args[0]._inner, *args[1:], **(kwargs or {})), args[0]._home)
     seen: list[torch.Tensor] = []
     inner_args = [_unwrap(value, seen) for value in args]
     inner_kwargs = {key: _unwrap(value, seen) for key, value in kwargs.items()} if kwargs else {}

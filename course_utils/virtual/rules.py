@@ -48,6 +48,7 @@ class Facts:
         self.name = schema.name.removeprefix("aten::")
         self.base = self.name.rstrip("_")
         self.mutates = schema.is_mutable
+        self.view = func.is_view and not self.mutates  # shares its argument's storage: nothing to charge
         self.random = torch.Tag.nondeterministic_seeded in func.tags
         pointwise = torch.Tag.pointwise in func.tags and self.base not in _NOT_ITERATED
         self.iterated = pointwise or self.base in _ITERATED

@@ -11,6 +11,8 @@ import torch
 from .errors import GRADIENT_TYPE, NUMPY
 from .machine import active
 
+_CPU = torch.device("cpu")
+_make = torch.Tensor._make_wrapper_subclass
 _real_grad = torch.Tensor.grad
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
 
@@ -128,23 +130,34 @@ VirtualTensor.__name__ = VirtualTensor.__qualname__ = "Tensor"  # so that error 
 
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Put the CPU tensor `inner` on virtual `device` without copying; charge its storage there."""
-    machine = active()
+    parts = (inner,) if inner.layout is torch.strided else (inner._indices(), inner._values())
+    for part in parts:
+        active().charge(part.untyped_storage(), device.index)
+    return _shell(inner, device)
+
+
+def view(inner: Any, device: torch.device) -> Any:
+    """Put a view, or a list of views, of a tensor that is already charged on virtual `device`."""
+    if isinstance(inner, torch.Tensor):
+        return _shell(inner, device)
+    return type(inner)([_shell(part, device) for part in inner])
+
+
+def _shell(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
+    """Make the tensor that Python sees: shape and type of `inner`, without data."""
     if inner.layout is torch.strided:
-        machine.charge(inner.untyped_storage(), device.index)
-        tensor = torch.Tensor._make_wrapper_subclass(
+        tensor = _make(
             VirtualTensor,
             inner.size(),
             strides=inner.stride(),
             storage_offset=inner.storage_offset(),
             dtype=inner.dtype,
-            device="cpu",
+            device=_CPU,
             _extra_dispatch_keys=_AUTOCAST,
         )
     else:
-        for part in (inner._indices(), inner._values()) if inner.is_sparse else ():
-            machine.charge(part.untyped_storage(), device.index)
-        tensor = torch.Tensor._make_wrapper_subclass(
-            VirtualTensor, inner.size(), dtype=inner.dtype, device="cpu"
+        tensor = _make(
+            VirtualTensor, inner.size(), dtype=inner.dtype, device=_CPU, _extra_dispatch_keys=_AUTOCAST
         )
     tensor._inner = inner
     tensor._home = device
