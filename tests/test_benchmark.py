@@ -1,0 +1,31 @@
+"""The benchmark measures what the reader sees: the network and the loops of lesson 04."""
+
+import torch
+from torch import nn
+
+from course_utils import benchmark
+
+
+def test_the_lessons_own_code_is_taken():
+    code = benchmark.lesson_code()
+    assert set(benchmark.TAKEN) <= code.keys()
+    assert issubclass(code["Net"], nn.Module)
+    assert "device" not in code  # nothing else of the lesson has run
+
+
+def test_a_ratio_is_the_median_of_pairs_measured_in_turn():
+    clock = iter([0, 3, 4, 10, 16, 17, 20, 21, 31])  # pairs of (3, 1), (6, 1), (1, 10)
+    calls = []
+    value = benchmark.ratio(lambda: calls.append(1), lambda: calls.append(2), 3, lambda: next(clock))
+    assert value == 3
+    assert calls == [1, 2] * 4
+
+
+def test_one_small_run_prints_every_figure(capsys, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", "standin")
+    threads = torch.get_num_threads()
+    assert benchmark.main(["--rounds", "1", "--pictures", "100"]) == 0
+    printed = capsys.readouterr().out
+    for figure in ("batch 128", "batch 256", "faster loop / first loop", "without torch"):
+        assert figure in printed
+    assert torch.get_num_threads() == threads
