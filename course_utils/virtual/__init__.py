@@ -11,6 +11,8 @@ What they are not:
 * a memory profiler of kernels. Only tensors are counted: no workspaces, no temporary buffers inside one
   operation, no CUDA context, no fragmentation. Reserved memory is the allocated peak in steps of 2 MiB.
 * asynchronous. An error is raised by the very call that made it.
+* there before they are switched on. A function taken out of torch earlier (`from torch import zeros`) does
+  not know them.
 * a compiler target. `torch.compile`, CUDA graphs, custom CUDA kernels and `torch.distributed` with NCCL do
   not know them; nested, quantized and sparse compressed tensors are not carried.
 * separate random streams. A device draws from the CPU's stream, which makes its numbers equal to the
@@ -23,12 +25,34 @@ from typing import Any
 
 import torch
 
-from . import autocast, checkpoints, creation, cuda_api, gradients, moves, parallel, randomness, recurrent
+from . import (
+    autocast,
+    checkpoints,
+    composites,
+    creation,
+    cuda_api,
+    gradients,
+    moves,
+    parallel,
+    randomness,
+    recurrent,
+)
 from .machine import Machine, activate, active, is_active
 
 __all__ = ["Machine", "is_active", "switch_off", "switch_on", "virtual_gpus"]
 
-_ROOMS = (moves, creation, gradients, cuda_api, randomness, parallel, checkpoints, autocast, recurrent)
+_ROOMS = (
+    moves,
+    creation,
+    gradients,
+    cuda_api,
+    randomness,
+    parallel,
+    checkpoints,
+    autocast,
+    recurrent,
+    composites,
+)
 _UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MISSING = object()
 _stack: ExitStack | None = None

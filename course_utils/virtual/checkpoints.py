@@ -55,8 +55,16 @@ def _rebuild_tensor(storage: Any, *layout: Any) -> torch.Tensor:
     return tensor if index is None else wrap(tensor, active().device(index))
 
 
+def _to_gpu(storage: Any, device: Any = None, non_blocking: bool = False) -> Any:
+    """`storage.cuda(i)`, as some `map_location` functions call it: a copy that lives on GPU `i`."""
+    copy = storage.clone()
+    active().charge(copy, active().device(device).index)
+    return copy
+
+
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the registry of storage locations, and the function that rebuilds."""
     registry = [(0, _tag, _restore), *serialization._package_registry]
     yield serialization, "_package_registry", registry
     yield torch._utils, "_rebuild_tensor", _rebuild_tensor
+    yield torch.UntypedStorage, "cuda", _to_gpu

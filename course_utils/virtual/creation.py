@@ -12,6 +12,7 @@ from .machine import Machine, active, is_active
 from .moves import to
 from .tensor import VirtualTensor, wrap
 
+_RANDOM = ["normal"]  # a factory in one of its forms
 _LIKE = "empty_like full_like ones_like rand_like randint_like randn_like zeros_like".split()
 _NEW = "new_empty new_empty_strided new_full new_ones new_tensor new_zeros".split()
 # These take existing data: there is nothing to measure before they run.
@@ -62,13 +63,37 @@ def _draw(
     return on_stream_of(machine, device, real, args, {**kwargs, "device": "cpu"})
 
 
+def _plain(value: Any) -> Any:
+    """Turn virtual tensors inside lists into numbers, as `torch.tensor([loss, loss])` does."""
+    if isinstance(value, (list, tuple)):
+        return [item.tolist() if isinstance(item, VirtualTensor) else _plain(item) for item in value]
+    return value
+
+
+def _create_here(real: Callable[..., torch.Tensor], args: Any, kwargs: dict[str, Any]) -> torch.Tensor:
+    """Call a factory that names no device; check what the CPU would refuse if CUDA were real."""
+    generator = kwargs.get("generator")
+    if generator is not None and not torch._C._len_torch_function_stack():
+        like = next((value for value in args if isinstance(value, torch.Tensor)), None)
+        check_generator(generator, torch.device("cpu") if like is None else like.device)
+    if kwargs.get("pin_memory"):
+        return real(*args, **{**kwargs, "pin_memory": False}).pin_memory()
+    return real(*args, **kwargs)
+
+
 def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Wrap a factory: `device=` may name a virtual GPU."""
 
     @functools.wraps(real)
     def create(*args: Any, **kwargs: Any) -> torch.Tensor:
-        if kwargs.get("device") is None or not is_active():
+        if not is_active():
             return real(*args, **kwargs)
+        if real.__name__ in _FROM_DATA:
+            args = tuple(_plain(value) for value in args)
+        if real.__name__ == "new_tensor" and isinstance(args[0], VirtualTensor):
+            kwargs.setdefault("device", args[0].device)
+        if kwargs.get("device") is None:
+            return _create_here(real, args, kwargs)
         device = active().device(kwargs["device"])
         if device.type == "cuda":
             del kwargs["device"]
@@ -97,7 +122,7 @@ def _device_context(self: DeviceContext, func: Any, types: Any, args: Any = (), 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for every factory."""
     owners = {
-        torch: [f.__name__ for f in _constructors] + _LIKE,
+        torch: [f.__name__ for f in _constructors] + _LIKE + _RANDOM,
         torch.Tensor: _NEW,
         torch.fft: ["fftfreq", "rfftfreq"],
     }

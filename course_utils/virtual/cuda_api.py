@@ -1,5 +1,6 @@
 """`torch.cuda` and `torch.accelerator` for virtual GPUs: questions about devices, memory, streams, events."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -14,6 +15,9 @@ NAME = "Virtual GPU (CPU)"
 CAPABILITY = (8, 0)  # behaves as an Ampere card: bfloat16 is supported
 
 
+_numbers = itertools.count(1)  # of streams that are not the default one
+
+
 class Stream:
     """A stream on a virtual GPU. Work is done when its call returns, so there is never a queue."""
 
@@ -21,7 +25,7 @@ class Stream:
         self.device = active().device(device)
         self.device_index = self.device.index
         self.priority = priority
-        self.stream_id = self.cuda_stream = 0
+        self.stream_id = self.cuda_stream = next(_numbers)
 
     def synchronize(self) -> None:
         """Return at once: everything is done."""
@@ -56,10 +60,24 @@ class Stream:
     def __exit__(self, *exc: object) -> None:
         machine = active()
         machine.current, stream = self._outer
-        machine.streams[self.device_index] = stream or Stream(self.device)
+        machine.streams[self.device_index] = stream or default_stream(self.device)
+
+    def __eq__(self, other: object) -> bool:
+        key = (self.device, self.stream_id)
+        return isinstance(other, Stream) and key == (other.device, other.stream_id)
+
+    def __hash__(self) -> int:
+        return hash((self.device, self.stream_id))
 
     def __repr__(self) -> str:
-        return f"<torch.cuda.Stream device={self.device} cuda_stream=0x0>"
+        return f"<torch.cuda.Stream device={self.device} cuda_stream={self.cuda_stream:#x}>"
+
+
+def default_stream(device: Any = None) -> Stream:
+    """Return the stream that work is put on unless another is chosen (number 0)."""
+    stream = Stream(device)
+    stream.stream_id = stream.cuda_stream = 0
+    return stream
 
 
 class Event:
@@ -69,6 +87,11 @@ class Event:
         self.device = active().device(device)
         self._timing = enable_timing
         self._when: float | None = None
+
+    def __repr__(self) -> str:
+        return (
+            "<torch.cuda.Event uninitialized>" if self._when is None else f"<torch.cuda.Event {id(self):#x}>"
+        )
 
     def record(self, stream: Any = None) -> None:
         """Remember the present time."""
@@ -137,7 +160,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "_maybe_exchange_device": exchange,
         "get_device_name": lambda device=None: properties(device).name,
         "get_device_properties": properties,
-        "get_device_capability": lambda device=None: CAPABILITY,
+        "get_device_capability": lambda device=None: (properties(device).major, properties(device).minor),
         "get_arch_list": lambda: ["sm_80"],
         "is_bf16_supported": lambda including_emulation=True: True,
         "can_device_access_peer": lambda device, peer: device != peer,
@@ -152,7 +175,7 @@ def _streams(machine: Machine) -> dict[str, Any]:
 
     def current_stream(device: Any = None) -> Stream:
         number = machine.device(device).index
-        return machine.streams.setdefault(number, Stream(number))
+        return machine.streams.setdefault(number, default_stream(number))
 
     def set_stream(stream: Stream | None) -> None:
         if stream is not None:
@@ -163,11 +186,16 @@ def _streams(machine: Machine) -> dict[str, Any]:
         machine.valid(_get_device_index(device, optional=True))
         machine.check()
 
+    def set_sync_debug_mode(mode: int | str) -> None:
+        machine.sync_debug = {"default": 0, "warn": 1, "error": 2}.get(mode, mode)
+
     return {
+        "set_sync_debug_mode": set_sync_debug_mode,
+        "get_sync_debug_mode": lambda: machine.sync_debug,
         "Stream": Stream,
         "Event": Event,
         "current_stream": current_stream,
-        "default_stream": lambda device=None: Stream(device),
+        "default_stream": default_stream,
         "set_stream": set_stream,
         "synchronize": synchronize,
     }

@@ -13,7 +13,7 @@ import torch
 from .errors import device_assert
 from .machine import Machine, active
 from .rules import Facts, common_device, facts
-from .tensor import VirtualTensor, become, view, wrap
+from .tensor import VirtualTensor, reshape, view, wrap
 
 aten = torch.ops.aten
 
@@ -78,8 +78,8 @@ def _device_of(
         return first
     if op.per_tensor:
         return _check_each(op, args)
-    if torch._C._current_graph_task_id() != -1:
-        # The autograd engine makes zero gradients on the device C++ knows, the CPU: take them in.
+    if active().taking_in or torch._C._current_graph_task_id() != -1:
+        # The autograd engine makes zero gradients on the device C++ knows, the CPU: take them in, too.
         gpus = {tensor.device for tensor in seen if tensor.is_cuda}
         if len(gpus) == 1:
             return gpus.pop()
@@ -110,15 +110,14 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
 
 def on_stream_of(machine: Machine, device: torch.device, func: Any, args: Any, kwargs: Any) -> Any:
     """Call a random operation on the device's own stream of random numbers, if it was given one."""
-    own = machine.random_state[device.index] if device.type == "cuda" else None
-    if own is None or kwargs.get("generator") is not None:
+    if device.type != "cuda" or not machine.own_stream[device.index] or kwargs.get("generator") is not None:
         return func(*args, **kwargs)
-    shared = torch.get_rng_state()
-    torch.set_rng_state(own)
+    shared, generator = torch.get_rng_state(), machine.generators[device.index]
+    torch.set_rng_state(generator.get_state())
     try:
         return func(*args, **kwargs)
     finally:
-        machine.random_state[device.index] = torch.get_rng_state()
+        generator.set_state(torch.get_rng_state())
         torch.set_rng_state(shared)
 
 
@@ -136,7 +135,7 @@ def _rewrap(result: Any, device: torch.device, same: dict[int, VirtualTensor]) -
         if known is None:
             return wrap(result, device)
         if known.shape != result.shape or known.stride() != result.stride():
-            become(known, wrap(result, device))
+            reshape(known, wrap(result, device))
         return known
     if isinstance(result, (list, tuple)):
         return type(result)([_rewrap(item, device, same) for item in result])
@@ -151,7 +150,15 @@ def _copy(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False
     return target
 
 
+def _item(tensor: VirtualTensor) -> Any:
+    """`.item()`: the host waits for the number."""
+    active().check()
+    active().synchronizing()
+    return tensor._inner.item()
+
+
 _SPECIAL: dict[Any, Callable[..., Any]] = {
+    aten._local_scalar_dense.default: _item,
     aten.copy_.default: _copy,
     aten.is_pinned.default: lambda tensor, device=None: False,
     aten._has_compatible_shallow_copy_type.default: lambda first, second: True,

@@ -36,12 +36,22 @@ OTHER_DEVICE = (
     "Expected all tensors to be on the same device, but got {} is on {}, different from other tensors on {} "
     "(when checking argument in method {})"
 )
-GRADIENT_TYPE = (
-    "attempting to assign a gradient with device type '{}' to a tensor with device type '{}'. Please ensure "
-    "that the gradient and the tensor are on the same device"
-)
 INVALID_GRADIENT = "invalid gradient at index {} - expected device {} but got {}"
 INDICES = "indices should be either on cpu or on the same device as the indexed tensor ({})"
+
+
+def misplaced_gradient(gradient: torch.device, tensor: torch.device) -> str:
+    """Text for `tensor.grad = gradient` across devices (PyTorch prints the bare index as a character)."""
+    if gradient.type != tensor.type:
+        return (
+            f"attempting to assign a gradient with device type '{gradient.type}' to a tensor with device "
+            f"type '{tensor.type}'. Please ensure that the gradient and the tensor are on the same device"
+        )
+    return (
+        f"attempting to assign a gradient located on device with index '{chr(gradient.index)}' to a tensor "
+        f"located on device with index '{chr(tensor.index)}'. Please ensure that the gradient and the tensor "
+        "are on the same device"
+    )
 
 
 def invalid_device() -> torch.AcceleratorError:
@@ -70,6 +80,8 @@ def format_size(nbytes: int) -> str:
 
 def out_of_memory(wanted: int, index: int, memory: "Memory") -> str:
     """Text of torch.OutOfMemoryError for a request of `wanted` bytes on device `index`."""
+    if wanted >= 2**60:
+        return "CUDA out of memory. Tried to allocate more than 1EB memory."
     free = format_size(max(0, memory.capacity - memory.reserved))
     held, allocated = format_size(memory.reserved), format_size(memory.allocated)
     return (

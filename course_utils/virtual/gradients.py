@@ -60,7 +60,19 @@ def _run(tensors: Any, gradients: Any, *args: Any, **kwargs: Any) -> Any:
         mixed = isinstance(tensor, torch.Tensor) and gradient is not None and gradient.device != tensor.device
         if mixed:
             raise RuntimeError(INVALID_GRADIENT.format(position, tensor.device, gradient.device))
-    return _real_run(tensors, gradients, *args, **kwargs)
+    results = _real_run(tensors, gradients, *args, **kwargs)
+    inputs = args[2] if len(args) > 2 else kwargs.get("inputs", ())
+    return _at_home(results, inputs) if results and len(results) == len(inputs) else results
+
+
+def _at_home(gradients: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Put the gradients that the engine made itself where their inputs are."""
+    return tuple(
+        gradient.to(given.device)
+        if isinstance(gradient, torch.Tensor) and isinstance(given, VirtualTensor)
+        else gradient
+        for gradient, given in zip(gradients, inputs, strict=True)
+    )
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:

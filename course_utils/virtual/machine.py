@@ -7,6 +7,7 @@ and given back when the storage dies.
 
 import os
 import threading
+import warnings
 import weakref
 from dataclasses import dataclass, field
 
@@ -95,8 +96,8 @@ class Memory:
 class Machine:
     """`count` virtual GPUs of `capacity` bytes each.
 
-    `random_state[i]` is None while device `i` shares the CPU's random stream (so that numbers equal the
-    CPU's); `torch.cuda.manual_seed` gives a device a stream of its own, `torch.manual_seed` takes it away.
+    Device `i` shares the CPU's random stream, so that numbers equal the CPU's, until `own_stream[i]` is set:
+    then it draws from `generators[i]`.
     """
 
     count: int
@@ -107,7 +108,10 @@ class Machine:
 
     def __post_init__(self) -> None:
         self.memory = [Memory(self.capacity) for _ in range(self.count)]
-        self.random_state: list[torch.Tensor | None] = [None] * self.count
+        self.own_stream = [False] * self.count
+        self.generators: tuple[torch.Generator, ...] = ()
+        self.sync_debug = 0
+        self.taking_in = False  # see composites.py
         self._pinned: dict[int, weakref.ref] = {}
         self._blocks: dict[int, tuple[weakref.ref, int, int]] = {}
         self._thread = threading.local()
@@ -150,6 +154,13 @@ class Machine:
             raise device_assert()
         if os.getpid() != self.pid:
             raise RuntimeError(FORKED)
+
+    def synchronizing(self) -> None:
+        """Note that the host waits for a device here: `torch.cuda.set_sync_debug_mode` may want to know."""
+        if self.sync_debug == 2:
+            raise RuntimeError("called a synchronizing CUDA operation")
+        if self.sync_debug == 1:
+            warnings.warn("called a synchronizing CUDA operation", UserWarning, stacklevel=4)
 
     # ---- memory -------------------------------------------------------------------------------------
     def charge(self, storage: torch.UntypedStorage, index: int) -> None:

@@ -48,6 +48,7 @@ def transfer(tensor: torch.Tensor, device: torch.device, options: dict[str, Any]
         if source.layout is torch.strided:
             machine.demand(source.numel() * itemsize, device.index)
         return wrap(_real_to(source.detach(), "cpu", copy=True, **options), device)
+    machine.synchronizing()
     return _real_to(source.detach(), device, copy=True, **options)
 
 
@@ -141,11 +142,11 @@ def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False
 def type_(tensor: torch.Tensor, dtype: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
     """`Tensor.type`: the name of the type, such as torch.cuda.FloatTensor, or a conversion."""
     if isinstance(dtype, str) and dtype.startswith("torch.cuda."):
-        return type_(cuda(tensor), dtype.replace("torch.cuda.", "torch."))
+        return cuda(tensor).to(torch.empty(0).type(dtype.replace("torch.cuda.", "torch.")).dtype)
     if dtype is None and isinstance(tensor, VirtualTensor):
         return _real_type(tensor._inner).replace("torch.", "torch.cuda.", 1)
     if isinstance(dtype, str) and isinstance(tensor, VirtualTensor):
-        return wrap(_real_type(tensor._inner, dtype), tensor.device)
+        return _real_type(cpu(tensor), dtype)
     return _real_type(tensor) if dtype is None else _real_type(tensor, dtype, non_blocking, **kwargs)
 
 

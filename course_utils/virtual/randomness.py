@@ -22,6 +22,9 @@ class _CudaGenerator(_RealGenerator):
     def device(self) -> torch.device:
         return self._home
 
+    def set_state(self, state: torch.Tensor) -> "_CudaGenerator":
+        return super().set_state(_state_of(state))
+
 
 class _GeneratorType(type):
     """Lets `isinstance(g, torch.Generator)` hold for every generator, also for those made before."""
@@ -34,47 +37,52 @@ class Generator(metaclass=_GeneratorType):
     """`torch.Generator(device)`, also for a virtual GPU."""
 
     def __new__(cls, device: Any = "cpu") -> _RealGenerator:
-        home = active().device(device)
-        if home.type != "cuda":
+        if active().device(device).type != "cuda":
             return _RealGenerator(device)
-        generator = _CudaGenerator()
-        generator._home = torch.device(device)
-        return generator
+        return _generator(torch.device(device))
 
 
-def _seeded(seed: int) -> torch.Tensor:
-    """Return the state of a CPU generator with this seed."""
-    return _RealGenerator().manual_seed(int(seed)).get_state()
+def _generator(device: torch.device) -> _CudaGenerator:
+    generator = _CudaGenerator()
+    generator._home = device
+    return generator
+
+
+def _state_of(value: Any) -> torch.Tensor:
+    """Return a random state; raise PyTorch's error for one that lies on a GPU."""
+    if isinstance(value, torch.Tensor) and value.is_cuda:
+        raise TypeError("RNG state must be a torch.ByteTensor")
+    return value
 
 
 def _functions(machine: Machine) -> dict[str, Any]:
     """The `torch.cuda` functions about seeds and states."""
-    states = machine.random_state
+    own, generators = machine.own_stream, machine.generators
 
     def manual_seed(seed: int) -> None:
-        states[machine.current] = _seeded(seed)
+        generators[machine.current].manual_seed(int(seed))
+        own[machine.current] = True
 
     def manual_seed_all(seed: int) -> None:
         by_torch = sys._getframe(1).f_globals["__name__"] == "torch.random"  # inside torch.manual_seed
-        states[:] = [None if by_torch else _seeded(seed) for _ in states]
+        for generator in generators:
+            generator.manual_seed(int(seed))
+        own[:] = [not by_torch] * machine.count
 
     def get_rng_state(device: Any = "cuda") -> torch.Tensor:
-        own = states[machine.device(device).index]
-        return torch.get_rng_state() if own is None else own.clone()
+        index = machine.device(device).index
+        return generators[index].get_state() if own[index] else torch.get_rng_state()
 
     def set_rng_state(state: torch.Tensor, device: Any = "cuda") -> None:
         index = machine.device(device).index
-        if states[index] is None:
-            torch.set_rng_state(state)
-        else:
-            states[index] = state.clone()
+        (generators[index].set_state if own[index] else torch.set_rng_state)(_state_of(state))
 
     return {
         "manual_seed": manual_seed,
         "manual_seed_all": manual_seed_all,
         "seed": lambda: manual_seed(torch.seed()),
         "seed_all": lambda: manual_seed_all(torch.seed()),
-        "initial_seed": torch.initial_seed,
+        "initial_seed": lambda: generators[machine.current].initial_seed(),
         "get_rng_state": get_rng_state,
         "set_rng_state": set_rng_state,
         "get_rng_state_all": lambda: [get_rng_state(i) for i in range(machine.count)],
@@ -84,7 +92,14 @@ def _functions(machine: Machine) -> dict[str, Any]:
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): seeds, states and generators."""
+    machine.generators = tuple(_generator(torch.device("cuda", i)) for i in range(machine.count))
+    for generator in machine.generators:
+        generator.manual_seed(torch.initial_seed())
     for name, function in _functions(machine).items():
         yield torch.cuda, name, function
         yield torch.cuda.random, name, function
+    real = torch.set_rng_state
+    for owner in (torch, torch.random):
+        yield owner, "set_rng_state", lambda state: real(_state_of(state))
+    yield torch.cuda, "default_generators", machine.generators
     yield torch, "Generator", Generator

@@ -20,20 +20,22 @@ from .errors import INDICES, OTHER_DEVICE, TWO_DEVICES
 # `device_check: NoCheck # TensorIterator`).
 _ITERATED = frozenset(
     """mse_loss smooth_l1_loss l1_loss soft_margin_loss binary_cross_entropy
-binary_cross_entropy_with_logits isin isclose allclose lerp where fill floor_divide remainder fmod
+binary_cross_entropy_with_logits isclose allclose lerp where fill floor_divide remainder fmod
 addcmul addcdiv copysign heaviside""".split()
 )
 # Kernels whose wrapper is named after function and overload ("structured" in native_functions.yaml); all
 # others are named after overload and function. Read from the symbols of libtorch_cuda.
 _STRUCTURED = frozenset(
-    """addmm addmv mm bmm baddbmm cat gather scatter scatter_add scatter_reduce index_add index_copy
-index_reduce nll_loss_forward nll_loss_backward linalg_cross triangular_solve clamp clamp_min
-clamp_max""".split()
+    """
+addmm addmv mm bmm baddbmm cat gather scatter scatter_add scatter_reduce index_add index_copy
+index_reduce nll_loss_forward nll_loss_backward linalg_cross triangular_solve isin _linalg_solve_ex
+clamp clamp_min clamp_max""".split()
 )
 _NOT_ITERATED = frozenset({"clamp", "clamp_min", "clamp_max", "_prelu_kernel", "huber_loss", "equal"})
 # What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).
 _ON_GPU = {
     "embedding": ("wrapper_CUDA__index_select", {"weight": "self", "indices": "index"}),
+    "mv": ("wrapper_CUDA_addmv_", {"self": "mat"}),
     "stack": ("wrapper_CUDA_cat", {}),
     "convolution": ("wrapper_CUDA__cudnn_convolution", {"input": "self"}),
 }
@@ -102,9 +104,11 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     if op.base == "masked_fill":
         _check_mask(named)
     if op.iterated or op.base == "masked_fill":
-        return _iterated_device(named)
+        return _iterated_device(named, op.mutates)
     if op.base.startswith("_scaled_dot_product"):
         _check_attention(named)
+    if op.base == "mv":
+        named.reverse()  # CUDA adds to a new tensor that is made where the vector is
     wrapper = op.wrapper
     if op.base == "native_batch_norm" and named[0][1].is_cuda:
         wrapper = "wrapper_CUDA__cudnn_batch_norm"
@@ -116,13 +120,13 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     return first
 
 
-def _iterated_device(named: list[tuple[str, torch.Tensor]]) -> torch.device:
+def _iterated_device(named: list[tuple[str, torch.Tensor]], mutates: bool) -> torch.device:
     """TensorIterator: the first GPU counts; 0-dimensional CPU tensors pass, unless they are the output."""
     __tracebackhide__ = True
     common = next(tensor.device for _, tensor in named if tensor.is_cuda)
-    written = named[0][1]
-    for name, tensor in named:
-        scalar = tensor.dim() == 0 and tensor.is_cpu and tensor is not written and name != "out"
+    written = named[0][1] if mutates else None
+    for _, tensor in named:
+        scalar = tensor.dim() == 0 and tensor.is_cpu and tensor is not written
         if tensor.device != common and not scalar:
             raise RuntimeError(TWO_DEVICES.format(common, tensor.device))
     return common

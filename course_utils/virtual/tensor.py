@@ -8,11 +8,12 @@ from typing import Any, NoReturn
 
 import torch
 
-from .errors import GRADIENT_TYPE, NUMPY
+from .errors import NUMPY, misplaced_gradient
 from .machine import active
 
 _CPU = torch.device("cpu")
 _make = torch.Tensor._make_wrapper_subclass
+_real_data = torch.Tensor.data
 _real_grad = torch.Tensor.grad
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
 
@@ -29,6 +30,10 @@ class VirtualTensor(torch.Tensor):
     @property
     def device(self) -> torch.device:
         return self._home
+
+    @device.setter
+    def device(self, _: Any) -> None:
+        raise AttributeError("attribute 'device' of 'torch._C.TensorBase' objects is not writable")
 
     @property
     def is_cuda(self) -> bool:
@@ -48,12 +53,16 @@ class VirtualTensor(torch.Tensor):
 
     @property
     def grad(self) -> torch.Tensor | None:
-        return _real_grad.__get__(self)
+        grad = _real_grad.__get__(self)
+        if grad is not None and not isinstance(grad, VirtualTensor):  # zeros that the engine made itself
+            grad = wrap(grad, self.device)
+            _real_grad.__set__(self, grad)
+        return grad
 
     @grad.setter
     def grad(self, grad: torch.Tensor | None) -> None:
         if isinstance(grad, torch.Tensor) and grad.device != self.device:
-            raise RuntimeError(GRADIENT_TYPE.format(grad.device.type, self.device.type))
+            raise RuntimeError(misplaced_gradient(grad.device, self.device))
         _real_grad.__set__(self, grad)
 
     @grad.deleter
@@ -107,6 +116,11 @@ class VirtualTensor(torch.Tensor):
 
         return reduce_tensor(self, protocol)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(key, torch.Tensor) and key.dtype is torch.bool:
+            key = key.to(self.device)  # a mask may be on the CPU
+        super().__setitem__(key, value)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> torch.Tensor:
         if id(self) in memo:
             return memo[id(self)]
@@ -130,6 +144,7 @@ VirtualTensor.__name__ = VirtualTensor.__qualname__ = "Tensor"  # so that error 
 
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Put the CPU tensor `inner` on virtual `device` without copying; charge its storage there."""
+    inner = _resolved(inner)
     parts = (inner,) if inner.layout is torch.strided else (inner._indices(), inner._values())
     for part in parts:
         active().charge(part.untyped_storage(), device.index)
@@ -139,8 +154,15 @@ def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
 def view(inner: Any, device: torch.device) -> Any:
     """Put a view, or a list of views, of a tensor that is already charged on virtual `device`."""
     if isinstance(inner, torch.Tensor):
-        return _shell(inner, device)
+        return wrap(inner, device) if inner.is_conj() or inner.is_neg() else _shell(inner, device)
     return type(inner)([_shell(part, device) for part in inner])
+
+
+def _resolved(inner: torch.Tensor) -> torch.Tensor:
+    """Carry out a conjugation or negation that PyTorch has put off: the wrapper cannot tell of it."""
+    if inner.layout is torch.strided and (inner.is_conj() or inner.is_neg()):
+        return inner.resolve_conj().resolve_neg()
+    return inner
 
 
 def _shell(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
@@ -170,22 +192,44 @@ def become(tensor: torch.Tensor, new: torch.Tensor) -> None:
     This is `tensor.data = new` also between a CPU and a virtual tensor, which `nn.Module.to` relies on.
     The C++ tensors behind the two objects change places, because only a new one can dispatch to Python.
     """
-    parameter, requires_grad, grad = isinstance(tensor, torch.nn.Parameter), tensor.requires_grad, tensor.grad
-    if grad is not None and grad.dtype != new.dtype:
-        become(grad, grad.detach().to(new.dtype))  # PyTorch refuses a gradient of another type
+    if new is tensor:
+        return
+    if isinstance(tensor, VirtualTensor) and isinstance(new, VirtualTensor):
+        return reshape(tensor, new)
+    grad, requires_grad = tensor.grad, tensor.requires_grad
+    if grad is not None and (grad.device, grad.dtype) != (new.device, new.dtype):
+        become(grad, grad.detach().to(new.device, new.dtype))
+    parameter = isinstance(tensor, torch.nn.Parameter)
     fresh = new.detach()
     torch._C._swap_tensor_impl(tensor, fresh)
-    for name in ("_inner", "_home", "_is_param"):
-        tensor.__dict__.pop(name, None)
-    if isinstance(fresh, VirtualTensor):
-        tensor._inner, tensor._home = fresh._inner, fresh._home
-        if parameter and type(tensor) in (torch.nn.Parameter, VirtualTensor):
-            tensor._is_param = True
-        tensor.__class__ = VirtualTensor
-    else:
-        tensor.__class__ = torch.nn.Parameter if parameter else torch.Tensor
+    _swap_python(tensor, fresh)
+    if parameter and isinstance(tensor, VirtualTensor):
+        tensor._is_param = True
+    elif parameter:
+        tensor.__class__ = torch.nn.Parameter
     tensor.requires_grad_(requires_grad)
     _real_grad.__set__(tensor, grad)
+
+
+def reshape(tensor: VirtualTensor, new: VirtualTensor) -> None:
+    """Let a virtual tensor have the shape and contents of another; its C++ side stays the same one."""
+    _real_data.__set__(tensor, new)
+    tensor._inner, tensor._home = new._inner, new._home
+
+
+def _swap_python(tensor: torch.Tensor, fresh: torch.Tensor) -> None:
+    """Let the Python side of two tensors follow their C++ sides."""
+    old = {
+        name: tensor.__dict__.pop(name)
+        for name in ("_inner", "_home", "_is_param")
+        if name in tensor.__dict__
+    }
+    tensor.__dict__.update(
+        {name: fresh.__dict__.pop(name) for name in ("_inner", "_home") if name in fresh.__dict__}
+    )
+    fresh.__dict__.update(old)
+    old_class = VirtualTensor if "_inner" in old else torch.Tensor
+    tensor.__class__, fresh.__class__ = type(fresh), old_class
 
 
 # ---- printing ---------------------------------------------------------------------------------------
