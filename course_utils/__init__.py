@@ -16,7 +16,7 @@ _PUBLIC = {
     "load_cifar10": "data",
     "draw_machine": "machine_map",
     "device_color": "style",
-    "explain": "explain",
+    "explain": "explanation",
     "measure": "timing",
 }
 

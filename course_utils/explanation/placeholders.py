@@ -1,0 +1,53 @@
+"""What the placeholders in the answers stand for, worked out from the groups of a pattern's match."""
+
+import re
+
+# (end of the kernel's name, argument) -> what that is in the reader's code
+_MEANINGS = {
+    ("addmm", "mat1"): "the input of a Linear layer",
+    ("addmm", "mat2"): "the weight of a Linear layer",
+    ("addmm", "self"): "the bias of a Linear layer",
+    ("mm", "mat2"): "the right-hand matrix",
+    ("nll_loss_forward", "target"): "the labels",
+    ("nll_loss2d_forward", "target"): "the labels",
+    ("nll_loss_forward", "weight"): "the class weights of the loss",
+    ("index_select", "index"): "the indices, as of an Embedding layer",
+    ("batch_norm", "weight"): "the weight of a BatchNorm layer",
+    ("layer_norm", "weight"): "the weight of a LayerNorm layer",
+    ("convolution", "weight"): "the weight of a convolution",
+    ("cat", "tensors"): "one tensor of the list",
+}
+
+
+def fill(match: re.Match[str]) -> dict[str, str]:
+    """Return what the placeholders of an answer stand for, from the groups of a match."""
+    values = {name: text or "" for name, text in match.groupdict().items()}
+    meaning = _meaning(values.get("method", ""), values.get("argument", ""))
+    which = (
+        f"; the message names the argument {values['argument']}{meaning}" if values.get("argument") else ""
+    )
+    room, cache, supports = "", "", ""
+    if values.get("asked"):
+        room = f" for {values['asked']} more"
+    if values.get("total"):
+        room += f": GPU {values['gpu']} has {values['total']}, and tensors hold {values['held']} of it"
+        if _bytes(values["cached"]) >= _bytes(values["asked"]):
+            cache = " Much is reserved but unused: PYTORCH_ALLOC_CONF=expandable_segments:True may help."
+    if values.get("version"):
+        version = int(values["version"])
+        supports = f": it knows CUDA up to {version // 1000}.{version % 1000 // 10}"
+    return values | {"meaning": meaning, "which": which, "room": room, "cache": cache, "supports": supports}
+
+
+def _meaning(method: str, argument: str) -> str:
+    """Say in words what an argument of a kernel is, as in " (the labels)"; nothing where it is not known."""
+    for (kernel, name), words in _MEANINGS.items():
+        if name == argument and re.search(rf"_{kernel}_*$", method):
+            return f" ({words})"
+    return ""
+
+
+def _bytes(size: str) -> float:
+    """Turn "1.50 GiB" into bytes."""
+    number, unit = size.split()
+    return float(number) * {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}.get(unit, 0)

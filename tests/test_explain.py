@@ -1,0 +1,430 @@
+"""The error translator: every wording it should know, the reader's line, and where the objects are."""
+
+import gc
+import linecache
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import course_utils
+from course_utils.explanation import Explanation, explain
+
+OOM = (
+    "CUDA out of memory. Tried to allocate {}. GPU 1 has a total capacity of 15.89 GiB of which 1.12 GiB is "
+    "free. Process 411 has 700.00 MiB memory in use. Including non-PyTorch memory, this process has "
+    "14.77 GiB memory in use. Of the allocated memory 10.50 GiB is allocated by PyTorch, and {} is "
+    "reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting "
+    "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+)
+OLD_OOM = (
+    "CUDA out of memory. Tried to allocate 20.00 MiB (GPU 0; 7.79 GiB total capacity; 5.20 GiB already "
+    "allocated; 10.06 MiB free; 5.30 GiB reserved in total by PyTorch)"
+)
+NEW = (
+    "Expected all tensors to be on the same device, but got {} is on {}, different from other tensors on {} "
+    "(when checking argument in method wrapper_{})"
+)
+OLD = "Expected all tensors to be on the same device, but found at least two devices, {} and {}!"
+TYPES = "Input type ({}) and {} type ({}) should be the same"
+MKLDNN = " or input should be a MKLDNN tensor and weight is a dense tensor"
+RNN = "Input and {0} tensors are not at the same device, found input tensor at {1} and {0} tensor at {2}"
+DESERIALIZE = "Attempting to deserialize object on "
+KEYS = (
+    'Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: "{}". \n\tUnexpected {}: "{}". '
+)
+UNEXPECTED = "key(s) in state_dict"
+
+# part of what the explanation says -> texts that mean it
+SAID_BY = {
+    "One operation got tensors on two devices": [
+        "Expected object of device type cuda but got device type cpu for argument #2 'mat2'",
+        "Expected object of backend CPU but got backend CUDA for argument #2 'mat2'",
+        "Tensor for argument #2 'weight' is on CPU, but expected it to be on GPU",
+        "Tensor for 'out' is on CPU, Tensor for argument #1 'self' is on CPU, but expected them to be on GPU",
+        "Input, output and indices must be on the current device",
+        "expected device cuda:0 but got device cpu",
+        "expected device cuda:0 but got device cpu for value tensor",
+        "Expected out tensor to have device cuda:0, but got cpu instead",
+        "Expected tensor to have cuda:0 Device, but got tensor with cpu Device",
+        "meshgrid expects all tensors to have the same device",
+        "masked_fill_: Expected inputs to be on same device",
+        "Tensor on device cpu is not on the expected device meta!",
+    ],
+    "A gradient and its tensor": [
+        "attempting to assign a gradient with device type 'cpu' to a tensor with device type 'cuda'."
+    ],
+    "DataParallel met a CPU tensor": [
+        "Gather function not implemented for CPU tensors",
+        "Broadcast function not implemented for CPU tensors",
+    ],
+    "NumPy works in the computer's own memory": [
+        "can't convert CUDA tensor to numpy. Use Tensor.cpu() first."
+    ],
+    "Pinning": [
+        "cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned",
+        "Only dense CPU tensors can be pinned",
+    ],
+    "GPU 1 has 15.89 GiB, and tensors hold 10.50 GiB": [OOM.format("2.00 GiB", "100.00 MiB")],
+    "no room left for 20.00 MiB more": [OLD_OOM],
+    "The GPU has no room left": [
+        "CUDA out of memory. Tried to allocate more than 1EB memory.",
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+    "names a GPU that this machine does not have": [
+        "CUDA error: invalid device ordinal\nGPU device may be out of range, do you have enough GPUs?\n",
+        "Invalid device id",
+        DESERIALIZE
+        + "CUDA device 1 but torch.cuda.device_count() is 1. Please use torch.load with map_location",
+    ],
+    "The file was saved on a GPU": [DESERIALIZE + "a CUDA device but torch.cuda.is_available() is False."],
+    "built without CUDA": ["Torch not compiled with CUDA enabled"],
+    "finds no driver": ["Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"],
+    "it knows CUDA up to 12.8": [
+        "CUDA initialization: The NVIDIA driver on your system is too old (found version 12080). Please"
+    ],
+    "too old": ["CUDA error: CUDA driver version is insufficient for CUDA runtime version"],
+    "no code for your GPU": ["CUDA error: no kernel image is available for execution on the device"],
+    "copied (forked)": [
+        "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you"
+    ],
+    "a label outside 0 to classes - 1": [
+        "CUDA error: device-side assert triggered\nCUDA kernel errors might be"
+    ],
+    "read or wrote where it must not": ["CUDA error: an illegal memory access was encountered"],
+    "A label is 10": ["Target 10 is out of bounds."],
+    "A label is -1": ["Target -1 is out of bounds."],
+    "Two number types": [
+        "mat1 and mat2 must have the same dtype, but got Half and Float",
+        "expected mat1 and mat2 to have the same dtype, but got: c10::Half != float",
+        "Input type (c10::Half) and bias type (float) should be the same",
+        TYPES.format("torch.cuda.HalfTensor", "weight", "torch.cuda.FloatTensor"),
+    ],
+    "BatchNorm in training mode": [
+        "Expected more than 1 value per channel when training, got input size [1, 5]"
+    ],
+    "DataParallel is a wrapper": ["'DataParallel' object has no attribute 'fc'"],
+    "starts with 'module.'": [KEYS.format("fc.weight", UNEXPECTED, "module.fc.weight")],
+    "from a bare model": [KEYS.format("module.fc.weight", UNEXPECTED, "fc.weight")],
+    "The file holds Python objects": [
+        "Weights only load failed. This file can still be loaded, to do so you"
+    ],
+}
+WORDINGS = [(text, what, None, ()) for what, texts in SAID_BY.items() for text in texts]
+# text, what is said, the argument, the devices
+WORDINGS += [
+    (NEW.format("mat1", "cpu", "cuda:0", "CUDA_addmm"), "input of a Linear", "mat1", ("cpu", "cuda:0")),
+    (
+        NEW.format("target", "cpu", "cuda:1", "CUDA_nll_loss_forward"),
+        "the labels",
+        "target",
+        ("cpu", "cuda:1"),
+    ),
+    (NEW.format("index", "cuda:0", "cpu", "CUDA__index_select"), "Embedding", "index", ("cuda:0", "cpu")),
+    (
+        NEW.format("weight", "cpu", "cuda:0", "CUDA__cudnn_batch_norm"),
+        "BatchNorm",
+        "weight",
+        ("cpu", "cuda:0"),
+    ),
+    (
+        NEW.format("weight", "cpu", "cuda:0", "CUDA__cudnn_convolution"),
+        "convolut",
+        "weight",
+        ("cpu", "cuda:0"),
+    ),
+    (NEW.format("x2", "cpu", "cuda:0", "CUDA___cdist_forward"), "x2 on cpu", "x2", ("cpu", "cuda:0")),
+    (OLD.format("cuda:0", "cpu"), "two devices, cuda:0 and cpu.", None, ("cuda:0", "cpu")),
+    (OLD.format("cuda:0", "cuda:7"), "two devices, cuda:0 and cuda:7.", None, ("cuda:0", "cuda:7")),
+    (OLD.format("mps:0", "cpu"), "two devices, mps:0 and cpu.", None, ("mps:0", "cpu")),
+    (
+        OLD.format("cpu", "cuda:0") + " (when checking argument for argument mat1 in method wrapper_addmm)",
+        "the argument mat1 (the input of a Linear layer)",
+        "mat1",
+        ("cpu", "cuda:0"),
+    ),
+    (TYPES.format("torch.cuda.FloatTensor", "weight", "torch.FloatTensor"), "input on a GPU", "weight", ()),
+    (
+        TYPES.format("torch.FloatTensor", "weight", "torch.cuda.FloatTensor") + MKLDNN,
+        "input on the CPU",
+        "weight",
+        (),
+    ),
+    (TYPES.format("torch.cuda.HalfTensor", "bias", "torch.HalfTensor"), "its bias on the CPU", "bias", ()),
+    (RNN.format("hidden", "cuda:0", "cpu"), "its hidden on cpu", "hidden", ("cuda:0", "cpu")),
+    (RNN.format("parameter", "cpu", "cuda:0"), "its parameter on cuda:0", "parameter", ("cpu", "cuda:0")),
+    (
+        "indices should be either on cpu or on the same device as the indexed tensor (cpu)",
+        "A tensor on cpu was indexed",
+        None,
+        ("cpu",),
+    ),
+    (
+        "expected self and mask to be on the same device, but got mask on cpu and self on cuda:0",
+        "The mask is on cpu",
+        None,
+        ("cpu", "cuda:0"),
+    ),
+    (
+        "invalid gradient at index 0 - expected device cuda:0 but got cpu",
+        "A gradient and its tensor",
+        None,
+        ("cpu", "cuda:0"),
+    ),
+    (
+        "module must have its parameters and buffers on device cuda:0 (device_ids[0]) but found one of them "
+        "on device: cpu",
+        "copies the module from cuda:0",
+        None,
+        ("cpu", "cuda:0"),
+    ),
+    (
+        "Expected a 'cuda' device type for generator but found 'cpu'",
+        "Random numbers for cuda",
+        None,
+        ("cpu", "cuda"),
+    ),
+    (
+        "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor.",
+        "NumPy",
+        None,
+        ("cuda:0",),
+    ),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def gpus() -> Iterator[None]:
+    """Have GPUs: the machine's own, or virtual ones."""
+    if torch.cuda.is_available():
+        yield
+    else:
+        with course_utils.virtual_gpus(count=2):
+            yield
+
+
+def explained(call: Callable[[], object], **named: object) -> Explanation:
+    """Return the explanation of the error that a call raises."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is what the caller looks at
+        call()
+    return explain(caught.value, **named)
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "argument", "devices"), WORDINGS, ids=[row[0][:50] for row in WORDINGS]
+)
+def test_every_wording(text: str, what: str, argument: str | None, devices: tuple[str, ...]) -> None:
+    found = explain(RuntimeError(text))
+    assert what in found.what
+    assert (found.argument, found.devices, found.known) == (argument, devices, True)
+    assert found.fix
+    assert "{" not in found.what + found.fix
+    assert explain(text).what == found.what  # the same for text seen elsewhere
+
+
+def test_prints_in_columns_that_fit_a_slide() -> None:
+    for text, *_ in WORDINGS:
+        lines = str(explain(RuntimeError(text), x=torch.ones(1))).splitlines()
+        assert lines[0].startswith("What happened  ")
+        assert max(map(len, lines)) <= 100
+        assert repr(explain(text)) == str(explain(text))
+
+
+def test_large_reserve_is_worth_a_hint() -> None:
+    assert "expandable_segments" not in explain(OOM.format("2.00 GiB", "100.00 MiB")).fix
+    assert "expandable_segments" in explain(OOM.format("2.00 GiB", "3.00 GiB")).fix
+
+
+def test_unknown_error_is_admitted() -> None:
+    found = explained(lambda: {}["x"])
+    assert not found.known
+    assert "I do not know this error. Its last line: KeyError: 'x'" in found.what
+    assert found.lines
+    assert not explain(ValueError()).known
+
+
+class Net(nn.Module):
+    """A model with each kind of part that can stay behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+        self.register_buffer("scale", torch.ones(2))
+        self.mask = torch.ones(2)
+        self.hidden = [nn.Linear(2, 2)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x) * self.mask  # the culprit's line
+
+
+def test_own_lines_are_the_deepest_and_the_outermost() -> None:
+    net, x = Net().cuda(), torch.ones(1, 3, device="cuda")
+    deepest, outermost = explained(lambda: net(x)).lines
+    assert deepest.startswith("return self.fc(x) * self.mask")
+    assert deepest.endswith(", in forward)")
+    assert "test_explain.py, line " in deepest
+    assert outermost.startswith("called from: call()")
+
+
+def test_a_notebook_cell_is_called_a_cell() -> None:
+    source, name = "x = 1\nx / 0\n", "/tmp/ipykernel_41/123456789.py"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    assert "x / 0    (line 2 of the cell)" in explained(lambda: exec(compile(source, name, "exec"))).lines
+
+
+def test_lines_of_a_replica_come_from_its_printed_traceback() -> None:
+    text = (
+        "Caught RuntimeError in replica 1 on device 1.\nOriginal Traceback (most recent call last):\n"
+        '  File "/usr/lib/python3/dist-packages/torch/nn/parallel/parallel_apply.py", line 90, in _worker\n'
+        "    output = module(*input, **kwargs)\n"
+        '  File "/home/me/train.py", line 12, in forward\n    return x + self.bias\n           ~~^~~~\n'
+        f"RuntimeError: {OLD.format('cuda:1', 'cuda:0')}\n"
+    )
+    found = explain(RuntimeError(text))
+    assert found.what.startswith("In replica 1: One operation got tensors on two devices, cuda:1 and cuda:0")
+    assert found.lines == ("return x + self.bias    (train.py, line 12, in forward)",)
+
+
+def test_code_in_a_printed_traceback_is_not_taken_for_the_message() -> None:
+    text = (
+        "Caught KeyError in replica 0 on device 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "/home/me/train.py", line 3, in forward\n    x = parts["same device"]\nKeyError: 7\n'
+    )
+    assert not explain(RuntimeError(text)).known
+
+
+def test_a_tensor_left_behind() -> None:
+    net, x = nn.Linear(3, 2).cuda(), torch.ones(1, 3)
+    found = explained(lambda: net(x), net=net, x=x)
+    assert found.objects == ("net  cuda:0  (2 parameters and buffers)", "x    cpu     <- not on cuda:0")
+    assert found.fix == 'x = x.to("cuda:0")'
+
+
+def test_a_module_left_behind() -> None:
+    net, x = nn.Linear(3, 2), torch.ones(1, 3, device="cuda")
+    assert explained(lambda: net(x), net=net, x=x).fix == 'net.to("cuda:0")'
+
+
+def test_parts_of_a_module_left_behind() -> None:
+    net, x = Net().cuda(), torch.ones(1, 3, device="cuda")
+    net.fc.bias = nn.Parameter(torch.zeros(2))
+    found = explained(lambda: net(x), net=net, x=x)
+    rows = [line.split() for line in found.objects]
+    assert [(row[0], row[1]) for row in rows] == [
+        ("net", "cuda:0"),
+        ("net.fc.bias", "cpu"),
+        ("net.mask", "cpu"),
+        ("net.hidden[0]", "cpu"),
+        ("x", "cuda:0"),
+    ]
+    assert "a plain attribute: .to() leaves it behind" in found.objects[2]
+    assert found.fix.splitlines() == [
+        'net.to("cuda:0")',
+        'in Net: self.register_buffer("mask", ...)',
+        "in Net: self.hidden = nn.ModuleList(...)",
+    ]
+
+
+def test_many_parts_are_counted() -> None:
+    net = nn.Sequential(*[nn.Linear(2, 2) for _ in range(8)]).cuda()
+    for layer in net[:3]:
+        layer.cpu()
+    found = explained(lambda: net(torch.ones(1, 2)) + torch.ones(2, device="cuda"), net=net)
+    assert len(found.objects) == 6
+    assert "and 2 more" in found.objects[-1]
+
+
+def test_batches_optimizers_and_numbers() -> None:
+    net = nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    net.cuda()
+    net(torch.ones(1, 2, device="cuda")).sum().backward()
+    batch = {"x": torch.ones(1, 2), "y": [torch.ones(1, device="cuda")]}
+    found = explained(
+        optimizer.step, net=net, optimizer=optimizer, batch=batch, rate=torch.tensor(0.1), name="x"
+    )
+    assert [line.split()[:2] for line in found.objects] == [
+        ["net", "cuda:0"],
+        ["optimizer", "cpu"],
+        ["batch['x']", "cpu"],
+        ["batch['y'][0]", "cuda:0"],
+        ["rate", "cpu"],
+    ]
+    assert "<-" not in found.objects[-1]
+    assert "optimizer.load_state_dict(optimizer.state_dict())" in found.fix
+    assert "batch['x'] = batch['x'].to(\"cuda:0\")" in found.fix
+    optimizer.load_state_dict(optimizer.state_dict())  # the advice works
+    optimizer.step()
+
+
+def test_a_tensor_that_nobody_named() -> None:
+    x = torch.ones(2, device="cuda")
+    assert "made on the way" in explained(lambda: x + torch.ones(2), x=x).fix
+    assert "name them" in explained(lambda: x + torch.ones(2)).fix
+
+
+def test_objects_of_an_error_that_is_no_mix_have_no_arrows() -> None:
+    x, y = torch.ones(2, device="cuda"), torch.ones(2)
+    found = explained(x.numpy, x=x, y=y)
+    assert found.objects == ("x  cuda:0", "y  cpu")
+    assert "x.cpu().numpy()" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda: nn.Conv2d(1, 1, 1).cuda()(torch.ones(2, 1, 4, 4)), "A convolution"),
+        (lambda: F.cross_entropy(torch.ones(2, 3, device="cuda"), torch.tensor([0, 1])), "the labels"),
+        (lambda: torch.ones(3)[torch.tensor([0], device="cuda")], "indexed"),
+        (lambda: F.cross_entropy(torch.ones(2, 3), torch.tensor([0, 3])), "A label is 3"),
+        (
+            lambda: torch.empty(2**50, dtype=torch.uint8, device="cuda"),
+            "no room left for 1048576.00 GiB more",
+        ),
+        (lambda: torch.zeros(1, device=torch.cuda.device_count()), "does not have"),
+        (lambda: nn.BatchNorm1d(2)(torch.ones(1, 2)), "BatchNorm in training mode"),
+        (lambda: nn.DataParallel(nn.Linear(1, 1).cuda()).weight, "wrapper"),
+        (lambda: nn.Linear(1, 1).load_state_dict(nn.DataParallel(nn.Linear(1, 1)).state_dict()), "'module.'"),
+    ],
+)
+def test_errors_as_they_are_raised(call: Callable[[], object], what: str) -> None:
+    assert what in explained(call).what
+
+
+def test_keeps_nothing_alive() -> None:
+    def fail() -> None:
+        held = torch.ones(3, device="cuda")
+        watch.append(weakref.ref(held))
+        held + torch.ones(3)
+
+    watch: list[weakref.ref[torch.Tensor]] = []
+    try:
+        fail()
+    except RuntimeError as error:
+        found = explain(error, batch=[torch.ones(1)])
+    gc.collect()
+    assert found.known
+    assert watch[0]() is None
+
+
+def test_last_uncaught_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "last_exc", RuntimeError("Target 5 is out of bounds."), raising=False)
+    assert "A label is 5" in explain().what
+
+
+def test_nothing_to_explain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sys, "last_exc", raising=False)
+    monkeypatch.delattr(sys, "last_value", raising=False)
+    with pytest.raises(ValueError, match="no error to explain"):
+        explain()
+
+
+def test_is_a_public_name() -> None:
+    assert course_utils.explain is explain
