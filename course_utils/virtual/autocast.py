@@ -19,13 +19,14 @@ _LOWER = """addbmm addmm addmv addr baddbmm bmm chain_matmul linalg_multi_dot li
 conv3d conv_transpose1d conv_transpose2d.input conv_transpose3d.input convolution gru_cell
 linear lstm_cell matmul mm mv prelu rnn_relu_cell rnn_tanh_cell scaled_dot_product_attention
 lstm.input gru.input rnn_tanh.input rnn_relu.input""".split()
-_FLOAT32 = """acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan softplus
-layer_norm native_layer_norm group_norm logsumexp pdist renorm dist cdist norm.Scalar
-norm.ScalarOpt_dim pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar softmax.int log_softmax.int
-cumsum cumprod prod prod.dim_int sum sum.dim_IntList cosine_similarity poisson_nll_loss
-cosine_embedding_loss nll_loss nll_loss2d hinge_embedding_loss kl_div l1_loss smooth_l1_loss
-huber_loss mse_loss margin_ranking_loss multilabel_margin_loss soft_margin_loss
-triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits""".split()
+_FLOAT32 = """linalg_vector_norm linalg_matrix_norm frobenius_norm.dim acos asin cosh erfinv exp expm1 log
+log10 log2 log1p reciprocal rsqrt sinh tan softplus layer_norm native_layer_norm group_norm
+logsumexp pdist renorm dist cdist norm.Scalar norm.ScalarOpt_dim pow.Tensor_Scalar
+pow.Tensor_Tensor pow.Scalar softmax.int log_softmax.int cumsum cumprod prod prod.dim_int sum
+sum.dim_IntList cosine_similarity poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d
+hinge_embedding_loss kl_div l1_loss smooth_l1_loss huber_loss mse_loss margin_ranking_loss
+multilabel_margin_loss soft_margin_loss triplet_margin_loss multi_margin_loss
+binary_cross_entropy_with_logits""".split()
 _WIDEST = (
     """addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put scatter_add tensordot""".split()
 )
