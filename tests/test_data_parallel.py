@@ -2,11 +2,12 @@
 
 import copy
 import io
-from collections import OrderedDict
+from collections import OrderedDict, namedtuple
 
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import nn
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -309,3 +310,91 @@ def test_the_classes_and_functions_are_pytorchs_own():
     assert nn.DataParallel.forward.__module__ == "torch.nn.parallel.data_parallel"
     for name in ("scatter", "replicate", "parallel_apply", "gather", "data_parallel"):
         assert getattr(nn.parallel, name).__module__.startswith("torch.nn.parallel")
+
+
+def test_complex_parameters_and_inputs():
+    class Scale(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = nn.Parameter(torch.randn(4, dtype=torch.cfloat))
+
+        def forward(self, x):
+            return x * self.factor
+
+    model = nn.DataParallel(Scale().cuda(), [0, 1])
+    x = torch.randn(6, 4, dtype=torch.cfloat, device=0)
+    out = model(x)
+    torch.testing.assert_close(out, x * model.module.factor)
+    out.abs().sum().backward()
+    assert model.module.factor.grad.dtype is torch.cfloat
+
+
+def test_parameters_in_lists_and_dictionaries_reach_the_replicas():
+    class Collections(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.several = nn.ParameterList([nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2) * 2)])
+            self.named = nn.ParameterDict({"b": nn.Parameter(torch.ones(2) * 3)})
+
+        def forward(self, x):
+            assert {p.device for p in (*self.several, *self.named.values())} == {x.device}
+            return x * self.several[0] * self.several[1] * self.named["b"]
+
+    out = nn.DataParallel(Collections().cuda())(torch.ones(16, 2, device=0))
+    assert torch.equal(out, torch.full((16, 2), 6.0, device=0))
+
+
+def test_named_tuples_scatter_and_gather():
+    pair = namedtuple("pair", ("a", "b"))
+    x = torch.arange(8.0, device=0)
+    parts = nn.parallel.scatter(pair(x, x * 2), [0, 1, 2])
+    assert [(type(part), part.a.device.index, len(part.b)) for part in parts] == [
+        (pair, 0, 3),
+        (pair, 1, 3),
+        (pair, 2, 2),
+    ]
+    whole = nn.parallel.gather(parts, 1)
+    assert torch.equal(whole.b.cpu(), (x * 2).cpu())
+
+
+def test_a_module_without_inputs_runs_once():
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.value = nn.Parameter(torch.ones(3))
+
+        def forward(self):
+            return self.value * 2
+
+    assert torch.equal(nn.DataParallel(Constant().cuda())(), torch.full((3,), 2.0, device=0))
+
+
+def test_buffers_changed_in_place_stay_on_the_first_device():
+    class Counter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(1))
+
+        def forward(self, x):
+            self.seen += len(x)
+            return x
+
+    model = nn.DataParallel(Counter().cuda(), [0, 1])
+    model(torch.ones(5, 1, device=0))
+    assert model.module.seen.item() == 3
+
+
+def test_the_backward_of_replicas_can_use_hooks_and_checkpoints():
+    class Recomputed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return torch.utils.checkpoint.checkpoint(self.layer, x, use_reentrant=False)
+
+    model = nn.DataParallel(Recomputed().cuda())
+    seen = []
+    model.module.layer.weight.register_hook(lambda gradient: seen.append(gradient.device))
+    model(torch.ones(16, 3, device=0, requires_grad=True)).sum().backward()
+    assert seen == [torch.device("cuda:0")]
