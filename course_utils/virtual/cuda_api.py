@@ -1,7 +1,5 @@
-"""`torch.cuda` and `torch.accelerator` for virtual GPUs: questions about devices, memory, streams, events."""
+"""`torch.cuda` and `torch.accelerator` for virtual GPUs: questions about devices and memory."""
 
-import itertools
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -9,111 +7,11 @@ from typing import Any
 import torch
 from torch.cuda._utils import _get_device_index
 
-from .machine import Machine, active
+from . import streams
+from .machine import Machine
 
 NAME = "Virtual GPU (CPU)"
 CAPABILITY = (8, 0)  # behaves as an Ampere card: bfloat16 is supported
-
-
-_numbers = itertools.count(1)  # of streams that are not the default one
-
-
-class Stream:
-    """A stream on a virtual GPU. Work is done when its call returns, so there is never a queue."""
-
-    def __init__(self, device: Any = None, priority: int = 0, **_: Any) -> None:
-        self.device = active().device(device)
-        self.device_index = self.device.index
-        self.priority = priority
-        self.stream_id = self.cuda_stream = next(_numbers)
-
-    def synchronize(self) -> None:
-        """Return at once: everything is done."""
-
-    def wait_stream(self, stream: Any) -> None:
-        """Return at once: everything is done."""
-
-    def wait_event(self, event: Any) -> None:
-        """Return at once: everything is done."""
-
-    def query(self) -> bool:
-        """Return True: everything is done."""
-        return True
-
-    def is_capturing(self) -> bool:
-        """Return False: there are no CUDA graphs here."""
-        return False
-
-    def record_event(self, event: "Event | None" = None) -> "Event":
-        """Record `event` (a new one if None) now."""
-        event = Event() if event is None else event
-        event.record(self)
-        return event
-
-    def __enter__(self) -> "Stream":
-        machine = active()
-        self._outer = machine.current, machine.streams.get(self.device_index)
-        machine.current = self.device_index
-        machine.streams[self.device_index] = self
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        machine = active()
-        machine.current, stream = self._outer
-        machine.streams[self.device_index] = stream or default_stream(self.device)
-
-    def __eq__(self, other: object) -> bool:
-        key = (self.device, self.stream_id)
-        return isinstance(other, Stream) and key == (other.device, other.stream_id)
-
-    def __hash__(self) -> int:
-        return hash((self.device, self.stream_id))
-
-    def __repr__(self) -> str:
-        return f"<torch.cuda.Stream device={self.device} cuda_stream={self.cuda_stream:#x}>"
-
-
-def default_stream(device: Any = None) -> Stream:
-    """Return the stream that work is put on unless another is chosen (number 0)."""
-    stream = Stream(device)
-    stream.stream_id = stream.cuda_stream = 0
-    return stream
-
-
-class Event:
-    """A point in time on a virtual GPU; times are wall-clock times of the CPU that does the work."""
-
-    def __init__(self, device: Any = None, enable_timing: bool = False, **_: Any) -> None:
-        self.device = active().device(device)
-        self._timing = enable_timing
-        self._when: float | None = None
-
-    def __repr__(self) -> str:
-        return (
-            "<torch.cuda.Event uninitialized>" if self._when is None else f"<torch.cuda.Event {id(self):#x}>"
-        )
-
-    def record(self, stream: Any = None) -> None:
-        """Remember the present time."""
-        self._when = time.perf_counter()
-
-    def elapsed_time(self, end: "Event") -> float:
-        """Return the milliseconds from this event to `end`; both need `enable_timing=True`."""
-        if not (self._timing and end._timing):
-            raise ValueError("Both events must be created with argument 'enable_timing=True'.")
-        if self._when is None or end._when is None:
-            raise ValueError("Both events must be recorded before calculating elapsed time.")
-        return (end._when - self._when) * 1e3
-
-    def wait(self, stream: Any = None) -> None:
-        """Return at once: everything is done."""
-
-    def synchronize(self) -> None:
-        """Return at once: everything is done."""
-
-    def query(self) -> bool:
-        """Return True: everything is done."""
-        return True
 
 
 def _devices(machine: Machine) -> dict[str, Any]:
@@ -167,37 +65,6 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "is_current_stream_capturing": lambda: False,
         "ipc_collect": lambda: None,
         "utilization": lambda device=None: 0,
-    }
-
-
-def _streams(machine: Machine) -> dict[str, Any]:
-    """`torch.cuda`: streams, events and waiting."""
-
-    def current_stream(device: Any = None) -> Stream:
-        number = machine.device(device).index
-        return machine.streams.setdefault(number, default_stream(number))
-
-    def set_stream(stream: Stream | None) -> None:
-        if stream is not None:
-            machine.current = stream.device_index
-            machine.streams[stream.device_index] = stream
-
-    def synchronize(device: Any = None) -> None:
-        machine.valid(_get_device_index(device, optional=True))
-        machine.check()
-
-    def set_sync_debug_mode(mode: int | str) -> None:
-        machine.sync_debug = {"default": 0, "warn": 1, "error": 2}.get(mode, mode)
-
-    return {
-        "set_sync_debug_mode": set_sync_debug_mode,
-        "get_sync_debug_mode": lambda: machine.sync_debug,
-        "Stream": Stream,
-        "Event": Event,
-        "current_stream": current_stream,
-        "default_stream": default_stream,
-        "set_stream": set_stream,
-        "synchronize": synchronize,
     }
 
 
@@ -300,7 +167,7 @@ def _nested(memory: Any) -> dict[str, Any]:
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for `torch.cuda`, `torch.accelerator` and what they share."""
-    cuda = _devices(machine) | _streams(machine) | _memory(machine)
+    cuda = _devices(machine) | streams.functions(machine) | _memory(machine)
     cuda["memory_stats_as_nested_dict"] = lambda device=None: _nested(
         machine.memory[machine.device(device).index]
     )
@@ -310,6 +177,6 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
             yield torch.cuda.memory, name, value
     for name, value in _accelerator(machine, cuda).items():
         yield torch._C, name, value
-    yield torch, "Stream", Stream
-    yield torch, "Event", Event
+    yield torch, "Stream", streams.Stream
+    yield torch, "Event", streams.Event
     yield torch.backends.cudnn, "is_acceptable", lambda tensor: False  # RNNs run their CPU kernels
