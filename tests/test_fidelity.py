@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from fidelity import ROWS, Raises, Row, evaluate, matches
-from fidelity.memory import TABLE as MEMORY_TABLE
+from fidelity.gaps import GAPS, gap_of
 from fidelity.random_and_streams import DEVICE_SIDE_ASSERT
 
 import course_utils
 
-MEMORY = MEMORY_TABLE.topic
 REAL = torch.cuda.is_available() and os.environ.get("COURSE_DEVICE", "auto") in ("auto", "real")
 
 OUT_OF_RANGE = """
-import contextlib, course_utils, torch
+import contextlib, os, sys
+import course_utils, torch
 gpus = contextlib.nullcontext() if {real} else course_utils.virtual_gpus(count=8)
 with gpus:
     scores, other = torch.ones(2, 3, device="cuda"), torch.ones(2, device="cuda")
@@ -33,6 +33,8 @@ with gpus:
             print("no error", end="\\0")
         except Exception as error:
             print(type(error).__name__, str(error), sep=":", end="\\0")
+sys.stdout.flush()
+os._exit(0)  # a poisoned CUDA may abort at a normal exit
 """
 
 
@@ -51,18 +53,20 @@ def fresh(gpus: None) -> Iterator[None]:
     """Run a row with device 0 current and the seed 0, and put the default device back after it."""
     torch.cuda.init()
     torch.manual_seed(0)
+    gc.disable()  # or tensors that an earlier row's error held may go while this row counts bytes
     yield
+    gc.enable()
     torch.set_default_device(None)
     torch.cuda.set_device(0)
 
 
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.topic}: {row.call}")
-def test_row(row: Row) -> None:
+def test_row(row: Row, request: pytest.FixtureRequest) -> None:
     if row.gpus > torch.cuda.device_count():
         pytest.skip(f"needs {row.gpus} GPUs, this machine has {torch.cuda.device_count()}")
-    if row.topic == MEMORY:
-        gc.collect()  # or tensors of earlier rows may go while this one counts bytes
+    if not REAL and (reason := gap_of(row.call)):
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -92,6 +96,7 @@ def test_label_out_of_range_poisons_the_process() -> None:
 
 
 def test_the_table_is_large_and_without_doubles() -> None:
-    calls = [(row.topic, row.call) for row in ROWS]
+    calls = [row.call for row in ROWS]
     assert len(calls) == len(set(calls))
-    assert len(calls) > 400
+    assert len(calls) > 600
+    assert set(GAPS) <= set(calls)

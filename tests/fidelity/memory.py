@@ -89,7 +89,6 @@ TABLE.add(
     'torch.empty(too_much(), dtype=torch.uint8, device="cuda")',
     'torch.zeros(too_much() // 4, device="cuda")',
     "torch.empty(1, dtype=torch.uint8).expand(too_much()).cuda()",
-    "gpu.new_zeros(1).expand(too_much() // 4) * 2",
 )
 TABLE.add(
     Raises(torch.OutOfMemoryError, r"CUDA out of memory\. Tried to allocate more than 1EB memory\."),

@@ -77,7 +77,7 @@ TABLE.add(FLOAT, "autocast_dtype(lambda x, h, images: x @ x, torch.float32)")
 TABLE.add((HALF, torch.bfloat16), '(torch.get_autocast_dtype("cuda"), torch.get_autocast_dtype("cpu"))')
 
 
-@TABLE.situation([True, False, FLOAT, HALF, FLOAT])
+@TABLE.situation([True, False, FLOAT, HALF])
 def autocast_state() -> object:
     """autocast("cuda") is on for CUDA, off for the CPU; enabled=False inside it switches it off"""
     x = torch.rand(2, 2, device="cuda")
@@ -85,9 +85,15 @@ def autocast_state() -> object:
         seen = [torch.is_autocast_enabled("cuda"), torch.is_autocast_enabled("cpu")]
         with torch.autocast("cuda", enabled=False):
             seen.append((x @ x).dtype)
-        seen.append((x @ x).dtype)
-    with torch.autocast("cpu"):
         return [*seen, (x @ x).dtype]
+
+
+@TABLE.situation(FLOAT)
+def autocast_of_the_cpu() -> object:
+    """autocast("cpu") leaves operations on the GPU alone"""
+    x = torch.rand(2, 2, device="cuda")
+    with torch.autocast("cpu"):
+        return (x @ x).dtype
 
 
 @TABLE.situation([HALF, FLOAT])

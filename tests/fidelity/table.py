@@ -13,6 +13,15 @@ from torch import nn
 CPU = torch.device("cpu")
 CUDA0 = torch.device("cuda", 0)
 CUDA1 = torch.device("cuda", 1)
+_DEVICES = {"cpu": CPU, "gpu": CUDA0, "gpu1": CUDA1}
+_OBJECTS: dict[str, Callable[[], torch.Tensor]] = {
+    "": lambda: torch.tensor([1.0, 2.0, 3.0]),
+    "number": lambda: torch.tensor(2.0),
+    "square": lambda: torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]),
+    "index": lambda: torch.tensor([0, 2]),
+    "mask": lambda: torch.tensor([True, False, True]),
+    "images": lambda: torch.ones(2, 3, 8, 8),
+}
 
 
 @dataclass(frozen=True)
@@ -97,30 +106,13 @@ def other_device(argument: str, device: str, others: str, method: str) -> Raises
     return exactly(RuntimeError, f"Expected all tensors to be on the same device, but {where} {check}")
 
 
-def names(gpus: int) -> dict[str, Any]:
-    """Make fresh objects for the expressions of one row, on as many GPUs as it needs."""
-    made = {
-        "torch": torch,
-        "nn": nn,
-        "F": F,
-        "np": np,
-        "COUNT": torch.cuda.device_count(),
-        "cpu": torch.tensor([1.0, 2.0, 3.0]),
-        "cpu_number": torch.tensor(2.0),
-        "cpu_square": torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]),
-        "cpu_index": torch.tensor([0, 2]),
-        "cpu_mask": torch.tensor([True, False, True]),
-        "cpu_images": torch.ones(2, 3, 8, 8),
-    }
-    made |= {
-        name.replace("cpu", "gpu"): value.cuda() for name, value in made.items() if name.startswith("cpu")
-    }
-    if gpus > 1:
-        made |= {
-            name.replace("gpu", "gpu1"): value.to(CUDA1)
-            for name, value in made.items()
-            if name.startswith("gpu")
-        }
+def names(call: str) -> dict[str, Any]:
+    """Make the objects that an expression names: cpu, gpu (on cuda:0), gpu1 (on cuda:1), gpu_index, ..."""
+    made = {"torch": torch, "nn": nn, "F": F, "np": np, "COUNT": torch.cuda.device_count()}
+    for word in set(re.findall(r"\w+", call)):
+        place, _, kind = word.partition("_")
+        if place in _DEVICES and kind in _OBJECTS:
+            made[word] = _OBJECTS[kind]().to(_DEVICES[place])
     return made
 
 
@@ -128,7 +120,7 @@ def evaluate(row: Row) -> object:
     """Run the row's call and return what came out."""
     if row.run is not None:
         return row.run()
-    return eval(row.call, names(row.gpus) | row.helpers)  # the expressions are the table's own
+    return eval(row.call, names(row.call) | row.helpers)  # the expressions are the table's own
 
 
 def matches(row: Row, outcome: object) -> bool:
