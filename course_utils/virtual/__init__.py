@@ -11,6 +11,8 @@ What they are not:
 * a memory profiler of kernels. Only tensors are counted: no workspaces, no temporary buffers inside one
   operation, no CUDA context, no fragmentation. Reserved memory is the allocated peak in steps of 2 MiB.
 * asynchronous. An error is raised by the very call that made it.
+* sparing with host memory. A result is computed on the host before it is found too big for the device; only
+  factories (`torch.empty`, ...) and copies are measured first.
 * there before they are switched on. A function taken out of torch earlier (`from torch import zeros`) does
   not know them.
 * a compiler target. `torch.compile`, CUDA graphs, custom CUDA kernels and `torch.distributed` with NCCL do
