@@ -1,4 +1,4 @@
-"""The first call of every lesson: find the device, switch virtual GPUs on where needed, say so in one line."""
+"""The first call of every lesson: find the device, switch virtual GPUs on where needed, say so."""
 
 import os
 
@@ -38,7 +38,9 @@ def start(
     style.use_style()
     real = _real_gpu()
     if wanted == "real" and real is None:
-        raise RuntimeError("PyTorch finds no GPU on this machine. Choose mode='virtual', or get a GPU runtime.")
+        raise RuntimeError(
+            "PyTorch finds no GPU on this machine. Choose mode='virtual', or get a GPU runtime."
+        )
     device, line = _choose(wanted, real, count, memory)
     torch.manual_seed(seed)
     print(f"{lesson}: {line}")
@@ -70,6 +72,6 @@ def _describe_real(device: torch.device) -> str:
     """Name a real accelerator and its memory."""
     if device.type != "cuda":
         return f"a real {device.type.upper()} device. Parts that need CUDA say so."
-    gpus = torch.cuda.device_count()
+    gpus, name = torch.cuda.device_count(), torch.cuda.get_device_name(device)
     gigabytes = torch.cuda.get_device_properties(device).total_memory / 2**30
-    return f"{gpus} real GPU{'s' * (gpus > 1)}, {torch.cuda.get_device_name(device)} with {gigabytes:.1f} GiB."
+    return f"{gpus} real GPU{'s' * (gpus > 1)}, {name} with {gigabytes:.1f} GiB."

@@ -1,6 +1,6 @@
 """The exact words of CUDA's errors, as PyTorch 2.11 to 2.15 prints them."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
@@ -38,6 +38,11 @@ OTHER_DEVICE = (
 )
 INVALID_GRADIENT = "invalid gradient at index {} - expected device {} but got {}"
 INDICES = "indices should be either on cpu or on the same device as the indexed tensor ({})"
+
+
+def refuse(text: str) -> NoReturn:
+    """Raise the error that a real GPU raises here."""
+    raise RuntimeError(text)
 
 
 def misplaced_gradient(gradient: torch.device, tensor: torch.device) -> str:

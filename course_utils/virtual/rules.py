@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .errors import INDICES, OTHER_DEVICE, TWO_DEVICES
+from .errors import INDICES, OTHER_DEVICE, TWO_DEVICES, refuse
 
 # Reductions and losses that run on TensorIterator without the `pointwise` tag (native_functions.yaml,
 # `device_check: NoCheck # TensorIterator`).
@@ -116,7 +116,7 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     for name, tensor in named:
         if tensor.device != first:
             shown = "self" if name == "out" else name
-            raise RuntimeError(OTHER_DEVICE.format(shown, tensor.device, first, wrapper))
+            refuse(OTHER_DEVICE.format(shown, tensor.device, first, wrapper))
     return first
 
 
@@ -128,7 +128,7 @@ def _iterated_device(named: list[tuple[str, torch.Tensor]], mutates: bool) -> to
     for _, tensor in named:
         scalar = tensor.dim() == 0 and tensor.is_cpu and tensor is not written
         if tensor.device != common and not scalar:
-            raise RuntimeError(TWO_DEVICES.format(common, tensor.device))
+            refuse(TWO_DEVICES.format(common, tensor.device))
     return common
 
 
@@ -140,12 +140,12 @@ def _index_device(named: list[tuple[str, torch.Tensor]], reading: bool, accumula
         if tensor.device == home:
             continue
         if name == "indices" and not tensor.is_cpu and (reading or home.type == "cuda") and tensor.dim() > 0:
-            raise RuntimeError(INDICES.format(home))
+            refuse(INDICES.format(home))
         if name == "values" and accumulate:
-            raise RuntimeError(f"expected device {home} but got device {tensor.device} for value tensor")
+            refuse(f"expected device {home} but got device {tensor.device} for value tensor")
         if name == "values" and (tensor.dim() > 0 or not tensor.is_cpu):
             gpu, other = (home, tensor.device) if home.type == "cuda" else (tensor.device, home)
-            raise RuntimeError(TWO_DEVICES.format(gpu, other))
+            refuse(TWO_DEVICES.format(gpu, other))
     return home
 
 
@@ -154,7 +154,7 @@ def _check_mask(named: list[tuple[str, torch.Tensor]]) -> None:
     __tracebackhide__ = True
     tensors = dict(named)
     if tensors["mask"].device != tensors["self"].device:
-        raise RuntimeError(
+        refuse(
             f"expected self and mask to be on the same device, but got mask on {tensors['mask'].device} and "
             f"self on {tensors['self'].device}"
         )
@@ -166,7 +166,7 @@ def _check_attention(named: list[tuple[str, torch.Tensor]]) -> None:
     devices = {name: tensor.device for name, tensor in named}
     query, key, value = (devices[name] for name in ("query", "key", "value"))
     if not query.type == key.type == value.type:
-        raise RuntimeError(
+        refuse(
             f"Expected query, key, and value to have the same device type, but got query.device: {query} "
             f"key.device: {key} and value.device: {value} instead."
         )
@@ -181,6 +181,4 @@ def _check_convolution(named: list[tuple[str, torch.Tensor]]) -> None:
         if types.get(name, source) != source:
             mkldnn = " or input should be a MKLDNN tensor and weight is a dense tensor"
             tail = mkldnn if named[0][1].is_cpu and source == "torch.FloatTensor" else ""
-            raise RuntimeError(
-                f"Input type ({source}) and {name} type ({types[name]}) should be the same{tail}"
-            )
+            refuse(f"Input type ({source}) and {name} type ({types[name]}) should be the same{tail}")
