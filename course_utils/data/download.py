@@ -6,7 +6,8 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -29,13 +30,16 @@ MIRRORS = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 )
 
-
 # Leave a mirror after so many seconds without a byte, or below so many bytes per second; the second round is
 # for those that answered, but slowly.
 ROUNDS = ((5, 200_000), (30, 0))
 _JUDGE_AFTER = 10.0  # seconds before the speed counts
 _clock = time.monotonic
 _UNREACHABLE = "could not be reached"
+_CERTIFICATE = (
+    "has a certificate that cannot be verified (macOS: run 'Install Certificates.command'; "
+    "behind a proxy: set SSL_CERT_FILE to its certificate)"
+)
 
 
 class DownloadError(RuntimeError):
@@ -70,7 +74,7 @@ class _Part(NamedTuple):
 def fetch_archive(
     folder: Path, *, mirrors: Sequence[str] = MIRRORS, size: int = SIZE, md5: str = MD5
 ) -> Path:
-    """Download the archive into a folder, unless it is there already, whole.
+    """Download the archive into a folder, unless it is there already, and return its path, checked.
 
     When anything goes wrong, what has arrived stays as `cifar-10-python.tar.gz.part`, and the next mirror or
     the next call goes on from there.
@@ -78,11 +82,7 @@ def fetch_archive(
     Args:
         folder: where the archive goes; created if missing.
         mirrors: addresses of the same bytes, best first; none means that the network is not to be used.
-        size: of the whole archive, in bytes.
-        md5: of the whole archive, in hexadecimal.
-
-    Returns:
-        The path of the archive, checked.
+        size, md5: of the whole archive, in bytes and in hexadecimal.
 
     Raises:
         DownloadError: no mirror delivered.
@@ -137,52 +137,42 @@ def _complete(url: str, part: _Part, silence: float, speed: float) -> None:
 def _append(url: str, part: _Part, silence: float, speed: float) -> None:
     """Add the missing bytes to the half download, or raise _Refused."""
     start = have = part.have()
-    answer = _open(url, start, silence)
-    with answer, part.path.open("ab") as file, _bar(url, start, part.size) as bar:
+    headers = {"User-Agent": "pytorch-gpu-course", "Range": f"bytes={start}-"}
+    with _refusals(silence):
+        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=silence)
+    # plain text, because notebook widgets fail in too many set-ups
+    look = {"unit": "B", "unit_scale": True, "mininterval": 0.5, "leave": False}
+    bar = tqdm(desc=f"CIFAR-10 from {urlsplit(url).netloc}", initial=start, total=part.size, **look)
+    with answer, part.path.open("ab") as file, bar:
         skip = start - _first_byte(answer, start, part.size)
         received, since = 0, _clock()
         while have < part.size:
-            block = _read(answer, silence)
-            fresh = block[skip:][: part.size - have]
-            skip = max(0, skip - len(block))
+            with _refusals(silence):
+                block = answer.read1(1 << 16)  # unlike read, it does not lose what came before an error
+                if not block:
+                    raise EOFError
+            received, fresh, skip = received + len(block), block[skip:], max(0, skip - len(block))
             have += file.write(fresh)
             bar.update(len(fresh))
-            received, seconds = received + len(block), _clock() - since
+            seconds = _clock() - since
             if seconds > _JUDGE_AFTER and received < speed * seconds:
                 raise _Refused("is too slow", again=True)
 
 
-def _open(url: str, start: int, silence: float) -> http.client.HTTPResponse:
-    headers = {"User-Agent": "pytorch-gpu-course", "Range": f"bytes={start}-"}
+@contextmanager
+def _refusals(silence: float) -> Iterator[None]:
+    """Turn the network's errors into _Refused with a reason."""
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=silence)
+        yield
     except urllib.error.HTTPError as error:
         raise _Refused(f"answered {error.code} {error.reason}") from error
     except urllib.error.URLError as error:  # the connection does not stand
-        if isinstance(error.reason, ssl.SSLCertVerificationError):
-            raise _Refused(
-                "has a certificate that cannot be verified (macOS: run 'Install Certificates.command'; "
-                "behind a proxy: set SSL_CERT_FILE to its certificate)"
-            ) from error
-        raise _Refused(_UNREACHABLE) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _broken(error, silence) from error
-
-
-def _read(answer: http.client.HTTPResponse, silence: float) -> bytes:
-    """Return the next bytes, at least one."""
-    try:
-        block = answer.read1(1 << 16)  # unlike read, it does not lose what came before an error
-    except (OSError, http.client.HTTPException) as error:
-        raise _broken(error, silence) from error
-    if not block:
-        raise _Refused("broke off half-way", again=True)
-    return block
-
-
-def _broken(error: Exception, silence: float) -> _Refused:
-    silent = isinstance(error, TimeoutError)
-    return _Refused(f"was silent for {silence} s" if silent else "broke off half-way", again=True)
+        bad_certificate = isinstance(error.reason, ssl.SSLCertVerificationError)
+        raise _Refused(_CERTIFICATE if bad_certificate else _UNREACHABLE) from error
+    except TimeoutError as error:
+        raise _Refused(f"was silent for {silence} s", again=True) from error
+    except (OSError, EOFError, http.client.HTTPException) as error:
+        raise _Refused("broke off half-way", again=True) from error
 
 
 def _first_byte(answer: http.client.HTTPResponse, start: int, size: int) -> int:
@@ -194,9 +184,3 @@ def _first_byte(answer: http.client.HTTPResponse, start: int, size: int) -> int:
     if answer.headers.get("Content-Length", str(size)) != str(size):
         raise _Refused("sent another file, perhaps a login page")
     return 0  # a server that ignores Range
-
-
-def _bar(url: str, start: int, size: int) -> tqdm:
-    """Return a progress bar in bytes; plain text, because notebook widgets fail in too many set-ups."""
-    name = f"CIFAR-10 from {urlsplit(url).netloc}"
-    return tqdm(desc=name, initial=start, total=size, unit="B", unit_scale=True, mininterval=0.5, leave=False)

@@ -1,20 +1,17 @@
 """Choose the pictures the course trains on, say in one line which they are, and hand them out."""
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .download import MIRRORS, DownloadError
 from .official import BATCHES, Split, is_official, read_official
+from .picture_set import PictureSet
 from .pictures import has_pictures, read_pictures
 from .standin import make_standin
-
-if TYPE_CHECKING:
-    from .picture_set import PictureSet
 
 REAL, FOLDER, STANDIN = "CIFAR-10", "pictures from a folder", "STAND-IN pictures (generated)"  # .source
 
@@ -33,10 +30,9 @@ def load_cifar10(
     *,
     train_size: int | None = None,
     test_size: int | None = None,
-    target_transform: Callable[[Any], Any] | None = None,
     folder: str | os.PathLike[str] | None = None,
-    download: bool | str = "auto",
-) -> "tuple[PictureSet, PictureSet]":
+    download: bool = True,
+) -> tuple[PictureSet, PictureSet]:
     """Return CIFAR-10's training and test set, or the best there is in its place, and print which it is.
 
     In this order: the official files, or pictures as `train/<class>/*` and `test/<class>/*`, in the data
@@ -46,37 +42,29 @@ def load_cifar10(
         transform: applied to each picture (a PIL image) when it is asked for, such as `ToTensor()`.
         train_size: at most so many training pictures, the same ones each time, each class alike. None: all.
         test_size: the same for the test pictures.
-        target_transform: applied to each label.
         folder: the data folder, or "standin" for the stand-in. None: the environment variable COURSE_DATA, or
             else `data` in the course's own folder, or else a folder in the user's cache.
-        download: "auto": download what is missing, and take the stand-in if that fails. True: raise if it
-            fails. False: never use the network.
+        download: whether the network may be used.
 
     Returns:
         The training and the test set, with `torchvision.datasets.CIFAR10`'s interface: `.data` uint8
         (n, 32, 32, 3), `.targets`, `.classes`, `.class_to_idx`; and `.source` for the titles of plots.
 
     Raises:
-        ValueError: a size below 1, an unknown `download`, or a faulty folder of pictures.
+        ValueError: a size below 1, or a faulty folder of pictures.
         FileNotFoundError: `folder` or COURSE_DATA names a folder that does not exist.
-        DownloadError: `download=True`, and the download failed.
-        ImportError: torchvision is missing or does not fit torch.
     """
-    from .picture_set import PictureSet  # imports torchvision, which is slow, and sometimes broken
-
     if any(size is not None and size < 1 for size in (train_size, test_size)):
         raise ValueError("train_size and test_size must be at least 1, or None for all.")
-    if download not in ("auto", True, False):
-        raise ValueError(f"download={download!r} is not known. Choose 'auto', True or False.")
     found = _find(folder, download, train_size, test_size)
     train, test = _some(found.train, train_size), _some(found.test, test_size)
     print(_announcement(found, len(train[1]), len(test[1])))
-    options = {"source": found.source, "transform": transform, "target_transform": target_transform}
+    options = {"source": found.source, "transform": transform}
     return PictureSet(*train, train=True, **options), PictureSet(*test, train=False, **options)
 
 
 def _find(
-    folder: str | os.PathLike[str] | None, download: bool | str, train_size: int | None, test_size: int | None
+    folder: str | os.PathLike[str] | None, download: bool, train_size: int | None, test_size: int | None
 ) -> _Found:
     """Read the pictures that the arguments and the environment ask for."""
     asker = "COURSE_DATA" if folder is None else "folder"
@@ -91,20 +79,16 @@ def _find(
         try:
             return _read(path.parent if path.name == BATCHES else path, download)
         except DownloadError as error:
-            if download is True:
-                raise DownloadError(
-                    f"CIFAR-10 cannot be downloaded: {error}. What arrived is kept."
-                ) from None
             reason = f"the real ones are not here: {error}"
     return _Found(STANDIN, make_standin(True, train_size), make_standin(False, test_size), reason)
 
 
-def _read(path: Path, download: bool | str) -> _Found:
+def _read(path: Path, download: bool) -> _Found:
     """Read real pictures from a folder, or raise DownloadError."""
     if has_pictures(path) and not is_official(path):
         return _Found(FOLDER, *read_pictures(path))
     try:
-        return _Found(REAL, *read_official(path, mirrors=MIRRORS if download else ()))
+        return _Found(REAL, *read_official(path, MIRRORS if download else ()))
     except OSError as error:
         raise DownloadError(f"the data folder cannot be used ({error.strerror})") from error
 
@@ -125,11 +109,11 @@ def _some(split: Split, size: int | None) -> Split:
 def _announcement(found: _Found, train: int, test: int) -> str:
     """Return the printed line; it names no path, so it is the same on every machine."""
     counts = [
-        f"{n:,}" if n == len(all_targets) else f"{n:,} of {len(all_targets):,}"
-        for n, all_targets in ((train, found.train[1]), (test, found.test[1]))
+        f"{n:,}" if n == len(targets) else f"{n:,} of {len(targets):,}"
+        for n, (_, targets) in ((train, found.train), (test, found.test))
     ]
-    line = f"Data: {found.source}, {counts[0]} for training and {counts[1]} for testing"
-    return f"{line}; {found.reason}." if found.reason else f"{line}."
+    reason = f"; {found.reason}" if found.reason else ""
+    return f"Data: {found.source}, {counts[0]} for training and {counts[1]} for testing{reason}."
 
 
 def _default_folder() -> Path:
@@ -137,10 +121,4 @@ def _default_folder() -> Path:
     course = Path(__file__).resolve().parents[2]
     if (course / "notebooks").is_dir() and (course / "pyproject.toml").is_file():
         return course / "data"
-    if sys.platform == "win32":
-        cache = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        cache = Path.home() / "Library" / "Caches"
-    else:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "pytorch-gpu-course"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytorch-gpu-course"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .download import ARCHIVE, MIRRORS, fetch_archive
+from .download import ARCHIVE, fetch_archive
+from .picture_set import CIFAR10
 
 BATCHES = "cifar-10-batches-py"  # the folder inside the archive
 Split = tuple[np.ndarray, list[int]]
@@ -19,7 +20,7 @@ def is_official(folder: Path) -> bool:
     return (folder / BATCHES).is_dir() or (folder / ARCHIVE).is_file()
 
 
-def read_official(folder: Path, *, mirrors: Sequence[str] = MIRRORS) -> tuple[Split, Split]:
+def read_official(folder: Path, mirrors: Sequence[str]) -> tuple[Split, Split]:
     """Read CIFAR-10; unpack the archive and download it where that is needed.
 
     Args:
@@ -44,8 +45,6 @@ def read_official(folder: Path, *, mirrors: Sequence[str] = MIRRORS) -> tuple[Sp
 
 
 def _read(folder: Path, train: bool) -> Split:
-    from torchvision.datasets import CIFAR10  # slow to import
-
     with warnings.catch_warnings():
         # NumPy 2.4.0 to 2.4.4 dislike the old pickles: https://github.com/pytorch/vision/issues/9340
         warnings.filterwarnings(

@@ -35,10 +35,10 @@ def read_pictures(folder: Path) -> tuple[Split, Split]:
     Raises:
         ValueError: a folder is missing, unknown or empty, or pictures are damaged; the message names them.
     """
-    listed = {
-        split: _list_pictures(folder / split) for split in ("train", "test")
-    }  # find mistakes before work
-    return _read_split(folder / "train", *listed["train"]), _read_split(folder / "test", *listed["test"])
+    splits = folder / "train", folder / "test"
+    listed = [_list_pictures(split) for split in splits]  # find the mistakes in both before the work
+    train, test = (_read_split(split, *found) for split, found in zip(splits, listed, strict=True))
+    return train, test
 
 
 def _list_pictures(split: Path) -> tuple[list[Path], list[int]]:
@@ -48,16 +48,14 @@ def _list_pictures(split: Path) -> tuple[list[Path], list[int]]:
         raise ValueError(f"In '{split}' there is no folder for: {', '.join(missing)}.")
     if unknown := sorted(folders.keys() - set(CLASSES)):
         raise ValueError(f"In '{split}' these folders are not CIFAR-10 classes: {', '.join(unknown)}.")
-    files, labels, turns = [], [], []
+    pictures = []  # (how-manieth of its class, label, file)
     for label, name in enumerate(CLASSES):
         found = sorted(file for file in folders[name].iterdir() if file.suffix.lower() in _ENDINGS)
         if not found:
             raise ValueError(f"In '{folders[name]}' there is no picture ({', '.join(sorted(_ENDINGS))}).")
-        files += found
-        labels += [label] * len(found)
-        turns += range(len(found))
-    order = np.lexsort((labels, turns))
-    return [files[i] for i in order], [labels[i] for i in order]
+        pictures += [(turn, label, file) for turn, file in enumerate(found)]
+    pictures.sort()
+    return [file for _, _, file in pictures], [label for _, label, _ in pictures]
 
 
 def _read_split(split: Path, files: list[Path], labels: list[int]) -> Split:
@@ -94,17 +92,14 @@ def _decode(split: Path, files: list[Path]) -> np.ndarray:
     """Decode the files in threads: uint8 (n, 32, 32, 3)."""
     data = np.empty((len(files), 32, 32, 3), np.uint8)
     damaged, resized = [], 0
-    with (
-        ThreadPoolExecutor() as pool,
-        tqdm(total=len(files), desc=f"{split.name} pictures", leave=False) as bar,
-    ):
-        for row, (pixels, same_size) in enumerate(pool.map(_decode_one, files)):
-            bar.update()
-            resized += not same_size
-            if pixels is None:
-                damaged.append(f"{split.name}/{files[row].parent.name}/{files[row].name}")
+    with ThreadPoolExecutor() as pool:
+        decoded = tqdm(pool.map(_decode_one, files), f"{split.name} pictures", len(files), leave=False)
+        for row, picture in enumerate(decoded):
+            if picture is None:
+                damaged.append(files[row].relative_to(split.parent).as_posix())
             else:
-                data[row] = pixels
+                data[row], other_size = picture
+                resized += other_size
     if damaged:
         more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
         raise ValueError(f"Damaged pictures, replace or delete them: {', '.join(damaged[:5])}{more}.")
@@ -113,12 +108,11 @@ def _decode(split: Path, files: list[Path]) -> np.ndarray:
     return data
 
 
-def _decode_one(file: Path) -> tuple[np.ndarray | None, bool]:
-    """Return the pixels (32, 32, 3), None if damaged, and whether the picture had that size."""
+def _decode_one(file: Path) -> tuple[np.ndarray, bool] | None:
+    """Return the pixels (32, 32, 3) and whether the picture had another size, or None if it is damaged."""
     try:
         with Image.open(file) as image:
             picture = image.convert("RGB")
+            return np.asarray(picture.resize(_SIZE)), picture.size != _SIZE
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None, True
-    same_size = picture.size == _SIZE
-    return np.asarray(picture if same_size else picture.resize(_SIZE)), same_size
+        return None
