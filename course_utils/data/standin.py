@@ -1,17 +1,19 @@
 """Stand-in pictures for a machine without CIFAR-10: ten drawn classes in CIFAR-10's shapes and types.
 
-Every picture is a drawing (see `drawings`) in a random place, size, tilt, mirror image and colour, in front
-of a cluttered scene. The pictures are the same bytes on every machine: all arithmetic is +, -, *, / and
+Every picture is a drawing (see `drawings.txt`) in a random place, size, tilt, mirror image and colour, before
+a cluttered scene. The pictures are the same bytes on every machine: all arithmetic is +, -, *, / and
 square roots, which IEEE 754 rounds the same way everywhere; all randomness is the raw output of PCG64, which
 NumPy keeps stable (https://numpy.org/neps/nep-0019-rng-policy.html).
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import reduce
+from itertools import product
 
 import numpy as np
 
-from .drawings import FIXED, SCENES, Shape, read_drawings
+from .drawings import FIXED, SCENES, Drawing, Shape, read_drawings
 
 _DRAWINGS = read_drawings()
 CLASSES = tuple(_DRAWINGS)
@@ -40,24 +42,23 @@ def make_standin(train: bool, size: int | None = None) -> tuple[Array, list[int]
     labels = _shuffled_labels(size, stream=2 + int(train))
     views = (numbers[:, 0] < 0.5).astype(np.int64)
     data = np.empty((size, _SIDE, _SIDE, 3), np.uint8)
-    for label, name in enumerate(CLASSES):
-        for view in (0, 1):
-            rows = np.flatnonzero((labels == label) & (views == view))
-            for start in range(0, len(rows), _CHUNK):
-                some = rows[start : start + _CHUNK]
-                data[some] = _draw(name, view, numbers[some])
+    for label, view in product(range(10), (0, 1)):
+        rows = np.flatnonzero((labels == label) & (views == view))
+        for start in range(0, len(rows), _CHUNK):
+            some = rows[start : start + _CHUNK]
+            data[some] = _draw(_DRAWINGS[CLASSES[label]], view, numbers[some])
     _add_grain(data, stream=4 + int(train))
     return data, labels.tolist()
 
 
-def _rgb(values: Iterable[int]) -> Array:
-    """Return colours 0xRRGGBB as float32 (3, n, 1, 1), 0 to 255."""
-    table = [[value >> 16, value >> 8 & 255, value & 255] for value in values]
-    return np.array(table, np.float32).T[:, :, None, None]
+def _rgb(colours: str) -> Array:
+    """Return n colours "RRGGBB RRGGBB ..." as float32 (3, n, 1, 1), 0 to 255."""
+    values = np.frombuffer(bytes.fromhex(colours), np.uint8).astype(np.float32)
+    return values.reshape(-1, 3, 1, 1).swapaxes(0, 1)
 
 
-_COLOURS = np.stack([_rgb(scene[:6]) for scene in SCENES.values()], axis=1)  # (3, scenes, 6, 1, 1)
-_MIX_ROWS = np.array([scene[6] for scene in SCENES.values()], np.float32)[:, None, None]
+_COLOURS = np.stack([_rgb(colours) for colours, _ in SCENES.values()], axis=1)  # (3, scenes, 6, 1, 1)
+_MIX_ROWS = np.array([rows for _, rows in SCENES.values()], np.float32)[:, None, None]
 
 
 def _uniform(count: int, stream: int) -> Array:
@@ -81,29 +82,29 @@ def _add_grain(data: Array, stream: int) -> None:
         part[...] = np.clip(part + faces.sum(axis=1, dtype=np.int16) - 22, 0, 255)
 
 
-def _draw(name: str, view: int, numbers: Array) -> Array:
+def _draw(drawing: Drawing, view: int, numbers: Array) -> Array:
     """Draw one view of one class, once for each row of random numbers: uint8 (n, 32, 32, 3)."""
     dice = iter(np.ascontiguousarray(numbers.T)[1:, :, None, None])
-    drawing = _DRAWINGS[name]
     canvas = _scene(drawing.scene, dice)
     for _ in range(4):  # things in the background
-        _paint(canvas, _blob(dice), 60 + 0.5 * _any_colour(dice))
+        cover = _blob(dice)
+        canvas += (60 + 0.5 * _any_colour(dice) - canvas) * cover
     x, y, scale = _pose(drawing.tilt, dice)
-    body = _rgb(drawing.bodies)[:, _choose(len(drawing.bodies), next(dice))]
-    body = body + (_any_colour(dice) - 128) * 0.35
+    rgb = _rgb(drawing.bodies)
+    body = rgb[:, _choose(rgb.shape[1], next(dice))] + (_any_colour(dice) - 128) * 0.35
     colours = {
         "body": body,
         "shade": body * 0.6,
         "light": body * 0.45 + 130,
         "accent": _any_colour(dice),
-        **{key: _rgb([value]) for key, value in FIXED.items()},
+        **{key: _rgb(value) for key, value in FIXED.items()},
     }
     lamp = 1 - 0.3 * (next(dice) - 0.2) * y - 0.3 * (next(dice) - 0.5) * x  # mostly above the picture
     for colour, shapes in drawing.views[view]:
         cover = np.clip(0.5 - _distance(shapes, x, y) * scale, 0, 1)
-        _paint(canvas, cover, colours[colour] * lamp)
-    something = next(dice) < 0.35  # in some pictures something stands in front
-    _paint(canvas, something * _blob(dice), 40 + 0.6 * _any_colour(dice))
+        canvas += (colours[colour] * lamp - canvas) * cover
+    cover = (next(dice) < 0.35) * _blob(dice)  # in some pictures something stands in front
+    canvas += (40 + 0.6 * _any_colour(dice) - canvas) * cover
     canvas = (canvas - 128) * (0.7 + 0.5 * next(dice)) + 98 + 60 * next(dice)
     return np.clip(canvas, 0, 255).astype(np.uint8).transpose(1, 2, 3, 0)
 
@@ -143,11 +144,6 @@ def _pose(tilt: float, dice: Iterator[Array]) -> tuple[Array, Array, Array]:
     return x + (next(dice) - 0.5) * 0.35 * y, y, scale
 
 
-def _paint(canvas: Array, cover: Array, colour: Array) -> None:
-    """Paint a colour (3, n or 1, 1, 1 or more) over the canvas where cover (n, 32, 32) says how much."""
-    canvas += (colour - canvas) * cover
-
-
 def _blob(dice: Iterator[Array]) -> Array:
     """Return the cover (n, 32, 32) of an oval in a random place."""
     middle_x, middle_y, wide, high = (next(dice) for _ in range(4))
@@ -169,21 +165,15 @@ def _any_colour(dice: Iterator[Array]) -> Array:
 
 def _distance(shapes: list[Shape], x: Array, y: Array) -> Array:
     """Return how far each pixel is outside the nearest of the shapes (negative: inside), in drawing units."""
-    nearest = None
-    for kind, numbers in shapes:
-        distance = _SHAPES[kind](x, y, numbers)
-        nearest = distance if nearest is None else np.minimum(nearest, distance, out=nearest)
-    return nearest
+    return reduce(np.minimum, (_SHAPES[kind](x, y, *numbers) for kind, numbers in shapes))
 
 
-def _oval(x: Array, y: Array, numbers: tuple[float, ...]) -> Array:
-    middle_x, middle_y, wide, high = numbers
+def _oval(x: Array, y: Array, middle_x: float, middle_y: float, wide: float, high: float) -> Array:
     across, down = (x - middle_x) / wide, (y - middle_y) / high
     return (np.sqrt(across * across + down * down) - 1) * min(wide, high)
 
 
-def _limb(x: Array, y: Array, numbers: tuple[float, ...]) -> Array:
-    x1, y1, x2, y2, radius = numbers
+def _limb(x: Array, y: Array, x1: float, y1: float, x2: float, y2: float, radius: float) -> Array:
     along_x, along_y = x2 - x1, y2 - y1
     x, y = x - x1, y - y1
     part = np.clip((x * along_x + y * along_y) / (along_x * along_x + along_y * along_y), 0, 1)
@@ -191,7 +181,7 @@ def _limb(x: Array, y: Array, numbers: tuple[float, ...]) -> Array:
     return np.sqrt(across * across + down * down) - radius
 
 
-def _poly(x: Array, y: Array, numbers: tuple[float, ...]) -> Array:
+def _poly(x: Array, y: Array, *numbers: float) -> Array:
     corners = list(zip(numbers[::2], numbers[1::2], strict=True))
     sides = list(zip(corners, corners[1:] + corners[:1], strict=True))
     clockwise = sum(x1 * y2 - y1 * x2 for (x1, y1), (x2, y2) in sides) > 0
