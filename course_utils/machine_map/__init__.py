@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .drawing import MachineMap, draw
-from .layout import Box, find_boxes
+from .layout import VIRTUAL, Box, find_boxes
 from .placement import Block, find_blocks
 
 __all__ = ["MachineMap", "describe", "draw_machine"]
@@ -30,9 +30,9 @@ def draw_machine(*, gpus: int = 0, copies: Mapping[str, str] | None = None, **na
         TypeError: a value is of another kind.
         ValueError: `copies` has a name that is not drawn.
     """
-    blocks = find_blocks(named)
-    arrows = _find_arrows(blocks, copies or {})
-    boxes = find_boxes(blocks, gpus)
+    found = find_blocks(named)
+    boxes = find_boxes([block for blocks in found.values() for block in blocks], gpus)
+    arrows = _find_arrows(found, copies or {})
     return draw(boxes, arrows, _text(boxes, arrows))
 
 
@@ -41,12 +41,12 @@ def describe(**named: Any) -> str:
     return draw_machine(**named).description
 
 
-def _find_arrows(blocks: list[Block], copies: Mapping[str, str]) -> list[tuple[Block, Block]]:
+def _find_arrows(found: dict[str, list[Block]], copies: Mapping[str, str]) -> list[tuple[Block, Block]]:
     """Turn {copy: original} into pairs of blocks (from, to)."""
 
     def find(name: str) -> list[Block]:
-        hits = [block for block in blocks if name in block.names]
-        hits = hits or [block for block in blocks if name == block.root and not block.planned]
+        hits = [block for blocks in found.values() for block in blocks if name in block.names]
+        hits = hits or [block for block in found.get(name, ()) if not block.planned]
         if not hits:
             raise ValueError(f"copies has the name {name!r}, which is not on the map: pass that object too.")
         return hits
@@ -57,11 +57,11 @@ def _find_arrows(blocks: list[Block], copies: Mapping[str, str]) -> list[tuple[B
 def _text(boxes: list[Box], arrows: list[tuple[Block, Block]]) -> str:
     lines = []
     for box in boxes:
-        name = f"{box.device} (virtual)" if box.virtual else box.device
+        name = f"{box.device} (virtual)" if box.kind == VIRTUAL else box.device
         for block in box.blocks:
-            first, *rest = (" ".join(filter(None, row)) for row in block.rows)
-            head = " ".join(filter(None, (block.title, first, block.size)))
-            lines.append(f"{name}: {'; '.join([head, *rest])}")
+            (shape, dtype), *rows = block.rows
+            head = " ".join(filter(None, (block.title, shape, dtype, block.size)))
+            lines.append("; ".join([f"{name}: {head}", *(" ".join(filter(None, row)) for row in rows)]))
         if not box.blocks:
             lines.append(f"{name}: nothing named here")
     return "\n".join([*lines, *(f"copy: {start.title} -> {end.title}" for start, end in arrows)])

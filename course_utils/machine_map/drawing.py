@@ -7,29 +7,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
 from ..style import device_color, mix
-from .layout import (
-    CHANNEL,
-    GUTTER,
-    HEADER,
-    INSET,
-    LINE,
-    MARGIN,
-    METER,
-    NAME,
-    PAD,
-    SMALL,
-    TITLE,
-    Box,
-    Font,
-    Place,
-    fit,
-    lay_out,
-    width_of,
-)
+from . import layout
+from .layout import INSET, LINE, NAME, PAD, SMALL, TITLE, VIRTUAL, Box, Place, fit, width_of
 from .placement import Block, format_bytes
 
 INK, SOFT, WHITE = "#1A1A1A", "#4A4A4A", "#FFFFFF"
@@ -62,9 +46,9 @@ class MachineMap(Figure):
 
 def draw(boxes: list[Box], arrows: list[tuple[Block, Block]], description: str) -> MachineMap:
     """Return the figure. It is no pyplot figure, so nothing has to be closed."""
-    places = lay_out(boxes, top=CHANNEL if arrows and len(boxes) > 2 else MARGIN)
-    width = max(box.x + box.width for box in boxes) + MARGIN
-    height = boxes[0].y + boxes[0].height + MARGIN
+    places = layout.lay_out(boxes, top=layout.CHANNEL if arrows and len(boxes) > 2 else layout.MARGIN)
+    width = max(box.x + box.width for box in boxes) + layout.MARGIN
+    height = boxes[0].y + boxes[0].height + layout.MARGIN
     figure = MachineMap(figsize=(width, height), dpi=100, facecolor=WHITE, layout="none")
     figure.description = description
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
@@ -82,33 +66,34 @@ def _rectangle(axes: Axes, x: float, y: float, width: float, height: float, **lo
     axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=shape, **look))
 
 
-def _write(axes: Axes, x: float, y: float, text: str, font: Font, **look: Any) -> None:
+def _write(axes: Axes, x: float, y: float, text: str, font: FontProperties, **look: Any) -> None:
     look = {"color": INK, "va": "center_baseline", "parse_math": False} | look
-    axes.text(x, y, text, size=font[0], weight=font[1], **look)
+    axes.text(x, y, text, fontproperties=font, **look)
 
 
 def _draw_box(axes: Axes, box: Box) -> None:
     """Draw one device: frame, header, and how full it is."""
     color = device_color(box.device)
     look = {"facecolor": mix(color, WHITE, 0.94), "edgecolor": mix(color, INK, 0.15), "linewidth": 2.2}
-    look |= {"linestyle": DASHED if box.virtual else "solid", "rounding": 0.1, "gid": f"box {box.device}"}
+    look |= {"linestyle": DASHED if box.kind == VIRTUAL else "solid"}
+    look |= {"rounding": 0.1, "gid": f"box {box.device}"}
     _rectangle(axes, box.x, box.y, box.width, box.height, **look)
-    left, right, y = box.x + INSET, box.x + box.width - INSET, box.y + HEADER / 2 + 0.02
+    left, right, y = box.x + INSET, box.x + box.width - INSET, box.y + layout.HEADER / 2 + 0.02
     _rectangle(axes, left, y - 0.08, 0.16, 0.16, facecolor=color, edgecolor="none", rounding=0.03)
     _write(axes, left + 0.24, y, box.device, TITLE)
     kind = fit(box.kind, right - left - 0.34 - width_of(box.device, TITLE), SMALL)
     _write(axes, right, y, kind, SMALL, ha="right", color=SOFT)
     if not box.blocks:
-        y = box.y + HEADER + LINE / 2
+        y = box.y + layout.HEADER + LINE / 2
         _write(axes, left + PAD, y, "nothing named here", SMALL, color=SOFT, style="italic")
     if box.usage:
-        _draw_meter(
-            axes, left, box.y + box.height - METER + 0.06, right - left, mix(color, INK, 0.25), *box.usage
-        )
+        _draw_meter(axes, box, *box.usage)
 
 
-def _draw_meter(axes: Axes, x: float, y: float, width: float, color: str, used: int, total: int) -> None:
+def _draw_meter(axes: Axes, box: Box, used: int, total: int) -> None:
     """Draw the share of a GPU's memory that tensors use."""
+    color = mix(device_color(box.device), INK, 0.25)
+    x, y, width = box.x + INSET, box.y + box.height - layout.METER + 0.06, box.width - 2 * INSET
     _rectangle(axes, x, y, width, 0.07, facecolor=WHITE, edgecolor=color, rounding=0.03)
     if used:
         share = max(0.015, min(1.0, used / total))  # even a little stays visible
@@ -141,27 +126,12 @@ def _draw_arrows(axes: Axes, places: dict[int, Place], arrows: list[tuple[Block,
     for (start, end), hub in zip(arrows, hubs, strict=True):
         lane = (lanes.index(hub) - (len(lanes) - 1) / 2) * min(0.1, 0.24 / len(lanes))
         a, b = places[id(start)], places[id(end)]
-        y0 = a.y + a.height * (
-            0.75 if id(start) in ends else 0.5
-        )  # apart where a block has arrows in and out
+        # apart where a block has arrows in and out
+        y0 = a.y + a.height * (0.75 if id(start) in ends else 0.5)
         y1 = b.y + b.height * (0.25 if id(end) in starts else 0.5)
         look = {"arrowstyle": "-|>", "mutation_scale": 15, "linewidth": 1.8, "color": INK}
-        path = _rounded(_route(a, b, y0, y1, lane))
+        path = _rounded(layout.route(a, b, y0, y1, lane))
         axes.add_patch(FancyArrowPatch(path=path, gid=f"copy {start.title} -> {end.title}", **look))
-
-
-def _route(start: Place, end: Place, y0: float, y1: float, lane: float) -> np.ndarray:
-    """Return the corners, shape (4 or 6, 2): out into a gutter, perhaps above a row, in from a gutter."""
-    a, b = start.box.column, end.box.column
-    right_out = a < b or a == b == -1  # the host's gutter is on its right
-    right_in = b < a or a == b == -1
-    x0, x1 = start.x + start.width * right_out, end.x + end.width * right_in
-    step = start.box.width + GUTTER
-    first, last = (MARGIN + (g + 1) * step - GUTTER / 2 + lane for g in (a + right_out, b + right_in))
-    if first == last:
-        return np.array([(x0, y0), (first, y0), (first, y1), (x1, y1)])
-    above = (start if b == -1 else end).box.y - CHANNEL / 2 + lane
-    return np.array([(x0, y0), (first, y0), (first, above), (last, above), (last, y1), (x1, y1)])
 
 
 def _rounded(points: np.ndarray, radius: float = 0.09) -> Path:

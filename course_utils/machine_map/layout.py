@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -16,8 +17,9 @@ MARGIN, GUTTER, CHANNEL = 0.1, 0.4, 0.3  # around everything; left of each GPU; 
 HEADER, METER, INSET, GAP = 0.42, 0.44, 0.1, 0.1  # inside a box
 LINE, PAD = 0.235, 0.08  # inside a block
 
-Font = tuple[float, str]  # size in points, weight
-TITLE, NAME, SMALL = (14.0, "bold"), (12.5, "bold"), (11.0, "normal")
+TITLE, NAME = (FontProperties(size=size, weight="bold") for size in (14, 12.5))
+SMALL = FontProperties(size=11)
+VIRTUAL = "virtual"
 
 
 @dataclass
@@ -25,8 +27,7 @@ class Box:
     """The memory of one device.
 
     Attributes:
-        kind: what the device is, in a word or two.
-        virtual: the device is a virtual GPU.
+        kind: what the device is, in a word or two; VIRTUAL for a virtual GPU.
         usage: bytes that tensors use on a GPU, and all it has; None where that is unknown.
         column, row: its cell among the GPUs; column -1 is the host, which is as high as all rows.
         x, y, width, height: set by `lay_out`.
@@ -34,7 +35,6 @@ class Box:
 
     device: str
     kind: str
-    virtual: bool
     usage: tuple[int, int] | None
     blocks: list[Block]
     column: int
@@ -65,36 +65,36 @@ def find_boxes(blocks: list[Block], gpus: int) -> list[Box]:
         count = min(max(gpus, 0 if found else 1), torch.accelerator.device_count())
         found |= {f"{accelerator.type}:{index}" for index in range(count)}
     names = sorted(found, key=lambda name: (torch.device(name).type, torch.device(name).index or 0))
-    columns = math.ceil(len(names) / (math.ceil(len(names) / 4) or 1)) or 1
-    cells = [("cpu", -1, 0), *((name, i % columns, i // columns) for i, name in enumerate(names))]
+    columns = math.ceil(len(names) / max(1, math.ceil(len(names) / 4)))
     width = NARROW if columns == 4 else WIDE
-    return [
-        Box(name, *_facts(name), [block for block in blocks if block.device == name], column, row, width)
-        for name, column, row in cells
-    ]
+    boxes = []
+    for cell, name in enumerate(["cpu", *names], start=-1):
+        row, column = divmod(cell, columns) if cell >= 0 else (0, -1)
+        inside = [block for block in blocks if block.device == name]
+        boxes.append(Box(name, *_facts(name), inside, column, row, width))
+    return boxes
 
 
-def _facts(device: str) -> tuple[str, bool, tuple[int, int] | None]:
-    """Return the kind of device, whether it is virtual, and its memory: bytes used and bytes in all."""
+def _facts(device: str) -> tuple[str, tuple[int, int] | None]:
+    """Return a box's kind and usage."""
     kind = torch.device(device).type
     if kind == "cuda":
-        usage = (torch.cuda.memory_allocated(device), torch.cuda.get_device_properties(device).total_memory)
-        name = "virtual" if is_active() else torch.cuda.get_device_name(device).removeprefix("NVIDIA ")
-        return name, is_active(), usage
+        name = VIRTUAL if is_active() else torch.cuda.get_device_name(device).removeprefix("NVIDIA ")
+        total = torch.cuda.get_device_properties(device).total_memory
+        return name, (torch.cuda.memory_allocated(device), total)
     if kind == "mps":
-        return "Apple GPU", False, (torch.mps.current_allocated_memory(), torch.mps.recommended_max_memory())
-    return {"cpu": "host memory", "meta": "shapes only"}.get(kind, ""), False, None
+        return "Apple GPU", (torch.mps.current_allocated_memory(), torch.mps.recommended_max_memory())
+    return {"cpu": "host memory", "meta": "shapes only"}.get(kind, ""), None
 
 
 @lru_cache(maxsize=2048)
-def width_of(text: str, font: Font) -> float:
+def width_of(text: str, font: FontProperties) -> float:
     """Return the width of `text` in inches."""
-    properties = FontProperties(size=font[0], weight=font[1])
-    points = text_to_path.get_text_width_height_descent(text, properties, ismath=False)[0]
+    points = text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
     return points * 1.02 / 72  # the grid of pixels widens text a little
 
 
-def fit(text: str, room: float, font: Font) -> str:
+def fit(text: str, room: float, font: FontProperties) -> str:
     """Return `text`, without its beginning if it is wider than `room` inches: names differ at their ends."""
     while width_of(text, font) > room and len(text) > 1:
         text = "…" + text[2:]
@@ -135,3 +135,21 @@ def lay_out(boxes: list[Box], top: float) -> dict[int, Place]:
     for place in places.values():
         place.y += place.box.y
     return places
+
+
+def route(start: Place, end: Place, y0: float, y1: float, lane: float) -> np.ndarray:
+    """Return the corners of an arrow from height y0 to y1 that crosses no block.
+
+    It goes out into a gutter, perhaps above a row, in from a gutter; shape (4 or 6, 2). Its `lane` says how
+    far from the middle of the gutter it runs.
+    """
+    a, b = start.box.column, end.box.column
+    right_out = a < b or a == b == -1  # the host's gutter is on its right
+    right_in = b < a or a == b == -1
+    x0, x1 = start.x + start.width * right_out, end.x + end.width * right_in
+    step = start.box.width + GUTTER
+    first, last = (MARGIN + (g + 1) * step - GUTTER / 2 + lane for g in (a + right_out, b + right_in))
+    if first == last:
+        return np.array([(x0, y0), (first, y0), (first, y1), (x1, y1)])
+    above = (start if b == -1 else end).box.y - CHANNEL / 2 + lane
+    return np.array([(x0, y0), (first, y0), (first, above), (last, above), (last, y1), (x1, y1)])

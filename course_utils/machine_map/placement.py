@@ -4,7 +4,7 @@ Memory is counted once: a second name for it becomes a line in the block that ow
 numbers only, so a drawing keeps no tensor alive.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,18 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parallel import DataParallel
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 GROUP_ABOVE = 4  # a container with more tensors than this on one device is one block
-_OBJECT = Tensor | nn.Module | Optimizer
-_REGISTERED = {
-    "_parameters",
-    "_buffers",
-    "_modules",
-    "_former_parameters",
-}  # the last: in DataParallel's replicas
+# what a module registers; DataParallel's replicas have the last
+_REGISTERED = {"_parameters", "_buffers", "_modules", "_former_parameters"}
 
 
 @dataclass
@@ -31,30 +26,24 @@ class Block:
     """One object, or the part of it that lies on one device.
 
     Attributes:
-        root: the name the reader gave to the object that this belongs to.
         names: what the block is called; several for one tensor with several names.
         device: "cpu", "cuda:0", ...
         rows: lines of (left, right) text below the name.
-        nbytes: its memory in bytes; None where that is unknown or still to come.
+        size: its memory as text; empty where that is unknown or still to come.
         tensor: the `id` of the tensor, if the block is one tensor.
         planned: nothing is there yet: a replica that each forward makes.
     """
 
-    root: str
     names: list[str]
     device: str
     rows: list[tuple[str, str]] = field(default_factory=list)
-    nbytes: int | None = None
+    size: str = ""
     tensor: int | None = None
     planned: bool = False
 
     @property
     def title(self) -> str:
         return ", ".join(self.names)
-
-    @property
-    def size(self) -> str:
-        return "" if self.nbytes is None else format_bytes(self.nbytes)
 
 
 def format_bytes(nbytes: float) -> str:
@@ -66,17 +55,16 @@ def format_bytes(nbytes: float) -> str:
     return f"{nbytes:.1f} TiB"
 
 
-def find_blocks(named: Mapping[str, Any]) -> list[Block]:
-    """Return the blocks of tensors, modules, optimizers, and of lists, tuples and dicts of them, in order.
+def find_blocks(named: Mapping[str, Any]) -> dict[str, list[Block]]:
+    """Return the blocks of each named tensor, module, optimizer, or list, tuple or dict of them.
 
     Raises:
         TypeError: a value is none of these.
     """
     finder = _Finder()
-    for name in sorted(named, key=lambda name: _rank(name, named[name])):
-        finder.add(name, name, named[name])
-    order = list(named)
-    return sorted(finder.blocks, key=lambda block: order.index(block.root))
+    owners_first = sorted(named, key=lambda name: _rank(name, named[name]))
+    found = {name: list(finder.find(name, named[name])) for name in owners_first}
+    return {name: found[name] for name in named}
 
 
 def _rank(name: str, value: Any) -> int:
@@ -95,7 +83,7 @@ def _rank(name: str, value: Any) -> int:
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Yield each tensor, module and optimizer in `value` with its path, as in "batch['images']"."""
-    if isinstance(value, _OBJECT):
+    if isinstance(value, Tensor | nn.Module | Optimizer):
         yield path, value
     elif isinstance(value, Mapping | list | tuple):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
@@ -134,112 +122,95 @@ def _dtype(tensor: Tensor) -> str:
 
 
 class _Finder:
-    """Collects blocks and remembers which of them owns which memory."""
+    """Finds blocks and remembers which of them owns which memory."""
 
     def __init__(self) -> None:
-        self.blocks: list[Block] = []
         self.owners: dict[tuple[str, int], Block] = {}
         self.modules: set[int] = set()
 
-    def add(self, root: str, name: str, value: Any, note: str = "") -> None:
-        """Add `value`; `note` is a last line that says what is special about it."""
+    def find(self, name: str, value: Any, *notes: str) -> Iterator[Block]:
+        """Yield the blocks of `value`; `notes` are last lines that say what is special about it."""
         if isinstance(value, Tensor):
-            self.add_tensor(root, name, value, note)
+            yield from self._tensor(name, value, *notes)
         elif isinstance(value, Optimizer):
-            self.add_optimizer(root, name, value)
-        elif isinstance(value, nn.Module):
-            self.add_module(root, name, value, note)
-        else:
-            self.add_container(root, name, value)
+            yield from self._optimizer(name, value)
+        elif not isinstance(value, nn.Module):
+            yield from self._container(name, value)
+        elif id(value) not in self.modules:
+            self.modules.add(id(value))
+            yield from self._module(name, value, *notes)
 
-    def add_tensor(self, root: str, name: str, tensor: Tensor, note: str = "") -> None:
+    def _tensor(self, name: str, tensor: Tensor, *notes: str) -> Iterator[Block]:
         key, nbytes, whole = _memory(tensor)
-        owner = self.owners.get(key)
-        if owner is None:
-            row = (str(tuple(tensor.shape)), _dtype(tensor))
-            block = Block(root, [name], key[0], [row], nbytes, tensor=id(tensor))
-            if whole != nbytes:
-                block.rows.append((f"view into {format_bytes(whole)}", ""))
-            block.rows += [(note, "")] if note else []
-            self.owners[key] = block
-            self.blocks.append(block)
-        elif owner.tensor == id(tensor):
-            owner.names.append(name)
+        shape = str(tuple(tensor.shape))
+        if key not in self.owners:
+            views = [] if whole == nbytes else [f"view into {format_bytes(whole)}"]
+            rows = [(shape, _dtype(tensor)), *((note, "") for note in (*views, *notes))]
+            size = "" if nbytes is None else format_bytes(nbytes)
+            self.owners[key] = Block([name], key[0], rows, size, tensor=id(tensor))
+            yield self.owners[key]
+        elif self.owners[key].tensor == id(tensor):
+            self.owners[key].names.append(name)
         else:
             word = "view" if tensor._is_view() else "shared"
-            owner.rows.append((f"{name}: {word} {tuple(tensor.shape)}", ""))
+            self.owners[key].rows.append((f"{name}: {word} {shape}", ""))
 
-    def add_module(self, root: str, name: str, module: nn.Module, note: str) -> None:
-        if id(module) in self.modules:
-            return
-        self.modules.add(id(module))
-        head = type(module).__name__
-        if isinstance(module, DataParallel | DistributedDataParallel):
-            head += f"({type(module.module).__name__})"
+    def _module(self, name: str, module: nn.Module, *notes: str) -> Iterator[Block]:
+        parallel = isinstance(module, DataParallel)
+        head = f"DataParallel({type(module.module).__name__})" if parallel else type(module).__name__
         parameters = _parameters(module)
-        parts = [("parameters", tensor) for tensor in parameters]
-        parts += [("buffers", tensor) for tensor in module.buffers()]
-        parts += [
-            ("gradients", tensor.grad) for tensor in parameters if tensor.is_leaf and tensor.grad is not None
-        ]
-        dtypes = sorted({_dtype(tensor) for tensor in parameters})
-        self.add_parts(root, name, (head, " ".join(dtypes)), parts, note)
+        gradients = (tensor.grad for tensor in parameters if tensor.is_leaf and tensor.grad is not None)
+        kinds = {"parameters": parameters, "buffers": module.buffers(), "gradients": gradients}
+        parts = ((kind, tensor) for kind, tensors in kinds.items() for tensor in tensors)
+        dtypes = " ".join(sorted({_dtype(tensor) for tensor in parameters}))
+        yield from self._group(name, (head, dtypes), parts, "cpu", *notes)
         for path, stray in _strays(module):
-            self.add(root, f"{name}.{path}", stray, "not registered")
-        if isinstance(module, DataParallel):
-            for index in module.device_ids[1:]:
-                row = ("made in each forward", "")
-                device = f"{module.src_device_obj.type}:{index}"
-                self.blocks.append(Block(root, [f"replica of {name}"], device, [row], planned=True))
+            yield from self.find(f"{name}.{path}", stray, "not registered")
+        for index in module.device_ids[1:] if parallel else ():
+            device = f"{module.src_device_obj.type}:{index}"
+            yield Block([f"replica of {name}"], device, [("made in each forward", "")], planned=True)
 
-    def add_optimizer(self, root: str, name: str, optimizer: Optimizer) -> None:
-        state = [item for values in optimizer.state.values() for item in values.items()]
-        parts = [(key, leaf) for key, value in state for _, leaf in _leaves(key, value)]
+    def _optimizer(self, name: str, optimizer: Optimizer) -> Iterator[Block]:
+        state = (item for values in optimizer.state.values() for item in values.items())
+        parts = ((key, leaf) for key, value in state for _, leaf in _leaves(key, value))
         device = str(optimizer.param_groups[0]["params"][0].device)
-        self.add_parts(root, name, (type(optimizer).__name__, ""), parts, device=device)
+        yield from self._group(name, (type(optimizer).__name__, ""), parts, device)
 
-    def add_container(self, root: str, name: str, value: Any) -> None:
+    def _container(self, name: str, value: Any) -> Iterator[Block]:
         tensors: dict[str, list[tuple[str, Tensor]]] = defaultdict(list)
         for path, leaf in _leaves(name, value):
             if isinstance(leaf, Tensor):
                 tensors[str(leaf.device)].append((path, leaf))
             else:
-                self.add(root, path, leaf)
+                yield from self.find(path, leaf)
         for device, found in tensors.items():
             if len(found) > GROUP_ABOVE:
                 parts = (("", tensor) for _, tensor in found)
-                self.add_parts(root, name, (f"{len(found)} tensors", ""), parts, device=device)
+                yield from self._group(name, (f"{len(found)} tensors", ""), parts, device)
             else:
                 for path, tensor in found:
-                    self.add_tensor(root, path, tensor)
+                    yield from self._tensor(path, tensor)
 
-    def add_parts(
-        self,
-        root: str,
-        name: str,
-        head: tuple[str, str],
-        parts: Iterable[tuple[str, Tensor]],
-        note: str = "",
-        device: str = "cpu",
-    ) -> None:
-        """Add one block per device for tensors that belong together, with their bytes by category.
+    def _group(
+        self, name: str, head: tuple[str, str], parts: Iterable[tuple[str, Tensor]], device: str, *notes: str
+    ) -> Iterator[Block]:
+        """Yield one block per device for tensors that belong together, with their bytes by kind.
 
-        If all of them have an owner already, or there are none, one block on `device` says so.
+        If all of them have an owner already, or there are none, one block says so, on the last tensor's
+        device or else on `device`.
         """
-        sizes: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         blocks: dict[str, Block] = {}
-        for category, tensor in parts:
+        sizes: dict[str, Counter[str]] = defaultdict(Counter)
+        for kind, tensor in parts:
             key, _, nbytes = _memory(tensor)
             device = key[0]
             if key not in self.owners:
-                self.owners[key] = blocks.setdefault(device, Block(root, [name], device, [head]))
-                sizes[device][category] += nbytes or 0
-        for where, categories in sizes.items():
-            rows = [(category, format_bytes(nbytes)) for category, nbytes in categories.items() if category]
-            blocks[where].rows += rows
-            blocks[where].nbytes = sum(categories.values())
-        if not blocks:
-            blocks[device] = Block(root, [name], device, [head, ("no memory of its own", "")], 0)
+                self.owners[key] = blocks.setdefault(device, Block([name], device, [head]))
+                sizes[device][kind] += nbytes or 0
+        for where, block in blocks.items():
+            block.size = format_bytes(sizes[where].total())
+            block.rows += [(kind, format_bytes(nbytes)) for kind, nbytes in sizes[where].items() if kind]
+        blocks = blocks or {device: Block([name], device, [head, ("no memory of its own", "")], "0 B")}
         for block in blocks.values():
-            block.rows += [(note, "")] if note else []
-            self.blocks.append(block)
+            block.rows += [(note, "") for note in notes]
+        yield from blocks.values()
