@@ -301,7 +301,7 @@ def test_code_in_a_printed_traceback_is_not_taken_for_the_message() -> None:
 def test_a_tensor_left_behind() -> None:
     net, x = nn.Linear(3, 2).cuda(), torch.ones(1, 3)
     found = explained(lambda: net(x), net=net, x=x)
-    assert found.objects == ("net  cuda:0  (2 parameters and buffers)", "x    cpu     <- not on cuda:0")
+    assert found.objects == ("net  cuda:0  (2 parameters)", "x    cpu     <- not on cuda:0")
     assert found.fix == 'x = x.to("cuda:0")'
 
 
@@ -327,7 +327,73 @@ def test_parts_of_a_module_left_behind() -> None:
         'net.to("cuda:0")',
         'in Net: self.register_buffer("mask", ...)',
         "in Net: self.hidden = nn.ModuleList(...)",
+        "Then look for a tensor made on the way, as in forward, which cannot be seen from here. Write, for "
+        "example, torch.zeros(n, device=x.device).",
     ]
+
+
+def test_parameters_and_buffers_are_counted_apart() -> None:
+    norm = nn.BatchNorm1d(2, affine=False, track_running_stats=False)
+    norm.register_buffer("scale", torch.ones(2))
+    found = explain("same device", a=nn.Linear(2, 1, bias=False), b=norm, c=Net())
+    assert [line.split("(")[1] for line in found.objects if "parameter" in line or "buffer" in line] == [
+        "1 parameter)",
+        "1 buffer)",
+        "2 parameters, 1 buffer)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "note", "cure"),
+    [
+        (lambda: {"a": torch.ones(2)}, "dict", "self.register_buffer(...) for each tensor in self.it"),
+        (lambda: (torch.ones(1),), "tuple", "self.register_buffer(...) for each tensor in self.it"),
+        (lambda: [nn.Parameter(torch.ones(1))], "list", "self.it = nn.ParameterList(...)"),
+        (lambda: {"a": nn.Linear(1, 1)}, "dict", "self.it = nn.ModuleDict(...)"),
+        (lambda: (nn.Linear(1, 1),), "tuple", "self.it = nn.ModuleList(...)"),
+    ],
+)
+def test_cure_fits_what_a_plain_container_holds(value: Callable[[], object], note: str, cure: str) -> None:
+    net = Net()
+    net.it = value()
+    net.cuda()
+    found = explain("same device", net=net)
+    assert f"(in a plain {note}: .to() leaves it behind)" in found.objects[-1]
+    assert f"in Net: {cure}" in found.fix.splitlines()
+
+
+def test_a_list_of_registered_layers_is_no_stray() -> None:
+    net = nn.Sequential(nn.Linear(1, 1))
+    net.layers = [net[0]]
+    assert len(explain("same device", net=net).objects) == 1
+
+
+def test_a_private_attribute_is_found_too() -> None:
+    net = nn.Linear(1, 1).cuda()
+    net._scale = torch.ones(1)
+    assert 'self.register_buffer("_scale", ...)' in explain("same device", net=net).fix
+
+
+class Shifted(nn.Linear):
+    """A model with a tensor as class attribute."""
+
+    shift = torch.ones(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x - self.shift)
+
+
+class Further(Shifted):
+    """A model that inherits it."""
+
+
+@pytest.mark.parametrize("kind", [Shifted, Further])
+def test_a_tensor_in_the_class(kind: type[nn.Module]) -> None:
+    net, x = kind(3, 2).cuda(), torch.ones(1, 3, device="cuda")
+    found = explained(lambda: net(x), net=net, x=x)
+    assert "<- not on cuda:0  (a class attribute: .to() leaves it behind)" in found.objects[1]
+    cure = f'in {kind.__name__}.__init__, not in the class body: self.register_buffer("shift", ...)'
+    assert found.fix.splitlines()[0] == cure
 
 
 def test_many_parts_are_counted() -> None:
@@ -368,6 +434,25 @@ def test_a_tensor_that_nobody_named() -> None:
     x = torch.ones(2, device="cuda")
     assert "made on the way" in explained(lambda: x + torch.ones(2), x=x).fix
     assert "name them" in explained(lambda: x + torch.ones(2)).fix
+
+
+@pytest.mark.parametrize(
+    ("text", "cure"),
+    [
+        (NEW.format("weight", "cpu", "cuda:0", "CUDA_nll_loss_forward"), "criterion.to(device)"),
+        (NEW.format("target", "cpu", "cuda:0", "CUDA_nll_loss_forward"), "labels = labels.to(device)"),
+        (NEW.format("mat1", "cpu", "cuda:0", "CUDA_addmm"), "the input: x = x.to(device)"),
+        (NEW.format("weight", "cpu", "cuda:0", "CUDA__cudnn_batch_norm"), "model.to(device)"),
+        (
+            NEW.format("mat1", "cuda:0", "cpu", "CUDA_addmm"),
+            "Bring them together",
+        ),  # the others stayed behind
+        (TYPES.format("torch.FloatTensor", "weight", "torch.cuda.FloatTensor"), "images.to(device)"),
+        (TYPES.format("torch.cuda.FloatTensor", "weight", "torch.FloatTensor"), "model.to(device)"),
+    ],
+)
+def test_text_that_names_the_culprit_gets_its_cure(text: str, cure: str) -> None:
+    assert cure in explain(text).fix
 
 
 def test_objects_of_an_error_that_is_no_mix_have_no_arrows() -> None:

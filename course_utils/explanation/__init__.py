@@ -30,7 +30,7 @@ _CELL = re.compile(r"ipykernel_\d+|ipython-input")
 _MOVE = "Bring them together: x = x.to(device) for a tensor, module.to(device) for a module."
 _NAME = "To see where your objects are, name them: explain(error, net=net, x=x)."
 _MADE = (
-    "All you named is on {}. Look for a tensor made on the way without device=, and write, for example, "
+    "look for a tensor made on the way, as in forward, which cannot be seen from here. Write, for example, "
     "torch.zeros(n, device=x.device)."
 )
 _SEARCH = (
@@ -114,7 +114,10 @@ def _fix(known: Known, values: dict[str, str], places: list[Place]) -> str:
         return general
     if not places:
         return f"{general or _MOVE} {_NAME}"
-    return moves(places, home) or general or _MADE.format(home)
+    if not (moving := moves(places, home)):
+        return f"{general} All you named is on {home}: {_MADE}".lstrip()
+    unregistered = any(place.stray and place.is_away(home) for place in places)
+    return f"{moving}\nThen {_MADE}" if unregistered else moving
 
 
 def _wrap(text: str) -> list[str]:
@@ -126,8 +129,7 @@ def _wrap(text: str) -> list[str]:
 def _own_lines(error: BaseException | str, message: str) -> tuple[str, ...]:
     """Return the deepest of the reader's own lines, and the outermost one if it is another."""
     trace = [] if isinstance(error, str) else traceback.extract_tb(error.__traceback__)
-    frames = [(frame.filename, frame.lineno, frame.name, frame.line) for frame in trace]
-    frames += _PRINTED_FRAME.findall(message)  # DataParallel puts a replica's traceback into the message
+    frames = [*trace, *_PRINTED_FRAME.findall(message)]  # DataParallel puts a replica's into the message
     own = list(dict.fromkeys(_describe(*frame) for frame in frames if _is_own(frame[0])))
     return (own[-1], f"called from: {own[0]}") if len(own) > 1 else tuple(own)
 
@@ -144,8 +146,7 @@ def _is_own(filename: str) -> bool:
 
 def _describe(filename: str, number: int | str | None, function: str, source: str | None) -> str:
     """Return a line of code and where it is, as in "y = net(x)    (line 3 of the cell, in train)"."""
-    where = (
-        f"line {number} of the cell" if _CELL.search(filename) else f"{Path(filename).name}, line {number}"
-    )
+    line = f"line {number}"
+    where = f"{line} of the cell" if _CELL.search(filename) else f"{Path(filename).name}, {line}"
     inside = "" if function.startswith("<") else f", in {function}"
     return f"{(source or '(source not at hand)').strip()}    ({where}{inside})"

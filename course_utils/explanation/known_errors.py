@@ -34,12 +34,13 @@ _BUILDS = "https://pytorch.org/get-started/locally/"
 _RESTART = "Then restart the kernel: this process cannot use the GPU any more."
 
 
-def _convolution(first: str, second: str, where: str, elsewhere: str) -> Known:
+def _convolution(first: str, second: str, where: str, elsewhere: str, fix: str) -> Known:
     """Return the error of a convolution, which compares types where others compare devices."""
     return Known(
         rf"Input type \({first}\) and (?P<argument>\w+) type \({second}\) should be the same",
         f"A convolution got its input on {where} and its {{argument}} on {elsewhere}. The message speaks of "
         "types, but torch.cuda.FloatTensor is only an old name for: float32, on a GPU.",
+        fix,
         mix=True,
     )
 
@@ -49,6 +50,7 @@ DEVICES = [
         rf"but got (?P<argument>\w+) is on (?P<device>{_DEVICE}), different from other tensors on "
         rf"(?P<others>{_DEVICE}) \(when checking argument in method (?P<method>\w+)\)",
         "One operation got tensors on two devices: {argument}{meaning} on {device}, others on {others}.",
+        "{cure}",
         mix=True,
     ),
     Known(
@@ -57,8 +59,8 @@ DEVICES = [
         "One operation got tensors on two devices, {device} and {others}{which}.",
         mix=True,
     ),
-    _convolution(_GPU_TYPE, _CPU_TYPE, "a GPU", "the CPU"),
-    _convolution(_CPU_TYPE, _GPU_TYPE, "the CPU", "a GPU"),
+    _convolution(_GPU_TYPE, _CPU_TYPE, "a GPU", "the CPU", "Move the model: model.to(device)."),
+    _convolution(_CPU_TYPE, _GPU_TYPE, "the CPU", "a GPU", "Move the input: images = images.to(device)."),
     Known(
         rf"Input and (?P<argument>\w+) tensors are not at the same device, found input tensor at "
         rf"(?P<device>{_DEVICE}) and \w+ tensor at (?P<others>{_DEVICE})",

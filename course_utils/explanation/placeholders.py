@@ -2,31 +2,34 @@
 
 import re
 
-# (end of the kernel's name, argument) -> what that is in the reader's code
+_LABELS = ("the labels", "Move the labels: labels = labels.to(device).")
+_MODEL = "Move the model: model.to(device)."
+# (end of the kernel's name, argument) -> what that is in the reader's code, what to do if it stayed behind
 _MEANINGS = {
-    ("addmm", "mat1"): "the input of a Linear layer",
-    ("addmm", "mat2"): "the weight of a Linear layer",
-    ("addmm", "self"): "the bias of a Linear layer",
-    ("mm", "mat2"): "the right-hand matrix",
-    ("nll_loss_forward", "target"): "the labels",
-    ("nll_loss2d_forward", "target"): "the labels",
-    ("nll_loss_forward", "weight"): "the class weights of the loss",
-    ("index_select", "index"): "the indices, as of an Embedding layer",
-    ("batch_norm", "weight"): "the weight of a BatchNorm layer",
-    ("layer_norm", "weight"): "the weight of a LayerNorm layer",
-    ("convolution", "weight"): "the weight of a convolution",
-    ("cat", "tensors"): "one tensor of the list",
+    ("addmm", "mat1"): ("the input of a Linear layer", "Move the input: x = x.to(device)."),
+    ("addmm", "mat2"): ("the weight of a Linear layer", _MODEL),
+    ("addmm", "self"): ("the bias of a Linear layer", _MODEL),
+    ("mm", "mat2"): ("the right-hand matrix", ""),
+    ("nll_loss_forward", "target"): _LABELS,
+    ("nll_loss2d_forward", "target"): _LABELS,
+    ("nll_loss_forward", "weight"): ("the class weights of the loss", "Move the loss: criterion.to(device)."),
+    ("index_select", "index"): ("the indices, as of an Embedding layer", "Move them: x = x.to(device)."),
+    ("batch_norm", "weight"): ("the weight of a BatchNorm layer", _MODEL),
+    ("layer_norm", "weight"): ("the weight of a LayerNorm layer", _MODEL),
+    ("convolution", "weight"): ("the weight of a convolution", _MODEL),
+    ("cat", "tensors"): ("one tensor of the list", ""),
 }
 
 
 def fill(match: re.Match[str]) -> dict[str, str]:
     """Return what the placeholders of an answer stand for, from the groups of a match."""
     values = {name: text or "" for name, text in match.groupdict().items()}
-    meaning = _meaning(values.get("method", ""), values.get("argument", ""))
-    which = (
-        f"; the message names the argument {values['argument']}{meaning}" if values.get("argument") else ""
-    )
-    room, cache, supports = "", "", ""
+    meaning, cure = _meaning(values.get("method", ""), values.get("argument", ""))
+    if values.get("others") == "cpu":  # then the others stayed behind, not the one that is named
+        cure = ""
+    which, room, cache, supports = "", "", "", ""
+    if values.get("argument"):
+        which = f"; the message names the argument {values['argument']}{meaning}"
     if values.get("asked"):
         room = f" for {values['asked']} more"
     if values.get("total"):
@@ -36,15 +39,16 @@ def fill(match: re.Match[str]) -> dict[str, str]:
     if values.get("version"):
         version = int(values["version"])
         supports = f": it knows CUDA up to {version // 1000}.{version % 1000 // 10}"
-    return values | {"meaning": meaning, "which": which, "room": room, "cache": cache, "supports": supports}
+    out_of_memory = {"room": room, "cache": cache}
+    return values | out_of_memory | {"meaning": meaning, "cure": cure, "which": which, "supports": supports}
 
 
-def _meaning(method: str, argument: str) -> str:
-    """Say in words what an argument of a kernel is, as in " (the labels)"; nothing where it is not known."""
-    for (kernel, name), words in _MEANINGS.items():
+def _meaning(method: str, argument: str) -> tuple[str, str]:
+    """Say what an argument of a kernel is, as in " (the labels)", and its cure; "" for what is unknown."""
+    for (kernel, name), (words, cure) in _MEANINGS.items():
         if name == argument and re.search(rf"_{kernel}_*$", method):
-            return f" ({words})"
-    return ""
+            return f" ({words})", cure
+    return "", ""
 
 
 def _bytes(size: str) -> float:

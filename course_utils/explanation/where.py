@@ -1,6 +1,6 @@
 """Where named objects are: the device of each tensor and of each part of a module, and how to move it."""
 
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -22,6 +22,7 @@ class Place:
         note: a remark for the reader.
         move: the code that takes it to the device `{home}`.
         may_differ: a single number on the CPU, which may meet GPU tensors in arithmetic.
+        stray: it hangs on a module without being registered.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Place:
     note: str = ""
     move: str = ""
     may_differ: bool = False
+    stray: bool = False
 
     def is_away(self, home: str) -> bool:
         return self.device != home and not self.may_differ
@@ -49,36 +51,58 @@ def find_places(path: str, value: Any) -> Iterator[Place]:
         for device in dict.fromkeys(str(s.device) for s in states if isinstance(s, Tensor) and s.dim()):
             yield Place(path, device, "its state", moving)
     elif isinstance(value, Mapping | list | tuple):
+        yield from chain.from_iterable(find_places(*leaf) for leaf in _leaves(path, value))
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all that lists, tuples and dicts hold, however deep, with its path; else the value itself."""
+    if isinstance(value, Mapping | list | tuple):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from find_places(f"{path}[{key!r}]", item)
+            yield from _leaves(f"{path}[{key!r}]", item)
+    else:
+        yield path, value
 
 
 def _registered(path: str, module: nn.Module) -> Iterator[Place]:
     """Yield the device of most of a module's parameters and buffers, then those elsewhere."""
-    devices = {name: str(t.device) for name, t in chain(module.named_parameters(), module.named_buffers())}
+    named = {"parameter": module.named_parameters(), "buffer": module.named_buffers()}
+    parts = [(kind, name, str(tensor.device)) for kind in named for name, tensor in named[kind]]
     move = f'{path}.to("{{home}}")'
-    for main, count in Counter(devices.values()).most_common(1):
-        yield Place(path, main, f"{count} parameters and buffers", move)
-        strangers = {name: device for name, device in devices.items() if device != main}
-        for name, device in list(strangers.items())[:_LISTED]:
+    for main, _ in Counter(device for *_, device in parts).most_common(1):
+        counts = Counter(kind for kind, _, device in parts if device == main)
+        note = ", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in counts.items())
+        yield Place(path, main, note, move)
+        strangers = [(name, device) for _, name, device in parts if device != main]
+        for name, device in strangers[:_LISTED]:
             yield Place(f"{path}.{name}", device, move=move)
         if len(strangers) > _LISTED:
             yield Place(f"{path}...", device, f"and {len(strangers) - _LISTED} more", move)
 
 
 def _strays(path: str, module: nn.Module) -> Iterator[Place]:
-    """Yield what hangs on a module without being registered: tensors, and layers in plain lists and dicts."""
+    """Yield the tensors and layers that hang on a module or its class without being registered."""
+    registered = {id(item) for item in chain(module.parameters(), module.buffers(), module.modules())}
     for prefix, child in module.named_modules():
         where = f"{path}.{prefix}".rstrip(".")
-        for attribute, value in vars(child).items():
-            if attribute.startswith("_"):
-                continue
-            note, cure = "in a plain list or dict", f"self.{attribute} = nn.ModuleList(...)"
-            if isinstance(value, Tensor):
-                note, cure = "a plain attribute", f'self.register_buffer("{attribute}", ...)'
-            for place in find_places(f"{where}.{attribute}", value):
-                move = f"in {type(child).__name__}: {cure}"
-                yield replace(place, note=f"{note}: .to() leaves it behind", move=move)
+        for attribute, value in ChainMap(vars(child), *map(vars, type(child).__mro__)).items():
+            for inner, leaf in _leaves(f"{where}.{attribute}", value):
+                if isinstance(leaf, Tensor | nn.Module) and id(leaf) not in registered:
+                    note, move = _cure(child, attribute, value, leaf)
+                    for place in find_places(inner, leaf):
+                        yield replace(place, note=f"{note}: .to() leaves it behind", move=move, stray=True)
+
+
+def _cure(module: nn.Module, attribute: str, value: Any, leaf: Tensor | nn.Module) -> tuple[str, str]:
+    """Say what is special about an attribute that is, or holds, an unregistered leaf, and what cures it."""
+    alone, own = leaf is value, attribute in vars(module)
+    note = f"a {'plain' if own else 'class'} attribute" if alone else f"in a plain {type(value).__name__}"
+    where = f"in {type(module).__name__}" + ("" if own else ".__init__, not in the class body")
+    if isinstance(leaf, Tensor) and not isinstance(leaf, nn.Parameter):
+        each = f"self.register_buffer(...) for each tensor in self.{attribute}"
+        return note, f"{where}: " + (f'self.register_buffer("{attribute}", ...)' if alone else each)
+    kind = "Parameter" if isinstance(leaf, Tensor) else "Module"
+    holder = "" if alone else f"nn.{kind}{'Dict' if isinstance(value, Mapping) else 'List'}(...)"
+    return note, f"{where}: self.{attribute} = {holder or '...'}"
 
 
 def find_home(places: list[Place]) -> str:
