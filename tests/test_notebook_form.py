@@ -227,7 +227,7 @@ def test_a_name_without_a_number_is_refused(small_lesson: NotebookNode, tmp_path
 
 
 def test_text_and_back_keeps_ids_and_outputs(small_lesson: NotebookNode, tmp_path: Path) -> None:
-    pytest.importorskip("jupytext", reason="py:percent files need jupytext, which only authors install")
+    pytest.importorskip("jupytext", reason="py:percent files need jupytext: pip install -r requirements.txt")
     small_lesson.cells[3].metadata = {"tags": ["nbval-ignore-output"], "reason": "times differ each run"}
     path = write(small_lesson, tmp_path)
     before = path.read_bytes()

@@ -372,6 +372,53 @@ def test_module_moves_keep_parameter_objects_and_gradients(machine):
     assert weight.dtype is torch.float64
 
 
+def test_gradients_that_moved_with_their_module_are_the_ones_a_step_uses(machine):
+    weights = []
+    for device in ("cpu", "cuda:2"):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        model(torch.ones(4, 3)).square().sum().backward()
+        model.to(device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer.step()
+        model.weight.grad.zero_()
+        optimizer.step()
+        weights.append(model.weight.detach().cpu())
+    assert torch.equal(*weights)
+
+
+def test_shapes_changed_in_place_keep_the_graph(machine):
+    gradients = []
+    for device in ("cpu", "cuda"):
+        x = torch.arange(6.0, device=device).view(2, 3).clone().requires_grad_()
+        y = (x * 2).unsqueeze_(0).squeeze_(0)
+        z = (y * y).t_()
+        z[0].mul_(3)
+        z.sum().backward()
+        gradients.append(x.grad.cpu())
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: F.one_hot(x.long().flatten() % 5, 5),
+        lambda x: F.cosine_similarity(x, x + 1),
+        lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None], is_causal=True),
+        lambda x: torch.quantile(x, 0.3),
+        lambda x: torch.linalg.pinv(x),
+        lambda x: torch.linalg.matrix_rank(x),
+        lambda x: torch.stft(x.flatten(), 4, window=torch.ones_like(x[0]), return_complex=True).conj(),
+    ],
+)
+def test_functions_that_make_tensors_of_their_own_equal_the_cpus(machine, call):
+    torch.manual_seed(0)
+    x = torch.rand(5, 4)
+    on_gpu = call(x.to("cuda:1"))
+    assert on_gpu.device == torch.device("cuda:1")
+    assert torch.equal(on_gpu.cpu(), call(x).resolve_conj())
+
+
 # ---- randomness ----------------------------------------------------------------------------------------
 def test_devices_share_the_cpus_stream_until_they_get_their_own(machine):
     torch.manual_seed(0)
