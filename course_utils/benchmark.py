@@ -5,38 +5,21 @@ The network and the two loops are taken from lesson 04's notebook: what is measu
 """
 
 import argparse
-import ast
-import json
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 
 from course_utils import load_cifar10, virtual_gpus
+from course_utils.lesson_code import lesson_code
 from course_utils.lessons import ROOT
 
-LESSON = ROOT / "notebooks" / "04_cifar_training_loop.ipynb"
+LESSON = "04_cifar_training_loop"
 TAKEN = ("Net", "gather", "train_epoch_first", "train_epoch_fast")
-
-
-def lesson_code() -> dict[str, Any]:
-    """Run lesson 04's imports and the definitions in TAKEN; return their namespace."""
-    cells = json.loads(LESSON.read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    kept = [
-        node
-        for source in sources
-        for node in ast.parse(source).body
-        if isinstance(node, (ast.Import, ast.ImportFrom)) or getattr(node, "name", None) in TAKEN
-    ]
-    namespace: dict[str, Any] = {}
-    exec(compile(ast.Module(kept, []), str(LESSON), "exec"), namespace)
-    return namespace
 
 
 def ratio(
@@ -76,7 +59,7 @@ def virtual_cost(batch: int, parallel: bool, rounds: int) -> float:
     torch.set_num_threads(1)
     try:
         with virtual_gpus(8):
-            net = lesson_code()["Net"]
+            net = lesson_code(LESSON, ["Net"])["Net"]
             steps = [training_step(net, "cuda:0", batch, parallel), training_step(net, "cpu", batch, False)]
             return ratio(*steps, rounds=rounds, clock=time.process_time)
     finally:
@@ -85,7 +68,7 @@ def virtual_cost(batch: int, parallel: bool, rounds: int) -> float:
 
 def loop_gain(pictures: int, rounds: int) -> float:
     """Return pictures per second of lesson 04's faster loop over its first loop, on the CPU."""
-    lesson = lesson_code()
+    lesson = lesson_code(LESSON, TAKEN)
     train_set, _ = load_cifar10(train_size=pictures, test_size=10, download=False)
     lesson["MEAN"], lesson["STD"] = [0.5] * 3, [0.25] * 3
     tools = lesson["transforms"]

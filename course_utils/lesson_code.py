@@ -1,0 +1,48 @@
+"""Code out of a lesson's notebook, so that what is measured elsewhere is what the reader sees."""
+
+import ast
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from course_utils.lessons import ROOT
+
+
+def lesson_code(lesson: str, names: Iterable[str], **given: Any) -> dict[str, Any]:
+    """Run a lesson's imports and the statements at its top level that bind `names`; return their namespace.
+
+    Args:
+        lesson: the notebook's name, such as "01_device_basics".
+        names: functions, classes and variables; for an assigned attribute the whole of it ("set.transform").
+            Each statement runs once, in the lesson's order; an `if` that binds a name runs as a whole.
+        given: values the statements need but shall not take from the lesson, such as `device`.
+
+    Raises:
+        LookupError: the lesson does not bind one of the names.
+    """
+    path = ROOT / "notebooks" / f"{lesson}.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    statements = [node for source in sources for node in ast.parse(source).body]
+    wanted = set(names)
+    if missing := wanted - {name for node in statements for name in _bound(node)}:
+        raise LookupError(f"lesson {lesson} does not define: {', '.join(sorted(missing))}")
+    kept = [
+        node for node in statements if isinstance(node, ast.Import | ast.ImportFrom) or wanted & _bound(node)
+    ]
+    namespace: dict[str, Any] = dict(given)
+    exec(compile(ast.Module(kept, []), path.name, "exec"), namespace)
+    return namespace
+
+
+def _bound(node: ast.stmt) -> set[str]:
+    """The names that a statement binds: by `def` and `class`, by `=`, or by these inside an `if`."""
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Assign(targets=targets):
+            parts = [part for target in targets for part in ast.walk(target)]
+            return {ast.unparse(part) for part in parts if isinstance(getattr(part, "ctx", None), ast.Store)}
+        case ast.If(body=body, orelse=orelse):
+            return {name for inner in [*body, *orelse] for name in _bound(inner)}
+    return set()
