@@ -3,13 +3,13 @@
 They hold real numbers, refuse to mix, run out of memory, and carry the real `nn.DataParallel`. The same
 code runs unchanged on real GPUs. To read how it works, start with `tensor.py` (a tensor that says where it
 is) and `dispatch.py` (what happens when an operation meets one), then `rules.py` (what may mix) and
-`machine.py` (bytes); the other files are named after what they stand in for.
+`allocator.py` (bytes); the other files are named after what they stand in for.
 
 What they are not:
 
 * fast. A virtual GPU is the CPU; nothing about speed is simulated, and streams never overlap.
 * a memory profiler of kernels. Only tensors are counted: no workspaces, no temporary buffers inside one
-  operation, no CUDA context, no fragmentation. Reserved memory is the allocated peak in steps of 2 MiB.
+  operation, no CUDA context. (Their blocks and segments follow CUDA's caching allocator, see `allocator.py`.)
 * asynchronous. An error is raised by the very call that made it.
 * sparing with host memory. A result is computed on the host before it is found too big for the device; only
   factories (`torch.empty`, ...) and copies are measured first.
@@ -34,6 +34,7 @@ from . import (
     creation,
     cuda_api,
     gradients,
+    memory_api,
     moves,
     parallel,
     randomness,
@@ -48,6 +49,7 @@ _ROOMS = (
     creation,
     gradients,
     cuda_api,
+    memory_api,
     randomness,
     parallel,
     checkpoints,

@@ -1,4 +1,4 @@
-"""`torch.cuda` and `torch.accelerator` for virtual GPUs: questions about devices and memory."""
+"""`torch.cuda` and `torch.accelerator` for virtual GPUs: which devices there are, which is current."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -44,7 +44,12 @@ def _devices(machine: Machine) -> dict[str, Any]:
         if number >= 0:
             machine.current = number
 
+    def free_and_total(device: Any = None) -> tuple[int, int]:
+        number = machine.valid(_get_device_index(device, optional=True))
+        return machine.capacity - machine.memory[number].reserved, machine.capacity
+
     return {
+        "mem_get_info": free_and_total,
         "is_available": lambda: True,
         "is_initialized": lambda: True,
         "_initialized": True,
@@ -68,66 +73,6 @@ def _devices(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _memory(machine: Machine) -> dict[str, Any]:
-    """`torch.cuda`: bytes allocated, reserved, free."""
-
-    def of(device: Any) -> Any:
-        number = _get_device_index(device, optional=True)
-        if not 0 <= number < machine.count:
-            raise RuntimeError(f"Invalid device argument {chr(number)}: did you call init?")
-        return machine.memory[number]
-
-    def free_and_total(device: Any = None) -> tuple[int, int]:
-        number = machine.valid(_get_device_index(device, optional=True))
-        return machine.capacity - machine.memory[number].reserved, machine.capacity
-
-    def reset_peak(device: Any = None) -> None:
-        memory = of(device)
-        memory.peak, memory.reserved_peak, memory.live_peak = memory.allocated, memory.reserved, memory.live
-
-    def empty_cache() -> None:
-        for memory in machine.memory:
-            memory.empty_cache()
-
-    return {
-        "memory_allocated": lambda device=None: of(device).allocated,
-        "max_memory_allocated": lambda device=None: of(device).peak,
-        "memory_reserved": lambda device=None: of(device).reserved,
-        "max_memory_reserved": lambda device=None: of(device).reserved_peak,
-        "memory_stats": lambda device=None: statistics(of(device)),
-        "mem_get_info": free_and_total,
-        "reset_peak_memory_stats": reset_peak,
-        "reset_max_memory_allocated": reset_peak,
-        "reset_accumulated_memory_stats": lambda device=None: None,
-        "empty_cache": empty_cache,
-    }
-
-
-def statistics(memory: Any) -> dict[str, int]:
-    """Return the counters under the names of `torch.cuda.memory_stats` (one pool: all blocks are 'all')."""
-    stats: dict[str, int] = {"num_ooms": memory.ooms, "num_alloc_retries": memory.ooms}
-    freed = memory.total_allocated - memory.allocated
-    used = (memory.allocated, memory.peak, memory.total_allocated, freed)
-    held = (
-        memory.reserved,
-        memory.reserved_peak,
-        memory.reserved_peak,
-        memory.reserved_peak - memory.reserved,
-    )
-    count = (memory.live, memory.live_peak, memory.allocations, memory.allocations - memory.live)
-    zero = (0, 0, 0, 0)
-    table = {"allocated_bytes": used, "active_bytes": used, "requested_bytes": used, "reserved_bytes": held}
-    table |= {"allocation": count, "active": count, "segment": zero}
-    table |= {"inactive_split_bytes": zero, "inactive_split": zero}
-    for metric, values in table.items():
-        for pool, numbers in (("all", values), ("large_pool", zero), ("small_pool", zero)):
-            for what, number in zip(("current", "peak", "allocated", "freed"), numbers, strict=True):
-                stats[f"{metric}.{pool}.{what}"] = number
-    for metric in ("oversize_allocations", "oversize_segments"):
-        stats |= {f"{metric}.{what}": 0 for what in ("current", "peak", "allocated", "freed")}
-    return stats
-
-
 def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
     """The C functions below `torch.accelerator`; its Python layer stays as it is."""
 
@@ -144,33 +89,20 @@ def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
         "_accelerator_setStream": cuda["set_stream"],
         "_accelerator_synchronizeDevice": cuda["synchronize"],
         "_accelerator_isAllocatorInitialized": lambda: True,
-        "_accelerator_emptyCache": cuda["empty_cache"],
+        "_accelerator_emptyCache": lambda: torch.cuda.empty_cache(),
         "_accelerator_getDeviceStats": lambda device: torch.cuda.memory_stats_as_nested_dict(device),
         "_accelerator_getMemoryInfo": cuda["mem_get_info"],
-        "_accelerator_resetPeakStats": cuda["reset_peak_memory_stats"],
-        "_accelerator_resetAccumulatedStats": lambda device: None,
+        "_accelerator_resetPeakStats": lambda device: torch.cuda.reset_peak_memory_stats(device),
+        "_accelerator_resetAccumulatedStats": lambda device: torch.cuda.reset_accumulated_memory_stats(
+            device
+        ),
         "_cuda_getCurrentRawStream": lambda device: 0,
     }
 
 
-def _nested(memory: Any) -> dict[str, Any]:
-    """Return `statistics` as the nested dictionary the C functions give."""
-    nested: dict[str, Any] = {}
-    for key, value in statistics(memory).items():
-        *path, last = key.split(".")
-        place = nested
-        for step in path:
-            place = place.setdefault(step, {})
-        place[last] = value
-    return nested
-
-
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for `torch.cuda`, `torch.accelerator` and what they share."""
-    cuda = _devices(machine) | streams.functions(machine) | _memory(machine)
-    cuda["memory_stats_as_nested_dict"] = lambda device=None: _nested(
-        machine.memory[machine.device(device).index]
-    )
+    cuda = _devices(machine) | streams.functions(machine)
     for name, value in cuda.items():
         yield torch.cuda, name, value
         if hasattr(torch.cuda.memory, name):

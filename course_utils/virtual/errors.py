@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 if TYPE_CHECKING:
-    from .machine import Memory
+    from .allocator import Allocator
 
 _2_11 = torch.__version__.startswith("2.11.")
 _ASYNC = (
@@ -83,19 +83,19 @@ def format_size(nbytes: int) -> str:
     return f"{nbytes / 2**30:.2f} GiB"
 
 
-def out_of_memory(wanted: int, index: int, memory: "Memory") -> str:
-    """Text of torch.OutOfMemoryError for a request of `wanted` bytes on device `index`."""
+def out_of_memory(wanted: int, memory: "Allocator") -> str:
+    """Text of torch.OutOfMemoryError when the driver has no `wanted` bytes more for a device."""
     if wanted >= 2**60:
         return "CUDA out of memory. Tried to allocate more than 1EB memory."
-    free = format_size(max(0, memory.capacity - memory.reserved))
     held, allocated = format_size(memory.reserved), format_size(memory.allocated)
+    allowed = f"{format_size(memory.limit)} allowed; " if memory.limited else ""
     return (
-        f"CUDA out of memory. Tried to allocate {format_size(wanted)}. GPU {index} has a total capacity of "
-        f"{format_size(memory.capacity)} of which {free} is free. Including non-PyTorch memory, this "
-        f"process has {held} memory in use. Of the allocated memory {allocated} is allocated by PyTorch, and "
-        f"{format_size(memory.reserved - memory.allocated)} is reserved by PyTorch but unallocated. If "
-        "reserved but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF="
-        "expandable_segments:True to avoid fragmentation.  See documentation for Memory Management  "
-        "(https://docs.pytorch.org/docs/stable/notes/cuda.html"
+        f"CUDA out of memory. Tried to allocate {format_size(wanted)}. GPU {memory.index} has a total capacity "
+        f"of {format_size(memory.capacity)} of which {format_size(memory.capacity - memory.reserved)} is free. "
+        f"Including non-PyTorch memory, this process has {held} memory in use. {allowed}Of the allocated "
+        f"memory {allocated} is allocated by PyTorch, and {format_size(memory.reserved - memory.allocated)} is "
+        "reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting "
+        "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation.  See documentation for "
+        "Memory Management  (https://docs.pytorch.org/docs/stable/notes/cuda.html"
         "#optimizing-memory-usage-with-pytorch-cuda-alloc-conf)"
     )

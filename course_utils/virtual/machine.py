@@ -1,8 +1,7 @@
-"""The machine behind the virtual GPUs: one memory ledger per device, the current device, random streams.
+"""The machine behind the virtual GPUs: one allocator per device, the current device, random streams.
 
-Nothing here patches PyTorch. A `Machine` counts the bytes that live on each of its devices the way
-CUDA's caching allocator does: every storage is charged once (views are free), rounded up to 512 bytes,
-and given back when the storage dies.
+Nothing here patches PyTorch. Every storage on a virtual GPU is charged to the allocator of its device once
+(views are free), and given back when the storage dies.
 """
 
 import os
@@ -13,12 +12,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .errors import FORKED, device_assert, invalid_device, out_of_memory
-
-# CUDA's caching allocator, c10/cuda/CUDACachingAllocator.cpp: kMinBlockSize, kSmallBuffer, kLargeBuffer.
-BLOCK = 512
-SMALL_SEGMENT = 2 * 2**20
-LARGE_SEGMENT = 20 * 2**20
+from .allocator import Allocator, Block
+from .errors import FORKED, device_assert, invalid_device
+from .history import History
 
 _active: "Machine | None" = None
 
@@ -44,54 +40,6 @@ def activate(machine: "Machine | None") -> None:
     _active = machine
 
 
-def round_up(nbytes: int, unit: int) -> int:
-    """Round `nbytes` up to a multiple of `unit`."""
-    return -(-nbytes // unit) * unit
-
-
-def segment_size(nbytes: int) -> int:
-    """Bytes CUDA's allocator would ask the driver for to serve a request of `nbytes`."""
-    if nbytes <= 2**20:
-        return SMALL_SEGMENT
-    return LARGE_SEGMENT if nbytes < 10 * 2**20 else round_up(nbytes, SMALL_SEGMENT)
-
-
-@dataclass
-class Memory:
-    """Memory counters of one device, all in bytes unless a name says otherwise."""
-
-    capacity: int
-    allocated: int = 0
-    peak: int = 0
-    reserved: int = 0
-    reserved_peak: int = 0
-    total_allocated: int = 0
-    allocations: int = 0
-    live: int = 0
-    live_peak: int = 0
-    ooms: int = 0
-
-    def take(self, nbytes: int) -> None:
-        """Count one more block of `nbytes` (a multiple of 512)."""
-        self.allocated += nbytes
-        self.total_allocated += nbytes
-        self.allocations += 1
-        self.live += 1
-        self.live_peak = max(self.live_peak, self.live)
-        self.peak = max(self.peak, self.allocated)
-        self.reserved = max(self.reserved, round_up(self.allocated, SMALL_SEGMENT))
-        self.reserved_peak = max(self.reserved_peak, self.reserved)
-
-    def give_back(self, nbytes: int) -> None:
-        """Count one block of `nbytes` as free; it stays reserved, as in a caching allocator."""
-        self.allocated -= nbytes
-        self.live -= 1
-
-    def empty_cache(self) -> None:
-        """Hand the reserved but unused segments back to the driver."""
-        self.reserved = round_up(self.allocated, SMALL_SEGMENT)
-
-
 @dataclass
 class Machine:
     """`count` virtual GPUs of `capacity` bytes each.
@@ -102,18 +50,20 @@ class Machine:
 
     count: int
     capacity: int
-    memory: list[Memory] = field(init=False)
+    memory: list[Allocator] = field(init=False)
+    history: History = field(init=False)
     broken: bool = False
     pid: int = field(default_factory=os.getpid)
 
     def __post_init__(self) -> None:
-        self.memory = [Memory(self.capacity) for _ in range(self.count)]
+        self.history = History(self.count)
+        self.memory = [Allocator(self.capacity, index, self.history) for index in range(self.count)]
         self.own_stream = [False] * self.count
         self.generators: tuple[torch.Generator, ...] = ()
         self.sync_debug = 0
         self.taking_in = False  # see composites.py
         self._pinned: dict[int, weakref.ref] = {}
-        self._blocks: dict[int, tuple[weakref.ref, int, int]] = {}
+        self._blocks: dict[int, tuple[weakref.ref, int, Block | None]] = {}
         self._thread = threading.local()
 
     # ---- which device -------------------------------------------------------------------------------
@@ -167,33 +117,31 @@ class Machine:
         """Count `storage` on device `index`, once, until it dies.
 
         Raises:
-            torch.OutOfMemoryError: the device would hold more than its capacity.
+            torch.OutOfMemoryError: the device has no room for it.
         """
-        key = storage._cdata
+        key, nbytes = storage._cdata, storage.nbytes()
         known = self._blocks.get(key)
-        size = round_up(storage.nbytes(), BLOCK)
-        if known is not None:
-            if known[2] == size:
-                return
-            self.release(key)
-        self.demand(size, index)
-        self._blocks[key] = (weakref.ref(storage, lambda _, key=key: self.release(key)), index, size)
-        self.memory[index].take(size)
+        if known is not None and nbytes == (known[2].requested if known[2] else 0):
+            return
+        block = self.memory[index].malloc(nbytes) if nbytes else None
+        self.release(key)  # a storage that was resized: the new block comes before the old one goes
+        self._blocks[key] = (weakref.ref(storage, lambda _, key=key: self.release(key)), index, block)
 
     def demand(self, nbytes: int, index: int) -> None:
         """Raise torch.OutOfMemoryError when `nbytes` more do not fit on device `index`."""
-        memory = self.memory[index]
-        if memory.allocated + round_up(nbytes, BLOCK) <= memory.capacity:
-            return
-        memory.ooms += 1
-        memory.empty_cache()  # CUDA's allocator empties its cache before it gives up
-        raise torch.OutOfMemoryError(out_of_memory(segment_size(nbytes), index, memory))
+        if nbytes:
+            self.memory[index].demand(nbytes)
 
     def release(self, key: int) -> None:
         """Give the bytes of a dead storage back."""
-        block = self._blocks.pop(key, None)
+        _, index, block = self._blocks.pop(key, (None, 0, None))
         if block is not None:
-            self.memory[block[1]].give_back(block[2])
+            self.memory[index].free(block)
+
+    def address(self, storage: torch.UntypedStorage) -> int | None:
+        """Return where `storage` begins in its device's memory; None for host memory."""
+        known = self._blocks.get(storage._cdata)
+        return None if known is None else known[2].address if known[2] else 0
 
     def home(self, storage: torch.UntypedStorage) -> int | None:
         """Return the index of the device that `storage` is charged to, None for host memory."""

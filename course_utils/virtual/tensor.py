@@ -86,7 +86,9 @@ class VirtualTensor(torch.Tensor):
 
     # ---- what only the inner tensor can answer ----------------------------------------------------
     def data_ptr(self) -> int:
-        return self._inner.data_ptr()
+        address = active().address(self._inner.untyped_storage())
+        offset = self._inner.storage_offset() * self._inner.itemsize
+        return self._inner.data_ptr() if address is None else address + offset * (address > 0)
 
     def untyped_storage(self) -> torch.UntypedStorage:
         return self._inner.untyped_storage()

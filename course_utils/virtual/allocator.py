@@ -1,0 +1,301 @@
+"""CUDA's caching allocator, for one virtual GPU: blocks cut from segments, kept for the next request.
+
+Follows c10/cuda/CUDACachingAllocator.cpp of PyTorch 2.11 to 2.15 with its default settings: the same
+rounding, the same choice of block, the same splitting and merging, so that `torch.cuda.memory_stats` agrees
+to the byte. Simplified: one stream per device (a freed block serves any stream at once), and no settings of
+PYTORCH_ALLOC_CONF (expandable segments, garbage collection, rounding to powers of two).
+"""
+
+import itertools
+import threading
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+
+import torch
+
+from .errors import out_of_memory
+from .history import History
+
+# c10/core/AllocatorConfig.h: kMinBlockSize, kSmallSize, kSmallBuffer, kMinLargeAlloc, kLargeBuffer, kRoundLarge
+BLOCK = 512
+SMALL = 2**20
+SMALL_SEGMENT = 2 * 2**20
+BIG = 10 * 2**20
+LARGE_SEGMENT = 20 * 2**20
+
+
+def round_up(nbytes: int, unit: int) -> int:
+    """Round `nbytes` up to a multiple of `unit`."""
+    return -(-nbytes // unit) * unit
+
+
+def block_size(nbytes: int) -> int:
+    """Bytes of the block that serves a request of `nbytes`, at least 512."""
+    return max(BLOCK, round_up(nbytes, BLOCK))
+
+
+def segment_size(size: int) -> int:
+    """Bytes the allocator asks the driver for when no free block has `size` bytes."""
+    if size <= SMALL:
+        return SMALL_SEGMENT
+    return LARGE_SEGMENT if size < BIG else round_up(size, SMALL_SEGMENT)
+
+
+@dataclass(eq=False, slots=True)
+class Segment:
+    """A piece of memory from the driver; `first` is its lowest block."""
+
+    address: int
+    size: int
+    pool: "Pool"
+    first: "Block | None" = None
+
+
+@dataclass(eq=False, slots=True)
+class Block:
+    """A part of a segment, in use or free, between its neighbours."""
+
+    address: int
+    size: int
+    segment: Segment
+    requested: int = 0
+    used: bool = False
+    before: "Block | None" = None
+    after: "Block | None" = None
+    frames: tuple[dict[str, object], ...] = ()
+
+    @property
+    def split(self) -> bool:
+        """Whether the block shares its segment with others."""
+        return self.before is not None or self.after is not None
+
+
+@dataclass(slots=True)
+class Counter:
+    """One figure of `torch.cuda.memory_stats`."""
+
+    current: int = 0
+    peak: int = 0
+    allocated: int = 0
+    freed: int = 0
+
+    def add(self, amount: int) -> None:
+        """Count `amount` more; a negative amount counts as freed."""
+        self.current += amount
+        if amount >= 0:
+            self.allocated += amount
+            self.peak = max(self.peak, self.current)
+        else:
+            self.freed -= amount
+
+
+COUNTERS = ("allocation", "segment", "inactive_split")
+BYTE_COUNTERS = ("allocated_bytes", "reserved_bytes", "inactive_split_bytes", "requested_bytes")
+
+
+class Statistics(dict[str, Counter]):
+    """The counters of one pool of blocks, or of all."""
+
+    def __init__(self) -> None:
+        super().__init__({name: Counter() for name in COUNTERS + BYTE_COUNTERS})
+
+
+@dataclass(eq=False)
+class Pool:
+    """Free blocks of small (up to 1 MiB) or large requests, sorted by size, then address."""
+
+    name: str
+    statistics: Statistics = field(default_factory=Statistics)
+    free: list[tuple[int, int]] = field(default_factory=list)
+    blocks: dict[int, Block] = field(default_factory=dict)
+
+    def best(self, size: int) -> Block | None:
+        """Return the smallest free block of at least `size` bytes, the lowest of its kind."""
+        place = bisect_left(self.free, (size, 0))
+        return self.blocks[self.free[place][1]] if place < len(self.free) else None
+
+    def put(self, block: Block) -> None:
+        """Add a free block."""
+        insort(self.free, (block.size, block.address))
+        self.blocks[block.address] = block
+
+    def take(self, block: Block) -> None:
+        """Remove a free block."""
+        del self.free[bisect_left(self.free, (block.size, block.address))]
+        del self.blocks[block.address]
+
+
+class Allocator:
+    """The memory of one virtual GPU of `capacity` bytes. All sizes are bytes."""
+
+    def __init__(self, capacity: int, index: int, history: History) -> None:
+        self.capacity, self.index, self.history = capacity, index, history
+        self.fraction = 1.0
+        self.limited = False
+        self.ooms = self.retries = 0
+        self.device_allocations = self.device_frees = 0
+        self.statistics = Statistics()
+        self.pools = (Pool("small_pool"), Pool("large_pool"))
+        self.segments: dict[int, Segment] = {}
+        self._next = itertools.count(0x300000000000 + index * 2**41, 2**34)
+        self._lock = threading.RLock()
+        self._busy = False
+        self._waiting: list[Block] = []
+
+    # ---- figures --------------------------------------------------------------------------------------
+    @property
+    def allocated(self) -> int:
+        """Bytes of the blocks in use."""
+        return self.statistics["allocated_bytes"].current
+
+    @property
+    def reserved(self) -> int:
+        """Bytes held from the driver, in use or not."""
+        return self.statistics["reserved_bytes"].current
+
+    @property
+    def limit(self) -> int:
+        """Bytes that may be reserved."""
+        return int(self.capacity * self.fraction) if self.limited else self.capacity
+
+    def _count(self, pool: Pool, name: str, amount: int) -> None:
+        self.statistics[name].add(amount)
+        pool.statistics[name].add(amount)
+
+    # ---- taking ---------------------------------------------------------------------------------------
+    def malloc(self, nbytes: int) -> Block:
+        """Return a block for `nbytes`, cut from a cached block or from a new segment.
+
+        Raises:
+            torch.OutOfMemoryError: neither is there; what was cached unused has been given back by then.
+        """
+        with self._lock:
+            self._busy = True  # the garbage collector may free tensors in here: see `free`
+            try:
+                return self._malloc(nbytes)
+            finally:
+                self._busy = False
+                while self._waiting:
+                    self._free(self._waiting.pop())
+
+    def _malloc(self, nbytes: int) -> Block:
+        size = block_size(nbytes)
+        pool = self.pools[size > SMALL]
+        block = pool.best(size)
+        if block is None:
+            self._make_room(size)
+            block = self._new_segment(segment_size(size), pool)
+        else:
+            pool.take(block)
+        self._cut(block, size, pool)
+        block.used, block.requested = True, nbytes
+        self._count(pool, "allocation", 1)
+        self._count(pool, "allocated_bytes", block.size)
+        self._count(pool, "requested_bytes", nbytes)
+        block.frames = self.history.add("alloc", self.index, block.address, nbytes)
+        return block
+
+    def demand(self, nbytes: int) -> None:
+        """Raise torch.OutOfMemoryError when a tensor of `nbytes` does not fit; else change nothing."""
+        size = block_size(nbytes)
+        with self._lock:
+            if self.pools[size > SMALL].best(size) is None and not self._fits(size):
+                self._make_room(size)
+
+    def _fits(self, size: int) -> bool:
+        return self.reserved + segment_size(size) <= self.limit
+
+    def _make_room(self, size: int) -> None:
+        """Give cached segments back if the driver has no segment for `size`; raise if that is not enough."""
+        if self._fits(size):
+            return
+        self.empty_cache()
+        if self._fits(size):
+            self.retries += 1
+            return
+        self.ooms += 1
+        free = self.capacity - self.reserved
+        self.history.add("oom", self.index, free, size, device_free=free)
+        raise torch.OutOfMemoryError(out_of_memory(segment_size(size), self))
+
+    def _new_segment(self, size: int, pool: Pool) -> Block:
+        address = next(self._next)
+        segment = self.segments[address] = Segment(address, size, pool)
+        segment.first = Block(address, size, segment)
+        self.device_allocations += 1
+        self._count(pool, "segment", 1)
+        self._count(pool, "reserved_bytes", size)
+        self.history.add("segment_alloc", self.index, address, size)
+        return segment.first
+
+    def _cut(self, block: Block, size: int, pool: Pool) -> None:
+        """Keep `size` bytes of `block`; the rest, if it is worth it, becomes a free block behind it."""
+        rest, was_split = block.size - size, block.split
+        if rest < BLOCK or (size > SMALL and rest <= SMALL):
+            if was_split:
+                self._count(pool, "inactive_split", -1)
+                self._count(pool, "inactive_split_bytes", -block.size)
+            return
+        other = Block(block.address + size, rest, block.segment, before=block, after=block.after)
+        if block.after is not None:
+            block.after.before = other
+        block.size, block.after = size, other
+        pool.put(other)
+        if not was_split:
+            self._count(pool, "inactive_split", 1)
+        self._count(pool, "inactive_split_bytes", -size if was_split else rest)
+
+    # ---- giving back ----------------------------------------------------------------------------------
+    def free(self, block: Block) -> None:
+        """Make `block` free for the next request; called when a storage dies, so at any moment."""
+        if self._busy:
+            self._waiting.append(block)
+            return
+        with self._lock:
+            self._free(block)
+
+    def _free(self, block: Block) -> None:
+        pool, size = block.segment.pool, block.size
+        self.history.add("free_requested", self.index, block.address, block.requested)
+        self._count(pool, "allocation", -1)
+        self._count(pool, "allocated_bytes", -size)
+        self._count(pool, "requested_bytes", -block.requested)
+        self.history.add("free_completed", self.index, block.address, block.requested)
+        block.used = False
+        count = nbytes = 0
+        for other in (block.before, block.after):
+            if other is not None and not other.used:
+                count, nbytes = count - 1, nbytes - other.size
+                pool.take(other)
+                self._merge(block, other)
+        pool.put(block)
+        if block.split:
+            count, nbytes = count + 1, nbytes + block.size
+        self._count(pool, "inactive_split", count)
+        self._count(pool, "inactive_split_bytes", nbytes)
+
+    def _merge(self, block: Block, other: Block) -> None:
+        """Let `block` swallow its free neighbour."""
+        if other is block.before:
+            block.address, block.before = other.address, other.before
+            if block.before is None:
+                block.segment.first = block
+            else:
+                block.before.after = block
+        else:
+            block.after = other.after
+            if block.after is not None:
+                block.after.before = block
+        block.size += other.size
+
+    def empty_cache(self) -> None:
+        """Give every segment that holds no used block back to the driver."""
+        with self._lock:
+            for pool in reversed(self.pools):
+                for block in [block for block in pool.blocks.values() if not block.split]:
+                    pool.take(block)
+                    del self.segments[block.address]
+                    self.device_frees += 1
+                    self._count(pool, "segment", -1)
+                    self._count(pool, "reserved_bytes", -block.size)
+                    self.history.add("segment_free", self.index, block.address, block.size)
