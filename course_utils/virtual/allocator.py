@@ -16,7 +16,7 @@ import torch
 from .errors import out_of_memory
 from .history import History
 
-# c10/core/AllocatorConfig.h: kMinBlockSize, kSmallSize, kSmallBuffer, kMinLargeAlloc, kLargeBuffer, kRoundLarge
+# kMinBlockSize, kSmallSize, kSmallBuffer, kMinLargeAlloc and kLargeBuffer of c10/core/AllocatorConfig.h
 BLOCK = 512
 SMALL = 2**20
 SMALL_SEGMENT = 2 * 2**20
@@ -132,8 +132,7 @@ class Allocator:
         self.capacity, self.index, self.history = capacity, index, history
         self.fraction = 1.0
         self.limited = False
-        self.ooms = self.retries = 0
-        self.device_allocations = self.device_frees = 0
+        self.reset_events()
         self.statistics = Statistics()
         self.pools = (Pool("small_pool"), Pool("large_pool"))
         self.segments: dict[int, Segment] = {}
@@ -157,6 +156,11 @@ class Allocator:
     def limit(self) -> int:
         """Bytes that may be reserved."""
         return int(self.capacity * self.fraction) if self.limited else self.capacity
+
+    def reset_events(self) -> None:
+        """Begin to count errors, retries and calls of the driver from zero."""
+        self.ooms = self.retries = self.synchronizations = 0
+        self.device_allocations = self.device_frees = 0
 
     def _count(self, pool: Pool, name: str, amount: int) -> None:
         self.statistics[name].add(amount)
@@ -210,8 +214,8 @@ class Allocator:
         if self._fits(size):
             return
         self.empty_cache()
+        self.retries += 1
         if self._fits(size):
-            self.retries += 1
             return
         self.ooms += 1
         free = self.capacity - self.reserved
@@ -291,6 +295,7 @@ class Allocator:
     def empty_cache(self) -> None:
         """Give every segment that holds no used block back to the driver."""
         with self._lock:
+            self.synchronizations += bool(self.segments)
             for pool in reversed(self.pools):
                 for block in [block for block in pool.blocks.values() if not block.split]:
                     pool.take(block)

@@ -88,13 +88,14 @@ def out_of_memory(wanted: int, memory: "Allocator") -> str:
     if wanted >= 2**60:
         return "CUDA out of memory. Tried to allocate more than 1EB memory."
     held, allocated = format_size(memory.reserved), format_size(memory.allocated)
+    total, free = format_size(memory.capacity), format_size(memory.capacity - memory.reserved)
+    cached = format_size(memory.reserved - memory.allocated)
     allowed = f"{format_size(memory.limit)} allowed; " if memory.limited else ""
     return (
-        f"CUDA out of memory. Tried to allocate {format_size(wanted)}. GPU {memory.index} has a total capacity "
-        f"of {format_size(memory.capacity)} of which {format_size(memory.capacity - memory.reserved)} is free. "
-        f"Including non-PyTorch memory, this process has {held} memory in use. {allowed}Of the allocated "
-        f"memory {allocated} is allocated by PyTorch, and {format_size(memory.reserved - memory.allocated)} is "
-        "reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting "
+        f"CUDA out of memory. Tried to allocate {format_size(wanted)}. GPU {memory.index} has a total "
+        f"capacity of {total} of which {free} is free. Including non-PyTorch memory, this process has {held} "
+        f"memory in use. {allowed}Of the allocated memory {allocated} is allocated by PyTorch, and {cached} "
+        "is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting "
         "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation.  See documentation for "
         "Memory Management  (https://docs.pytorch.org/docs/stable/notes/cuda.html"
         "#optimizing-memory-usage-with-pytorch-cuda-alloc-conf)"

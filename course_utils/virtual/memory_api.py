@@ -25,7 +25,8 @@ def statistics(memory: Allocator) -> dict[str, Any]:
     nested["active"], nested["active_bytes"] = nested["allocation"], nested["allocated_bytes"]
     for name in ("oversize_allocations", "oversize_segments"):
         nested[name] = dict.fromkeys(("current", "peak", "allocated", "freed"), 0)
-    nested |= {"num_alloc_retries": memory.retries, "num_ooms": memory.ooms, "num_sync_all_streams": 0}
+    nested |= {"num_alloc_retries": memory.retries, "num_ooms": memory.ooms}
+    nested["num_sync_all_streams"] = memory.synchronizations
     nested |= {"num_device_alloc": memory.device_allocations, "num_device_free": memory.device_frees}
     return nested | {"max_split_size": -1} | ({} if _2_11 else {"num_oom_rejections": 0})
 
@@ -100,7 +101,7 @@ def _functions(machine: Machine) -> dict[str, Any]:
     def reset_accumulated(device: int) -> None:
         for counter in _counters(of(device)):
             counter.allocated = counter.freed = 0
-        of(device).retries = of(device).ooms = 0
+        of(device).reset_events()
 
     def empty_cache(*_: Any) -> None:
         for memory in machine.memory:
