@@ -18,6 +18,7 @@ _PUBLIC = {
     "device_color": "style",
     "explain": "explanation",
     "measure": "timing",
+    "records": "recorded",
 }
 
 __all__ = sorted(_PUBLIC)

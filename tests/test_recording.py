@@ -1,0 +1,217 @@
+"""Recording a card: nothing is recorded without a GPU, nothing is lost, and only whole records are read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import record
+import recording_cases
+import torch
+
+import course_utils
+from course_utils.lesson_code import lesson_code
+from course_utils.recorded import CASES, SCHEMA
+
+FIGURES: dict[str, dict[str, Any]] = {
+    "matmul": {"units": "seconds", "sizes": [16], "cpu": [[2e-6]], "gpu": [[1e-6]], "cpu_threads": 2},
+}
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    """Put back what the lessons' code sets for its whole process."""
+    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    monkeypatch.setenv("COURSE_DATA", "standin")
+    yield
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = deterministic
+
+
+def in_this_process(part: str, rehearse: bool) -> record.Result:
+    """Run a part without starting a Python of its own, as the tests are in a hurry."""
+    return record.run_part(part, rehearse, lambda result: None)
+
+
+def a_card(**changes: Any) -> dict[str, Any]:
+    """A whole record, as the recording command would write it, with changes."""
+    machine = {"torch": "2.15.0+cu132", "cuda": "13.2", "driver": "580.1", "compute_capability": "7.5"}
+    part = {"status": "done", "date": "2026-11-21T10:00:00+00:00", "commit": None, "seconds": 1.0}
+    card = {
+        "schema": SCHEMA,
+        "rehearsal": False,
+        "card": "Tesla T4",
+        "machine": machine | {"python": "3.12.3", "os": "Linux"},
+        "parts": {case: part | {"figures": figures} for case, figures in FIGURES.items()},
+    }
+    return card | changes
+
+
+def save(folder: Path, name: str, content: Any) -> None:
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+def test_every_part_has_a_case_to_read_it():
+    assert list(recording_cases.PARTS) == list(CASES)
+
+
+def test_without_a_gpu_it_refuses_in_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert record.main(["--out", str(tmp_path)]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rehearsal_needs_a_folder(capsys):
+    with pytest.raises(SystemExit):
+        record.main(["--rehearse"])
+    assert "--rehearse needs --out FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_rehearsal_runs_every_part_and_is_no_record(tmp_path, capsys):
+    assert record.main(["--rehearse", "--out", str(tmp_path)], in_this_process) == 0
+    (file,) = tmp_path.iterdir()
+    card = json.loads(file.read_text(encoding="utf-8"))
+    assert (card["card"], card["rehearsal"]) == ("virtual (rehearsal)", True)
+    assert {name: part["status"] for name, part in card["parts"].items()} == dict.fromkeys(CASES, "done")
+    for case, kinds in CASES.items():
+        figures = card["parts"][case]["figures"]
+        assert {name: kind for name, kind in kinds.items() if not isinstance(figures[name], kind)} == {}
+    with pytest.warns(UserWarning, match=r"virtual-rehearsal\.json is skipped: it is from a rehearsal"):
+        assert course_utils.records("matmul", tmp_path) == []
+    card |= {"rehearsal": False}
+    save(tmp_path, file.name, card)  # not even where its mark is taken away
+    with pytest.warns(UserWarning, match="from a rehearsal"):
+        assert course_utils.records("matmul", tmp_path) == []
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_part_that_fails_keeps_what_it_had_and_the_others_go_on(monkeypatch, tmp_path, capsys):
+    def breaks(figures, scale):
+        figures["so far"] = [1.0]
+        yield "one measurement"
+        raise RuntimeError("the fan stopped")
+
+    monkeypatch.setitem(recording_cases.PARTS, "matmul", breaks)
+    arguments = ["--rehearse", "--out", str(tmp_path), "--parts", "matmul", "clocks"]
+    assert record.main(arguments, in_this_process) == 1
+    card = json.loads((tmp_path / "virtual-rehearsal.json").read_text(encoding="utf-8"))
+    assert card["parts"]["clocks"]["status"] == "done"
+    failed = card["parts"]["matmul"]
+    assert (failed["status"], failed["error"]) == ("failed", "RuntimeError: the fan stopped")
+    assert failed["figures"] == {"so far": [1.0]}
+    assert "failed: matmul: RuntimeError: the fan stopped" in capsys.readouterr().out
+
+
+def test_a_part_that_takes_its_process_with_it_is_recorded_as_failed(monkeypatch, tmp_path):
+    script = tmp_path / "dies.py"
+    script.write_text(
+        "import os, sys\n"
+        'open(sys.argv[-1], \'w\').write(\'{"status": "running", "figures": {"rows": 3}}\')\n'
+        "os._exit(9)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(record, "__file__", str(script))
+    result = record.run_part_apart("matmul", rehearse=False)
+    assert result == {"status": "failed", "error": "the process ended with status 9", "figures": {"rows": 3}}
+
+
+def test_a_second_recording_keeps_the_parts_it_does_not_run(tmp_path, capsys):
+    arguments = ["--rehearse", "--out", str(tmp_path), "--parts"]
+    for part in ("matmul", "clocks"):
+        record.main([*arguments, part], lambda name, rehearse: {"status": "done", "figures": {}})
+    file = tmp_path / "virtual-rehearsal.json"
+    card = json.loads(file.read_text(encoding="utf-8"))
+    assert list(card["parts"]) == ["matmul", "clocks"]
+    card["machine"]["torch"] = "1.0"  # recorded with other software: these figures do not belong together
+    save(tmp_path, file.name, card)
+    record.main([*arguments, "clocks"], lambda name, rehearse: {"status": "done", "figures": {}})
+    assert list(json.loads(file.read_text(encoding="utf-8"))["parts"]) == ["clocks"]
+
+
+def test_a_row_that_differs_is_recorded_with_what_came_out(monkeypatch):
+    import fidelity
+
+    wrong = fidelity.Row("Sums", "1 + 1", 3)
+    monkeypatch.setattr(fidelity, "ROWS", [fidelity.Row("Sums", "2 + 2", 4), wrong])
+    result = in_this_process("fidelity", True)
+    figures = result["figures"]
+    assert (figures["passed"], figures["failed"]) == (1, 1)
+    assert figures["rows"] == {"Sums: 2 + 2": "passed", "Sums: 1 + 1": "failed"}
+    assert figures["failures"] == [{"row": "Sums: 1 + 1", "expected": "3", "got": "int: 2"}]
+
+
+def test_a_prediction_beyond_five_percent_is_marked():
+    peak = {"allocated": 100 * 2**20, "ledger": 100 * 2**20, "reserved": 120 * 2**20}
+    cases = {"near": peak | {"predicted": 104 * 2**20}, "far": peak | {"predicted": 94 * 2**20}}
+    near, far = record.memory_table(cases)[1:]
+    assert near.split() == ["near", "104.0", "100.0", "100.0", "120.0", "+4.0%"]
+    assert far.split()[-4:] == ["-6.0%", "<--", "beyond", "5%"]
+
+
+def test_a_whole_record_is_read(tmp_path):
+    save(tmp_path, "tesla-t4.json", a_card())
+    (found,) = course_utils.records("matmul", tmp_path)
+    assert found.label == "Tesla T4, torch 2.15.0, 2026-11-21"
+    assert found.figures == FIGURES["matmul"]
+    assert found.machine["driver"] == "580.1"
+    assert course_utils.records("clocks", tmp_path) == []  # this card has not recorded that
+
+
+def test_a_failed_part_is_no_record(tmp_path):
+    card = a_card()
+    card["parts"]["matmul"] |= {"status": "failed", "error": "RuntimeError: ...", "figures": {}}
+    save(tmp_path, "tesla-t4.json", card)
+    assert course_utils.records("matmul", tmp_path) == []
+
+
+DAMAGED = {
+    "half a file": (json.dumps(a_card())[:200], "Expecting|Unterminated"),
+    "no object": ([1, 2], "not a record of schema 1"),
+    "another schema": (a_card(schema=99), "not a record of schema 1"),
+    "no machine": (a_card(machine=None), "does not say: torch, cuda, driver"),
+    "no parts": (a_card(parts=None), "its parts are missing"),
+    "an open part": (a_card(parts={"matmul": {"status": "running"}}), "'matmul' is not complete"),
+    "no sizes": (
+        a_card(parts={"matmul": a_card()["parts"]["matmul"] | {"figures": {"units": "s", "cpu_threads": 1}}}),
+        "'matmul' lacks: sizes, cpu, gpu",
+    ),
+    "no number": (json.dumps(a_card()).replace("2e-06", "NaN"), "NaN is no measurement"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_is_skipped_with_one_warning(content, reason, tmp_path):
+    save(tmp_path, "a-damaged.json", content)
+    save(tmp_path, "tesla-t4.json", a_card())
+    with pytest.warns(UserWarning, match=reason) as caught:
+        found = course_utils.records("matmul", tmp_path)
+    assert [record.card for record in found] == ["Tesla T4"]
+    assert len(caught) == 1
+    assert str(caught[0].message).startswith("the record a-damaged.json is skipped: ")
+    assert len(str(caught[0].message).splitlines()) == 1
+
+
+def test_an_unknown_case_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"no case 'speed'\. The cases: fidelity, matmul"):
+        course_utils.records("speed")
+
+
+def test_the_courses_own_records_are_whole(recwarn):
+    for case in CASES:
+        for found in course_utils.records(case):
+            assert found.card
+    assert not recwarn.list
+
+
+def test_code_that_a_lesson_no_longer_has_is_named():
+    with pytest.raises(LookupError, match="lesson 01_device_basics does not define: gallop"):
+        lesson_code("01_device_basics", ["sweep", "gallop"])
+
+
+def test_given_values_stand_in_for_the_lessons_own():
+    code = lesson_code("01_device_basics", ["wait", "clock"], device=torch.device("cpu"))
+    assert code["clock"](lambda: None, code["wait"]) >= 0
+    assert "sizes" not in code

@@ -1,0 +1,137 @@
+"""The parts of a recording: what is measured on a card. The code that is timed is the lessons' own.
+
+Each part is a generator. It puts what it has measured into `figures` and yields a line of progress (or "")
+after each measurement, so that a part which breaks off leaves what it had.
+"""
+
+import gc
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import course_utils
+from course_utils.lesson_code import lesson_code
+from course_utils.timing import Timing, format_seconds
+
+DEVICE = torch.device("cuda", 0)
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured: on a real card, or only to try the recording itself."""
+
+    real: bool
+    sizes: tuple[int, ...] = ()  # of the matmuls; none: the lesson's and LARGER
+    pictures: int = 10_000  # in an epoch of lesson 04
+    repeats: int = 5
+    rows: int | None = None  # of the fidelity table; None: all
+
+
+LARGER = (2048, 4096)  # a laptop need not compute these in the lesson
+FULL = Scale(real=True)
+TINY = Scale(real=False, sizes=(4, 8), pictures=128, repeats=2, rows=40)
+
+
+def fidelity(figures: Figures, scale: Scale) -> Iterator[str]:
+    """Run every row of the fidelity table, each from the same state, as tests/test_fidelity.py does."""
+    from fidelity import ROWS  # here, because importing the rows is slow
+    from fidelity.gaps import gap_of
+
+    figures |= {"passed": 0, "failed": 0, "skipped": 0, "rows": {}, "failures": []}
+    for row in ROWS[: scale.rows]:
+        name = f"{row.topic}: {row.call}"
+        figures["rows"][name] = "running"
+        yield ""  # so that a row which ends the process is known by its name
+        if row.gpus > torch.cuda.device_count():
+            result = "skipped"
+        elif not scale.real and gap_of(row.call):
+            result = "skipped"  # a known difference of the virtual GPUs
+        else:
+            result, got = _run_row(row)
+            if result == "failed":
+                figures["failures"].append({"row": name, "expected": str(row.expect), "got": got})
+        figures["rows"][name] = result
+        figures[result] += 1
+    yield "{passed} rows passed, {failed} failed, {skipped} skipped".format(**figures)
+
+
+def _run_row(row: Any) -> tuple[str, str]:
+    """Run one row; return "passed" or "failed", and what came out."""
+    from fidelity import evaluate, matches
+
+    torch.cuda.init()
+    torch.manual_seed(0)
+    gc.disable()  # or tensors that an earlier row's error held may go while this row counts bytes
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outcome = evaluate(row)
+    except Exception as error:
+        outcome = error
+    finally:
+        gc.enable()
+        torch.set_default_device(None)
+        torch.cuda.set_device(0)
+    try:
+        passed = matches(row, outcome)
+    except Exception as error:  # a value that cannot be compared with the expected one
+        passed, outcome = False, error
+    return "passed" if passed else "failed", f"{type(outcome).__name__}: {outcome}"
+
+
+def matmul(figures: Figures, scale: Scale) -> Iterator[str]:
+    """Time lesson 01's matmuls on the CPU and on the card, for the size from which the card wins."""
+    lesson = lesson_code("01_device_basics", ["sweep", "sizes"])
+    sizes = list(scale.sizes or (*lesson["sizes"], *LARGER))
+    figures |= {"units": "seconds per n x n float32 matmul", "sizes": sizes, "cpu": [], "gpu": []}
+    figures["cpu_threads"] = torch.get_num_threads()
+    for n in sizes:
+        for place, name in (("cpu", "cpu"), (DEVICE, "gpu")):
+            (timing,) = lesson["sweep"]([n], place)
+            figures[name].append(list(timing.times))
+            yield f"{n:5} on the {name}: {timing}"
+
+
+def clocks(figures: Figures, scale: Scale) -> Iterator[str]:
+    """Time one matmul in the ways of lesson 01: without waiting, with, and between CUDA events."""
+    figures["units"] = "milliseconds per 1024 x 1024 float32 matmul"
+    names = ("wait", "clock", "a", "first", "naive", "waited", "marks")
+    lesson = lesson_code("01_device_basics", names, device=DEVICE)
+    figures |= {"first": [lesson["first"]], "naive": lesson["naive"], "waited": lesson["waited"]}
+    figures["events"] = lesson["times"]
+    yield f"least of five: naive {min(lesson['naive']):.3f} ms, waiting {min(lesson['waited']):.3f} ms"
+
+
+LOOP = """BATCH_SIZE LEARNING_RATE FAST_BATCH_SIZE torch.backends.cudnn.deterministic train_set sample MEAN
+to_numbers to_variants train_set.transform options Net train_epoch_first criterion all_pictures all_labels
+gather train_epoch_fast timed_loader plain new_run first fast rungs""".split()
+
+
+def training_loop(figures: Figures, scale: Scale) -> Iterator[str]:
+    """Time an epoch of lesson 04's first loop and of each faster rung, with one CPU thread as there."""
+    torch.set_num_threads(1)
+    size = scale.pictures
+    given = {"device": DEVICE, "TRAIN_SIZE": size, "TEST_SIZE": 10, "TIMED_SIZE": size}
+    lesson = lesson_code("04_cifar_training_loop", LOOP, **given)
+    figures |= {"units": "seconds per epoch", "source": lesson["train_set"].source, "pictures": size}
+    figures |= {"cpu_threads": torch.get_num_threads(), "rungs": {}}
+    for name, run in lesson["rungs"].items():
+        timing = _measure(run, scale)
+        figures["rungs"][name] = list(timing.times)
+        yield f"{name}: {format_seconds(timing)} an epoch, {size / timing:,.0f} pictures per second"
+
+
+def _measure(run: Callable[[], object], scale: Scale) -> Timing:
+    return course_utils.measure(run, DEVICE, repeats=scale.repeats, warmup=1)
+
+
+PARTS: dict[str, Callable[[Figures, Scale], Iterator[str]]] = {
+    "fidelity": fidelity,
+    "matmul": matmul,
+    "clocks": clocks,
+    "training_loop": training_loop,
+}
