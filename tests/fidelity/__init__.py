@@ -11,6 +11,7 @@ there. Rows about computed numbers compare with the same computation on the CPU 
 """
 
 from . import (
+    allocator,
     checkpoints,
     creating,
     devices,
@@ -34,6 +35,7 @@ TOPICS = (
     mixing_layers,
     python_side,
     memory,
+    allocator,
     training,
     mixed_precision,
     parallel,
