@@ -9,7 +9,9 @@ PYTORCH_ALLOC_CONF (expandable segments, garbage collection, rounding to powers 
 import itertools
 import threading
 from bisect import bisect_left, insort
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -173,14 +175,23 @@ class Allocator:
         Raises:
             torch.OutOfMemoryError: neither is there; what was cached unused has been given back by then.
         """
+        return self._alone(self._malloc, nbytes)
+
+    def _alone(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Call `work` while nobody else changes the blocks.
+
+        The garbage collector may run in here and free tensors: those wait in line, see `free`.
+        """
         with self._lock:
-            self._busy = True  # the garbage collector may free tensors in here: see `free`
+            if self._busy:
+                return work(*arguments)
+            self._busy = True
             try:
-                return self._malloc(nbytes)
+                return work(*arguments)
             finally:
-                self._busy = False
                 while self._waiting:
                     self._free(self._waiting.pop())
+                self._busy = False
 
     def _malloc(self, nbytes: int) -> Block:
         size = block_size(nbytes)
@@ -202,9 +213,8 @@ class Allocator:
     def demand(self, nbytes: int) -> None:
         """Raise torch.OutOfMemoryError when a tensor of `nbytes` does not fit; else change nothing."""
         size = block_size(nbytes)
-        with self._lock:
-            if self.pools[size > SMALL].best(size) is None and not self._fits(size):
-                self._make_room(size)
+        if self.pools[size > SMALL].best(size) is None:
+            self._alone(self._make_room, size)
 
     def _fits(self, size: int) -> bool:
         return self.reserved + segment_size(size) <= self.limit
@@ -252,11 +262,9 @@ class Allocator:
     # ---- giving back ----------------------------------------------------------------------------------
     def free(self, block: Block) -> None:
         """Make `block` free for the next request; called when a storage dies, so at any moment."""
-        if self._busy:
-            self._waiting.append(block)
-            return
-        with self._lock:
-            self._free(block)
+        self._waiting.append(block)
+        if not self._busy:
+            self._alone(int)
 
     def _free(self, block: Block) -> None:
         pool, size = block.segment.pool, block.size
@@ -294,13 +302,15 @@ class Allocator:
 
     def empty_cache(self) -> None:
         """Give every segment that holds no used block back to the driver."""
-        with self._lock:
-            self.synchronizations += bool(self.segments)
-            for pool in reversed(self.pools):
-                for block in [block for block in pool.blocks.values() if not block.split]:
-                    pool.take(block)
-                    del self.segments[block.address]
-                    self.device_frees += 1
-                    self._count(pool, "segment", -1)
-                    self._count(pool, "reserved_bytes", -block.size)
-                    self.history.add("segment_free", self.index, block.address, block.size)
+        self._alone(self._empty_cache)
+
+    def _empty_cache(self) -> None:
+        self.synchronizations += bool(self.segments)
+        for pool in reversed(self.pools):
+            for block in [block for block in pool.blocks.values() if not block.split]:
+                pool.take(block)
+                del self.segments[block.address]
+                self.device_frees += 1
+                self._count(pool, "segment", -1)
+                self._count(pool, "reserved_bytes", -block.size)
+                self.history.add("segment_free", self.index, block.address, block.size)
