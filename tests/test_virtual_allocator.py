@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import course_utils
-from course_utils.virtual.allocator import Allocator, Block
+from course_utils.virtual.allocator import Allocator
+from course_utils.virtual.blocks import Block
 from course_utils.virtual.history import History
 
 MIB = 2**20

@@ -2,129 +2,21 @@
 
 Follows c10/cuda/CUDACachingAllocator.cpp of PyTorch 2.11 to 2.15 with its default settings: the same
 rounding, the same choice of block, the same splitting and merging, so that `torch.cuda.memory_stats` agrees
-to the byte. Simplified: one stream per device (a freed block serves any stream at once), and no settings of
-PYTORCH_ALLOC_CONF (expandable segments, garbage collection, rounding to powers of two).
+to the byte. Simplified: one stream per device (a freed block serves any stream at once); no settings of
+PYTORCH_ALLOC_CONF (expandable segments, garbage collection, rounding to powers of two); of two free blocks of
+one size the lower is taken, and which one that is on a real GPU depends on the driver's addresses.
 """
 
 import itertools
 import threading
-from bisect import bisect_left, insort
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from .blocks import BLOCK, SMALL, Block, Pool, Segment, Statistics, block_size, segment_size
 from .errors import out_of_memory
 from .history import History
-
-# kMinBlockSize, kSmallSize, kSmallBuffer, kMinLargeAlloc and kLargeBuffer of c10/core/AllocatorConfig.h
-BLOCK = 512
-SMALL = 2**20
-SMALL_SEGMENT = 2 * 2**20
-BIG = 10 * 2**20
-LARGE_SEGMENT = 20 * 2**20
-
-
-def round_up(nbytes: int, unit: int) -> int:
-    """Round `nbytes` up to a multiple of `unit`."""
-    return -(-nbytes // unit) * unit
-
-
-def block_size(nbytes: int) -> int:
-    """Bytes of the block that serves a request of `nbytes`, at least 512."""
-    return max(BLOCK, round_up(nbytes, BLOCK))
-
-
-def segment_size(size: int) -> int:
-    """Bytes the allocator asks the driver for when no free block has `size` bytes."""
-    if size <= SMALL:
-        return SMALL_SEGMENT
-    return LARGE_SEGMENT if size < BIG else round_up(size, SMALL_SEGMENT)
-
-
-@dataclass(eq=False, slots=True)
-class Segment:
-    """A piece of memory from the driver; `first` is its lowest block."""
-
-    address: int
-    size: int
-    pool: "Pool"
-    first: "Block | None" = None
-
-
-@dataclass(eq=False, slots=True)
-class Block:
-    """A part of a segment, in use or free, between its neighbours."""
-
-    address: int
-    size: int
-    segment: Segment
-    requested: int = 0
-    used: bool = False
-    before: "Block | None" = None
-    after: "Block | None" = None
-    frames: tuple[dict[str, object], ...] = ()
-
-    @property
-    def split(self) -> bool:
-        """Whether the block shares its segment with others."""
-        return self.before is not None or self.after is not None
-
-
-@dataclass(slots=True)
-class Counter:
-    """One figure of `torch.cuda.memory_stats`."""
-
-    current: int = 0
-    peak: int = 0
-    allocated: int = 0
-    freed: int = 0
-
-    def add(self, amount: int) -> None:
-        """Count `amount` more; a negative amount counts as freed."""
-        self.current += amount
-        if amount >= 0:
-            self.allocated += amount
-            self.peak = max(self.peak, self.current)
-        else:
-            self.freed -= amount
-
-
-COUNTERS = ("allocation", "segment", "inactive_split")
-BYTE_COUNTERS = ("allocated_bytes", "reserved_bytes", "inactive_split_bytes", "requested_bytes")
-
-
-class Statistics(dict[str, Counter]):
-    """The counters of one pool of blocks, or of all."""
-
-    def __init__(self) -> None:
-        super().__init__({name: Counter() for name in COUNTERS + BYTE_COUNTERS})
-
-
-@dataclass(eq=False)
-class Pool:
-    """Free blocks of small (up to 1 MiB) or large requests, sorted by size, then address."""
-
-    name: str
-    statistics: Statistics = field(default_factory=Statistics)
-    free: list[tuple[int, int]] = field(default_factory=list)
-    blocks: dict[int, Block] = field(default_factory=dict)
-
-    def best(self, size: int) -> Block | None:
-        """Return the smallest free block of at least `size` bytes, the lowest of its kind."""
-        place = bisect_left(self.free, (size, 0))
-        return self.blocks[self.free[place][1]] if place < len(self.free) else None
-
-    def put(self, block: Block) -> None:
-        """Add a free block."""
-        insort(self.free, (block.size, block.address))
-        self.blocks[block.address] = block
-
-    def take(self, block: Block) -> None:
-        """Remove a free block."""
-        del self.free[bisect_left(self.free, (block.size, block.address))]
-        del self.blocks[block.address]
 
 
 class Allocator:
@@ -165,8 +57,7 @@ class Allocator:
         self.device_allocations = self.device_frees = 0
 
     def _count(self, pool: Pool, name: str, amount: int) -> None:
-        self.statistics[name].add(amount)
-        pool.statistics[name].add(amount)
+        pool.count(self.statistics, name, amount)
 
     # ---- taking ---------------------------------------------------------------------------------------
     def malloc(self, nbytes: int) -> Block:

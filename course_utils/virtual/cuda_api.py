@@ -1,6 +1,7 @@
 """`torch.cuda` and `torch.accelerator` for virtual GPUs: which devices there are, which is current."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.cuda._utils import _get_device_index
 
 from . import streams
 from .machine import Machine
+from .tensor import VirtualTensor
 
 NAME = "Virtual GPU (CPU)"
 CAPABILITY = (8, 0)  # behaves as an Ampere card: bfloat16 is supported
@@ -112,3 +114,6 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     yield torch, "Stream", streams.Stream
     yield torch, "Event", streams.Event
     yield torch.backends.cudnn, "is_acceptable", lambda tensor: False  # RNNs run their CPU kernels
+    for module in ("torch.optim.optimizer", "torch.utils._foreach_utils"):  # on CUDA, foreach is the default
+        known = import_module(module)
+        yield known, "_foreach_supported_types", [*known._foreach_supported_types, VirtualTensor]

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .allocator import Allocator, Block
+from .allocator import Allocator
+from .blocks import Block
 from .errors import FORKED, device_assert, invalid_device
 from .history import History
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from .allocator import BYTE_COUNTERS, COUNTERS, Allocator, Segment
+from .allocator import Allocator
+from .blocks import BYTE_COUNTERS, COUNTERS, Segment
 from .machine import Machine, active
 
 _2_11 = torch.__version__.startswith("2.11.")

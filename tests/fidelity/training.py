@@ -12,6 +12,10 @@ from .table import CPU, CUDA0, CUDA1, Raises, Table, exactly, other_device, two_
 TABLE = Table("Training: autograd and optimizers")
 
 TABLE.add(
+    (False, True),  # (fused, foreach)
+    "torch.optim.optimizer._default_to_fused_or_foreach([gpu.requires_grad_()], False)",
+)
+TABLE.add(
     "ToCopyBackward0",
     *(f"gpu.requires_grad_().{move}.grad_fn.name()" for move in ("cpu()", "half()", "to('cuda:1')")),
 )
