@@ -5,15 +5,17 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.optimizer import _default_to_fused_or_foreach
 from torch.utils.checkpoint import checkpoint
 
 from .table import CPU, CUDA0, CUDA1, Raises, Table, exactly, other_device, two_devices
 
 TABLE = Table("Training: autograd and optimizers")
 
+TABLE.helpers["default_to_fused_or_foreach"] = _default_to_fused_or_foreach
 TABLE.add(
     (False, True),  # (fused, foreach)
-    "torch.optim.optimizer._default_to_fused_or_foreach([gpu.requires_grad_()], False)",
+    "default_to_fused_or_foreach([gpu.requires_grad_()], False)",
 )
 TABLE.add(
     "ToCopyBackward0",
