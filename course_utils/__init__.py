@@ -18,6 +18,7 @@ _PUBLIC = {
     "device_color": "style",
     "explain": "explanation",
     "measure": "timing",
+    "track_memory": "memory",
     "records": "recorded",
 }
 

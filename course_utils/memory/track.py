@@ -1,0 +1,104 @@
+"""`track_memory`: switches everything on for a block, and off again."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.cuda.memory import _record_memory_history, _snapshot
+
+from ..virtual.machine import active, is_active
+from .history import replay
+from .labelling import Labeller
+from .ledger import Ledger
+from .marks import Marks
+
+MAX_ENTRIES = 1_000_000
+_NESTED = "track_memory is already running, and its blocks do not nest. End the first one before the next."
+_TAKEN = (
+    "PyTorch's memory history is already being recorded, and track_memory needs it for itself. "
+    "Stop that first: torch.cuda.memory._record_memory_history(enabled=None)"
+)
+_NO_GPU = "No CUDA device: the block ran, but there is no GPU memory to account for."
+_NOTHING = "The block ran, but no GPU memory was in use."
+_FULL = f"No ledger: more than {MAX_ENTRIES:,} allocations and frees on one GPU. Track fewer steps."
+
+_running = False
+
+
+@contextmanager
+def track_memory(**named: Any) -> Iterator[Ledger]:
+    """Account for the memory of all GPUs while a block runs.
+
+        with course_utils.track_memory(model=model, optimizer=optimizer, pictures=x) as ledger:
+            criterion(model(x), y).backward()
+            optimizer.step()
+        print(ledger)
+
+    Meanwhile PyTorch's memory history is recorded, and hooks label it with what is running; outside the
+    block nothing is left of either. Without a CUDA device the block just runs, and the ledger is empty. If
+    the block raises, the ledger is complete up to there. Compiled code shows operations, but no modules.
+
+    Args:
+        **named: helps to tell what is what: modules, optimizers and tensors (as inputs), also in lists,
+            tuples and dicts. Modules that are called and optimizers that step are known anyway. The ledger
+            keeps none of them alive.
+
+    Yields:
+        The ledger, to be asked after the block.
+
+    Raises:
+        RuntimeError: another such block is running, or somebody else records the memory history.
+        TypeError: a named value is of another kind.
+    """
+    global _running
+    if _running:
+        raise RuntimeError(_NESTED)
+    ledger, marks = Ledger(), Marks(named)
+    modules = {name: value for name, value in named.items() if isinstance(value, nn.Module)}
+    labeller = Labeller(modules, marks)
+    del named, modules  # what is deleted in the block must really go
+    _running = True
+    try:
+        if torch.cuda.is_available():
+            with _recorded(ledger, labeller, marks):
+                yield ledger
+        else:
+            ledger.note = _NO_GPU
+            yield ledger
+    finally:
+        _running = False
+        ledger.running = False
+
+
+@contextmanager
+def _recorded(ledger: Ledger, labeller: Labeller, marks: Marks) -> Iterator[None]:
+    """Record the history of a block and fill the ledger with it."""
+    if active().history.on if is_active() else torch._C._cuda_isHistoryEnabled():
+        raise RuntimeError(_TAKEN)
+    segments = _snapshot()["segments"]
+    with ExitStack() as stack:
+        stack.callback(_record_memory_history, None)
+        _record_memory_history(context=None, stacks="python", max_entries=MAX_ENTRIES)
+        stack.callback(marks.close)
+        marks.open()
+        try:
+            with labeller.on():
+                yield
+        finally:
+            marks.look()
+            _fill(ledger, segments, _snapshot()["device_traces"], marks)
+
+
+def _fill(ledger: Ledger, segments: list[Any], traces: list[Any], marks: Marks) -> None:
+    """Put the replay of each GPU with any memory in use into the ledger."""
+    ledger.note = _NOTHING
+    if max(map(len, traces), default=0) >= MAX_ENTRIES:
+        ledger.note = _FULL
+        return
+    for index, trace in enumerate(traces):
+        own = [segment for segment in segments if segment["device"] == index]
+        replayed = replay(own, trace, marks.noted)
+        if replayed.blocks:
+            ledger.add(torch.device("cuda", index), torch.cuda.get_device_name(index), replayed)
