@@ -123,6 +123,7 @@ def _functions(machine: Machine) -> dict[str, Any]:
         "getMemoryFraction": lambda device: of(device).fraction,
         "memorySnapshot": lambda pool=None: _snapshot(machine),
         "record_memory_history": history.record,
+        "isHistoryEnabled": lambda: history.on,
         "setMemoryMetadata": set_metadata,
         "getMemoryMetadata": lambda: history.metadata,
         "memoryMetadataSupported": lambda: True,
