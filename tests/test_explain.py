@@ -70,6 +70,9 @@ SAID_BY = {
         "Only dense CPU tensors can be pinned",
     ],
     "GPU 1 has 15.89 GiB, and tensors hold 10.50 GiB": [OOM.format("2.00 GiB", "100.00 MiB")],
+    "GPU 1 has 15.89 GiB and lends this process 14.00 GiB, and tensors hold 10.50 GiB": [
+        OOM.format("2.00 GiB", "100.00 MiB").replace("Of the", "14.00 GiB allowed; Of the")
+    ],
     "no room left for 20.00 MiB more": [OLD_OOM],
     "The GPU has no room left": [
         "CUDA out of memory. Tried to allocate more than 1EB memory.",

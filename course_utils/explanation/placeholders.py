@@ -33,7 +33,8 @@ def fill(match: re.Match[str]) -> dict[str, str]:
     if values.get("asked"):
         room = f" for {values['asked']} more"
     if values.get("total"):
-        room += f": GPU {values['gpu']} has {values['total']}, and tensors hold {values['held']} of it"
+        limit = f" and lends this process {values['allowed']}" if values["allowed"] else ""
+        room += f": GPU {values['gpu']} has {values['total']}{limit}, and tensors hold {values['held']} of it"
         if _bytes(values["cached"]) >= _bytes(values["asked"]):
             cache = " Much is reserved but unused: PYTORCH_ALLOC_CONF=expandable_segments:True may help."
     if values.get("version"):
