@@ -142,9 +142,12 @@ class _Replayer:
             self._point(Label.parse(entry.get("user_metadata", "")), free=True)
 
     def _point(self, label: Label | None, free: bool) -> None:
-        """Add a point to the timeline. A free may come late, in any thread: it begins no phase."""
+        """Add a point to the timeline. A free may come late, in any thread: it begins no phase.
+
+        But what is freed between a step and the next operation does not belong to the step.
+        """
         phase = OTHER if label is None else BACKWARD if label.phase == RECOMPUTE else label.phase
-        stays = label is None or (free and phase != OTHER)
+        stays = label is None or (free and label != Label())
         self.phases.append(self.phases[-1] if stays else phase)
         self.labels.append(str(label or Label()))
         self.reserved.append(self.held)
@@ -155,16 +158,15 @@ class _Replayer:
             life = _find(self.lives.get(mark.address, []), mark.time)
             if life is not None:
                 life.marks.add((mark.category, mark.sure))
-        for life in self._all():
-            life.block.category = _category(life)
-
-    def _all(self) -> list[_Life]:
-        return [life for lives in self.lives.values() for life in lives]
+        for lives in self.lives.values():
+            for life in lives:
+                life.block.category = _category(life)
 
     def result(self) -> Replay:
         """Return what was found out."""
         changes = {category: [0] * (len(self.labels) + 1) for category in CATEGORIES}
-        blocks = sorted((life.block for life in self._all()), key=lambda block: block.start)
+        blocks = [life.block for lives in self.lives.values() for life in lives]
+        blocks.sort(key=lambda block: block.start)
         for block in blocks:
             changes[block.category][block.start] += block.size
             changes[block.category][-1 if block.end is None else block.end] -= block.size

@@ -7,18 +7,20 @@ pass, from the module that made the autograd node that is running.
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from torch.cuda.memory import _get_memory_metadata, _set_memory_metadata
 from torch.nn.modules import module as module_hooks
+from torch.nn.parallel import DataParallel
 from torch.optim import Optimizer
 from torch.optim import optimizer as optimizer_hooks
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
 from .labels import (
+    BACKWARD,
     FORWARD,
     OTHER,
     RECOMPUTE,
@@ -26,26 +28,13 @@ from .labels import (
     Label,
     backward_label,
     module_names,
+    now_signing,
     operation_name,
     sign,
+    sign_sources,
     tensors_in,
 )
-
-
-class Watcher(Protocol):
-    """Who wants to know what comes by."""
-
-    def entering(self, module: nn.Module, args: Any) -> None:
-        """Come before the outermost module call of a thread."""
-
-    def stepping(self, optimizer: Optimizer) -> None:
-        """Come before an optimizer's step."""
-
-    def stepped(self, optimizer: Optimizer) -> None:
-        """Come after an optimizer's step."""
-
-    def computed(self, label: Label, args: Any, result: Any) -> None:
-        """Come after an operation."""
+from .marks import Marks
 
 
 class Frame(NamedTuple):
@@ -53,7 +42,8 @@ class Frame(NamedTuple):
 
     Attributes:
         owner: the module or optimizer.
-        first_node: the autograd nodes it makes have this number or a higher one.
+        first_node: the autograd nodes it makes have this number or a higher one, within its thread.
+        began: what `now_signing` counted when it began.
         task: the backward pass around it, -1 if there is none.
         mode: what this frame switched on for its thread.
     """
@@ -61,8 +51,9 @@ class Frame(NamedTuple):
     owner: Any
     phase: str
     name: str
-    first_node: int
     task: int
+    first_node: int = 0
+    began: int = 0
     mode: "Operations | None" = None
 
 
@@ -71,14 +62,15 @@ class Labeller:
 
     Args:
         given: the reader's modules and their names.
-        watcher: is told what comes by.
+        marks: are told what comes by.
     """
 
-    def __init__(self, given: Mapping[str, nn.Module], watcher: Watcher) -> None:
-        self.watcher = watcher
+    def __init__(self, given: Mapping[str, nn.Module], marks: Marks) -> None:
+        self.marks = marks
         self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
         for name, module in given.items():
             self._names.update(module_names(module, name, len(given) > 1))
+        self._parallel = self._replicas = ""  # names of the last nn.DataParallel and of what it copies
         self._thread = threading.local()
         self._owner = threading.get_ident()
         self.running = False
@@ -117,7 +109,8 @@ class Labeller:
         if task != -1:
             return backward_label(operation)
         learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors_in(args))
-        learns = learns and not operation.endswith("_like")  # as backward() makes its first gradient
+        if learns and operation == "ones_like":
+            return Label(BACKWARD, "", operation)  # backward() makes its first gradient
         return Label(FORWARD if learns else OTHER, "", operation)
 
     @staticmethod
@@ -132,26 +125,36 @@ class Labeller:
 
     # ---- modules --------------------------------------------------------------------------------------
     def _name(self, module: nn.Module) -> str:
-        if module not in self._names and not any(frame.phase == FORWARD for frame in self.frames):
-            for part, name in module_names(module).items():
-                self._names.setdefault(part, name)
         return self._names.get(module) or type(module).__name__
+
+    def _enter_outermost(self, module: nn.Module, args: Any) -> None:
+        """Get to know a module that no other module of this thread has called."""
+        replica = getattr(module, "_is_replica", False)
+        if module not in self._names:
+            for part, name in module_names(module, self._replicas if replica else "").items():
+                self._names.setdefault(part, name)
+        if replica:  # what moved its inputs and parameters here is no part of it
+            moved = (vars(child).get("_former_parameters", {}) for child in module.modules())
+            sign_sources(tensors_in([args, *moved]), self._parallel)
+        self.marks.entering(module, args)
 
     def _enter(self, module: nn.Module, args: Any) -> None:
         if not any(frame.phase == FORWARD for frame in self.frames):
-            self.watcher.entering(module, args)
+            self._enter_outermost(module, args)
+        if isinstance(module, DataParallel):
+            self._parallel, self._replicas = self._name(module), self._name(module.module)
         mode = None
         if not any(isinstance(mode, Operations) for mode in _get_current_dispatch_mode_stack()):
             mode = Operations(self)  # a thread of DataParallel's: modes belong to one thread
             mode.__enter__()
         task, first = torch._C._current_graph_task_id(), torch.autograd._get_sequence_nr()
-        self.frames.append(Frame(module, FORWARD, self._name(module), first, task, mode))
+        self.frames.append(Frame(module, FORWARD, self._name(module), task, first, now_signing(), mode))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         if not self.frames or self.frames[-1].owner is not module:
             return  # another hook raised before this module was entered
         frame = self.frames.pop()
-        sign(output, frame.name, frame.first_node)
+        sign(tensors_in(output), frame.name, frame.first_node, frame.began)
         if frame.mode is not None:
             frame.mode.__exit__(None, None, None)
             _set_memory_metadata("")
@@ -159,13 +162,13 @@ class Labeller:
     # ---- optimizers -----------------------------------------------------------------------------------
     def _step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._forget(optimizer)  # a step that raised never ended
-        self.watcher.stepping(optimizer)
+        self.marks.stepping(optimizer)
         task = torch._C._current_graph_task_id()
-        self.frames.append(Frame(optimizer, STEP, type(optimizer).__name__, 0, task))
+        self.frames.append(Frame(optimizer, STEP, type(optimizer).__name__, task))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._forget(optimizer)
-        self.watcher.stepped(optimizer)
+        self.marks.stepped(optimizer)
         self.start(Label())
 
     def _forget(self, optimizer: Optimizer) -> None:
@@ -186,6 +189,6 @@ class Operations(TorchDispatchMode):
         label = self.labeller.label(operation_name(func, args), args)
         self.labeller.start(label)
         result = func(*args, **(kwargs or {}))
-        self.labeller.watcher.computed(label, args, result)
+        self.labeller.marks.computed(label, args, result)
         self.labeller.end()
         return result

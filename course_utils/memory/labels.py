@@ -3,7 +3,8 @@
 PyTorch's viewer (https://docs.pytorch.org/memory_viz) shows them, too.
 """
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ FORWARD, BACKWARD, RECOMPUTE, STEP, OTHER = "forward", "backward", "recompute", 
 FROM_HOST, ACCUMULATE = "copy from host", "accumulate gradient"
 _NODE_KEY = "course_utils module"
 _SEPARATOR = " | "
+now_signing = itertools.count(1).__next__
 
 
 class Label(NamedTuple):
@@ -73,21 +75,29 @@ def module_names(root: nn.Module, name: str = "", full: bool = False) -> dict[nn
     return names
 
 
-def sign(output: Any, name: str, first: int) -> None:
-    """Write a module's name on the autograd nodes that made `output`, where no inner module has signed.
+def sign(tensors: Iterable[Tensor], name: str, first: int, began: int) -> None:
+    """Write a module's name on the autograd nodes that its forward made, where no inner module has signed.
 
     Args:
-        first: the nodes that the module's forward made have this number or a higher one.
+        tensors: the results of the forward.
+        first: its nodes have this number or a higher one.
+        began: nodes that were signed earlier than this are not its own; `now_signing` counts.
     """
-    nodes = [tensor.grad_fn for tensor in tensors_in(output)]
+    nodes = [tensor.grad_fn for tensor in tensors]
     seen = set()
     while nodes:
         node = nodes.pop()
         if node is None or node in seen or node._sequence_nr() < first:
             continue
         seen.add(node)
-        node.metadata.setdefault(_NODE_KEY, name)
-        nodes.extend(following for following, _ in node.next_functions)
+        if node.metadata.setdefault(_NODE_KEY, (name, now_signing()))[1] > began:
+            nodes.extend(following for following, _ in node.next_functions)
+
+
+def sign_sources(tensors: Iterable[Tensor], name: str) -> None:
+    """Write a module's name on the autograd nodes that made `tensors`, and on no others."""
+    for node in filter(None, (tensor.grad_fn for tensor in tensors)):
+        node.metadata.setdefault(_NODE_KEY, (name, now_signing()))
 
 
 def backward_label(operation: str) -> Label:
@@ -96,7 +106,7 @@ def backward_label(operation: str) -> Label:
     if node is None:
         return Label(BACKWARD, "", operation)
     last = node.name() == "torch::autograd::AccumulateGrad"
-    return Label(BACKWARD, node.metadata.get(_NODE_KEY, ""), ACCUMULATE if last else operation)
+    return Label(BACKWARD, node.metadata.get(_NODE_KEY, ("",))[0], ACCUMULATE if last else operation)
 
 
 @cache
