@@ -128,8 +128,8 @@ MACHINE = [
     Known(
         rf"out of memory\. Tried to allocate (?:more than )?(?P<asked>\d[\d.]* ?\w+)(?:\. "
         rf"GPU (?P<gpu>\d+) has a total capacity of (?P<total>{_SIZE}) "
-        rf".*?(?:(?P<allowed>{_SIZE}) allowed; )?Of the allocated memory (?P<held>{_SIZE}) is allocated by PyTorch, "
-        rf"(?:.*, )?and (?P<cached>{_SIZE}) is reserved)?|"
+        rf".*?(?:(?P<allowed>{_SIZE}) allowed; )?Of the allocated memory (?P<held>{_SIZE}) is allocated by "
+        rf"PyTorch, (?:.*, )?and (?P<cached>{_SIZE}) is reserved)?|"
         r"CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
         "The GPU has no room left{room}.",
         "Take a smaller batch. Or free tensors: del their names, and leave the except block, since an error "
