@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.cuda.memory import _record_memory_history, _snapshot
 
-from ..virtual.machine import active, is_active
 from .history import replay
 from .labelling import Labeller
 from .ledger import Ledger
@@ -75,7 +74,7 @@ def track_memory(**named: Any) -> Iterator[Ledger]:
 @contextmanager
 def _recorded(ledger: Ledger, labeller: Labeller, marks: Marks) -> Iterator[None]:
     """Record the history of a block and fill the ledger with it."""
-    if active().history.on if is_active() else torch._C._cuda_isHistoryEnabled():
+    if torch._C._cuda_isHistoryEnabled():
         raise RuntimeError(_TAKEN)
     segments = _snapshot()["segments"]
     with ExitStack() as stack:
