@@ -9,12 +9,12 @@ from course_utils.lessons import ROOT
 
 
 def lesson_code(lesson: str, names: Iterable[str], **given: Any) -> dict[str, Any]:
-    """Run a lesson's imports and the statements at its top level that bind `names`; return their namespace.
+    """Run a lesson's imports and the first statement that binds each of `names`; return their namespace.
 
     Args:
         lesson: the notebook's name, such as "01_device_basics".
-        names: functions, classes and variables; for an assigned attribute the whole of it ("set.transform").
-            Each statement runs once, in the lesson's order; an `if` that binds a name runs as a whole.
+        names: functions, classes and variables of the lesson's top level; an assigned attribute in full
+            ("train_set.transform"). The statements run in the lesson's order; an `if` runs as a whole.
         given: values the statements need but shall not take from the lesson, such as `device`.
 
     Raises:
@@ -23,13 +23,14 @@ def lesson_code(lesson: str, names: Iterable[str], **given: Any) -> dict[str, An
     path = ROOT / "notebooks" / f"{lesson}.ipynb"
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    statements = [node for source in sources for node in ast.parse(source).body]
-    wanted = set(names)
-    if missing := wanted - {name for node in statements for name in _bound(node)}:
+    missing, kept = set(names), []
+    for statement in (node for source in sources for node in ast.parse(source).body):
+        found = missing & _bound(statement)
+        if found or isinstance(statement, ast.Import | ast.ImportFrom):
+            kept.append(statement)
+            missing -= found
+    if missing:
         raise LookupError(f"lesson {lesson} does not define: {', '.join(sorted(missing))}")
-    kept = [
-        node for node in statements if isinstance(node, ast.Import | ast.ImportFrom) or wanted & _bound(node)
-    ]
     namespace: dict[str, Any] = dict(given)
     exec(compile(ast.Module(kept, []), path.name, "exec"), namespace)
     return namespace

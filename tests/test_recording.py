@@ -23,6 +23,7 @@ def settings(monkeypatch):
     """Put back what the lessons' code sets for its whole process."""
     threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
     monkeypatch.setenv("COURSE_DATA", "standin")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     yield
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = deterministic
@@ -149,6 +150,8 @@ def test_a_prediction_beyond_five_percent_is_marked():
     near, far = record.memory_table(cases)[1:]
     assert near.split() == ["near", "104.0", "100.0", "100.0", "120.0", "+4.0%"]
     assert far.split()[-4:] == ["-6.0%", "<--", "beyond", "5%"]
+    (unknown,) = record.memory_table({"half": peak | {"predicted": None}})[1:]
+    assert unknown.split() == ["half", "-", "100.0", "100.0", "120.0"]
 
 
 def test_a_whole_record_is_read(tmp_path):
@@ -215,3 +218,13 @@ def test_given_values_stand_in_for_the_lessons_own():
     code = lesson_code("01_device_basics", ["wait", "clock"], device=torch.device("cpu"))
     assert code["clock"](lambda: None, code["wait"]) >= 0
     assert "sizes" not in code
+
+
+def test_a_name_that_is_bound_again_later_has_its_first_value(monkeypatch, tmp_path):
+    cells = ["import math\nx, y = 1, math.pi", "if x:\n    z = x + 1\nelse:\n    w = 0", "x = 5\nz = 5"]
+    notebook = {"cells": [{"cell_type": "code", "source": [cell]} for cell in cells]}
+    (tmp_path / "notebooks").mkdir()
+    save(tmp_path / "notebooks", "09_some.ipynb", notebook)
+    monkeypatch.setattr("course_utils.lesson_code.ROOT", tmp_path)
+    code = lesson_code("09_some", ["x", "z"])
+    assert (code["x"], code["z"]) == (1, 2)

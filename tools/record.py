@@ -126,15 +126,19 @@ def write(file: Path, content: Any) -> None:
     part.replace(file)
 
 
-def memory_table(cases: dict[str, dict[str, int]]) -> list[str]:
+def memory_table(cases: dict[str, dict[str, int | None]]) -> list[str]:
     """Lines that set each case's predicted peak beside the measured ones, in MiB; one far off is marked."""
     columns = ("predicted", "allocated", "ledger", "reserved")
-    lines = [f"{'case':<34}{''.join(f'{name:>11}' for name in columns)}{'off by':>9}"]
+    lines = [f"{'case':<38}{''.join(f'{name:>11}' for name in columns)}{'off by':>9}"]
     for name, case in cases.items():
-        off = case["predicted"] / case["allocated"] - 1
-        sizes = "".join(f"{case[column] / 2**20:11.1f}" for column in columns)
-        mark = "  <-- beyond 5%" if abs(off) > TOLERANCE else ""
-        lines.append(f"{name:<34}{sizes}{off:+9.1%}{mark}")
+        sizes = "".join(
+            f"{case[key] / 2**20:11.1f}" if case[key] is not None else f"{'-':>11}" for key in columns
+        )
+        line = f"{name:<38}{sizes}"
+        if case["predicted"] is not None:
+            off = case["predicted"] / case["allocated"] - 1
+            line += f"{off:+9.1%}{'  <-- beyond 5%' * (abs(off) > TOLERANCE)}"
+        lines.append(line)
     return lines
 
 

@@ -5,9 +5,13 @@ after each measurement, so that a part which breaks off leaves what it had.
 """
 
 import gc
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from statistics import median
 from typing import Any
 
 import torch
@@ -27,13 +31,16 @@ class Scale:
     real: bool
     sizes: tuple[int, ...] = ()  # of the matmuls; none: the lesson's and LARGER
     pictures: int = 10_000  # in an epoch of lesson 04
+    few_pictures: int = 1000  # in an epoch of lesson 05
+    batch: int = 256  # of lesson 06's ConvNet
     repeats: int = 5
     rows: int | None = None  # of the fidelity table; None: all
+    cases: int | None = None  # of lesson 06; None: all
 
 
 LARGER = (2048, 4096)  # a laptop need not compute these in the lesson
 FULL = Scale(real=True)
-TINY = Scale(real=False, sizes=(4, 8), pictures=128, repeats=2, rows=40)
+TINY = Scale(real=False, sizes=(4, 8), pictures=128, few_pictures=16, batch=8, repeats=2, rows=40, cases=2)
 
 
 def fidelity(figures: Figures, scale: Scale) -> Iterator[str]:
@@ -129,9 +136,74 @@ def _measure(run: Callable[[], object], scale: Scale) -> Timing:
     return course_utils.measure(run, DEVICE, repeats=scale.repeats, warmup=1)
 
 
+PARALLEL = ("Net", "train_set", "pictures", "labels", "train", "numbers")
+
+
+def data_parallel(figures: Figures, scale: Scale) -> Iterator[str]:
+    """Time lesson 05's training loop on 1, 2, 4 and 8 GPUs, as many as there are."""
+    count = torch.cuda.device_count()
+    lesson = lesson_code("05_data_parallel", PARALLEL, device=DEVICE, count=count)
+    lesson["labels"] = lesson["labels"][: scale.few_pictures]
+    figures |= {"units": "seconds per epoch in batches of 100", "pictures": len(lesson["labels"])}
+    figures |= {"source": lesson["train_set"].source, "gpus": {}}
+    for n in lesson["numbers"]:
+        timing = _measure(partial(lesson["train"], n, epochs=1), scale)
+        figures["gpus"][str(n)] = list(timing.times)
+        yield f"{n} x GPU: {format_seconds(timing)} an epoch"
+
+
+TRICKS = """MIB HAS_COUNT Block ConvNet TinyTransformer pictures texts adam no_scaler build train_step
+measure_step bf16_in_hardware HALF optimizers jobs CASES run_case PeakCounter predicted_peak""".split()
+
+
+def memory(figures: Figures, scale: Scale) -> Iterator[str]:
+    """Set the peak that lesson 06 predicts for each of its cases beside the measured ones."""
+    lesson, cases = _memory_lesson(scale)
+    run, measure_step = lesson["run_case"], lesson["measure_step"]
+    figures |= {"units": "bytes at the peak of a training step", "half": str(lesson["HALF"]), "cases": {}}
+    for job in lesson["jobs"].values():
+        run(measure_step, job, {})  # the first step also loads libraries and their work space
+    for name, job, case in cases:
+        gc.collect()
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated(DEVICE)
+        # autocast knows no meta device, so mixed precision cannot be predicted there
+        predicted = None if "amp" in case else run(lesson["predicted_peak"], job, case)
+        allocated, _ = run(measure_step, job, case)
+        reserved = torch.cuda.max_memory_reserved(DEVICE)
+        with course_utils.track_memory() as ledger:
+            run(measure_step, job, case)
+        sizes = {"before": before, "predicted": predicted, "allocated": allocated, "reserved": reserved}
+        figures["cases"][name] = sizes | {"ledger": ledger.peak(DEVICE) - before}
+        yield f"{name}: {allocated / 2**20:.1f} MiB"
+
+
+def levers(figures: Figures, scale: Scale) -> Iterator[str]:
+    """Time a training step of lesson 06 with each of its levers."""
+    lesson, cases = _memory_lesson(scale)
+    run, measure_step = lesson["run_case"], lesson["measure_step"]
+    figures |= {"units": "seconds per training step", "half": str(lesson["HALF"]), "steps": {}}
+    for name, job, case in cases:
+        run(measure_step, job, case)  # not counted: it chooses and loads kernels
+        figures["steps"][name] = [run(measure_step, job, case)[1] for _ in range(scale.repeats)]
+        yield f"{name}: {format_seconds(median(figures['steps'][name]))} a step"
+
+
+def _memory_lesson(scale: Scale) -> tuple[Figures, list[tuple[str, Any, dict[str, Any]]]]:
+    """Return lesson 06's names, and its cases as (name, job, levers)."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # as the lesson does
+    lesson = lesson_code("06_memory_tricks", TRICKS, device=DEVICE, BATCH=scale.batch)
+    pairs = product(lesson["jobs"].items(), lesson["CASES"].items())
+    cases = [(f"{net}, {name}", job, case) for (net, job), (name, case) in pairs]
+    return lesson, cases[: scale.cases]
+
+
 PARTS: dict[str, Callable[[Figures, Scale], Iterator[str]]] = {
     "fidelity": fidelity,
     "matmul": matmul,
     "clocks": clocks,
     "training_loop": training_loop,
+    "data_parallel": data_parallel,
+    "memory": memory,
+    "levers": levers,
 }

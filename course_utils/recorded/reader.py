@@ -15,6 +15,9 @@ CASES: dict[str, dict[str, type]] = {
     "matmul": {"units": str, "sizes": list, "cpu": list, "gpu": list, "cpu_threads": int},
     "clocks": {"units": str, "first": list, "naive": list, "waited": list, "events": list},
     "training_loop": {"units": str, "source": str, "pictures": int, "cpu_threads": int, "rungs": dict},
+    "data_parallel": {"units": str, "source": str, "pictures": int, "gpus": dict},
+    "memory": {"units": str, "half": str, "cases": dict},
+    "levers": {"units": str, "half": str, "steps": dict},
 }
 _MACHINE = ("torch", "cuda", "driver", "compute_capability", "python", "os")
 
