@@ -1,4 +1,4 @@
-"""`python3 -m course_utils bench`: what the virtual GPUs cost and what lesson 04's faster loop gains.
+"""`python3 -m course_utils bench`: what virtual GPUs and the ledger cost, what lesson 04's faster loop gains.
 
 Every figure is a ratio of two things measured in turn in the same run, so that a busy machine slows both.
 The network and the two loops are taken from lesson 04's notebook: what is measured is what the reader sees.
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from course_utils import load_cifar10, virtual_gpus
+from course_utils import load_cifar10, track_memory, virtual_gpus
 from course_utils.lesson_code import lesson_code
 from course_utils.lessons import ROOT
 
@@ -62,6 +62,23 @@ def virtual_cost(batch: int, parallel: bool, rounds: int) -> float:
             net = lesson_code(LESSON, ["Net"])["Net"]
             steps = [training_step(net, "cuda:0", batch, parallel), training_step(net, "cpu", batch, False)]
             return ratio(*steps, rounds=rounds, clock=time.process_time)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def ledger_cost(batch: int, rounds: int) -> float:
+    """Return CPU time of a step on a virtual GPU inside `track_memory` over one outside, with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with virtual_gpus(8):
+            step = training_step(lesson_code(LESSON, ["Net"])["Net"], "cuda:0", batch, False)
+
+            def tracked() -> None:
+                with track_memory():
+                    step()
+
+            return ratio(tracked, step, rounds, time.process_time)
     finally:
         torch.set_num_threads(threads)
 
@@ -114,6 +131,8 @@ def main(arguments: list[str]) -> int:
     print(f"one virtual GPU / plain CPU, a step at batch 128, one thread: {one:.2f} times (target 1.2)")
     eight = virtual_cost(256, True, options.rounds)
     print(f"DataParallel on 8 / plain CPU, a step at batch 256, one thread: {eight:.2f} times (target 2)")
+    ledger = ledger_cost(128, options.rounds)
+    print(f"a step inside track_memory / outside, at batch 128, one thread: {ledger:.2f} times (target 1.5)")
     gain = loop_gain(options.pictures, 3)
     print(f"lesson 04, faster loop / first loop: {gain:.1f} times the pictures per second (target 3)")
     milliseconds, loads_torch = import_milliseconds(5)
