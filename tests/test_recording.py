@@ -174,6 +174,7 @@ DAMAGED = {
     "half a file": (json.dumps(a_card())[:200], "Expecting|Unterminated"),
     "no object": ([1, 2], "not a record of schema 1"),
     "another schema": (a_card(schema=99), "not a record of schema 1"),
+    "a rehearsal": (a_card(rehearsal=True), "it is from a rehearsal"),
     "no machine": (a_card(machine=None), "does not say: torch, cuda, driver"),
     "no parts": (a_card(parts=None), "its parts are missing"),
     "an open part": (a_card(parts={"matmul": {"status": "running"}}), "'matmul' is not complete"),
