@@ -505,6 +505,24 @@ def test_the_drawing_has_names_and_units(ledger):
     assert top == pytest.approx(ledger.peak() / 2**20)
 
 
+def test_a_long_name_is_cut_where_it_does_not_fit():
+    parts = nn.ModuleDict({"a_name_longer_than_any_figure_is_wide_" * 3: linear()})
+    model = nn.ModuleDict({"inner": parts})
+    x = torch.ones(256, 128, device="cuda")
+    with course_utils.track_memory(model=model, x=x) as ledger:
+        next(iter(parts.values()))(x)
+    figure = ledger.draw()
+    figure.canvas.draw()
+    axes = figure.axes[1]
+    text = axes.texts[0].get_text().splitlines()[1]
+    assert text.startswith("…")
+    assert text.endswith("wide_: addmm")
+    words, room = axes.texts[0].get_window_extent(), axes.get_window_extent()
+    legend = figure.legends[0].get_window_extent()
+    assert room.x0 <= words.x0 < words.x1 <= room.x1 < legend.x0
+    assert figure.legends[0].get_texts()[0].get_text() == "reserved: up to 2.0, off scale"
+
+
 def test_the_bars_have_names_and_units(ledger):
     for what, sizes in (("peak", ledger.at_peak), ("end", ledger.live)):
         figure = ledger.draw_devices(what)
@@ -524,6 +542,8 @@ def test_very_short_phases_join_the_one_before():
 
     phases = ["forward"] * 100 + ["other"] + ["forward"] * 50 + ["backward"] * 149
     assert _runs(phases) == [("forward", 0, 151), ("backward", 151, 149)]
+    assert _runs(["other", *phases]) == [("forward", 0, 152), ("backward", 152, 149)]
+    assert _runs(["other"]) == [("other", 0, 1)]
 
 
 # ---- replaying what only a real GPU writes --------------------------------------------------------------

@@ -7,17 +7,23 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..machine_map.drawing import DASHED, INK, SOFT, WHITE, MachineMap
+from ..machine_map.layout import fit, width_of
 from ..style import CATEGORY_COLORS, CATEGORY_HATCHES, STYLE_FILE, mix
 from .history import CATEGORIES
 from .labels import BACKWARD, FORWARD, OTHER, STEP
 from .ledger import MIB, Ledger
 
 PHASE_COLORS = {FORWARD: "#FFFFFF", BACKWARD: "#C9C9C9", STEP: "#8C8C8C", OTHER: "#F2F2F2"}
+MOMENTS = {"peak": "each GPU's peak", "end": "the end of the block"}
 SHORT = {FORWARD: "fwd", BACKWARD: "bwd", STEP: "step"}
-NARROW = 0.012  # a phase that takes less of the width joins the one before
+NARROW = 0.012  # a phase that takes less of the width joins its neighbour
+FLAT = 2.5  # reserved memory may be this many times the peak
+WORDS = FontProperties(size=13)
 
 
 def draw_timeline(ledger: Ledger, device: Any) -> MachineMap:
@@ -28,20 +34,21 @@ def draw_timeline(ledger: Ledger, device: Any) -> MachineMap:
         return _say(figure, ledger.note)
     with matplotlib.style.context(STYLE_FILE):
         band, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 15))
-        title = f"{ledger.title(device)}: memory over the block"
+        title = f"{ledger.name(device)} ({ledger.card(device)}): memory over the block"
         figure.suptitle(title, ha="left", x=0.01, weight="bold", fontsize=16)
         _draw_areas(axes, timeline.bytes)
         reserved = _draw_reserved(axes, timeline.reserved, ledger.peak(device))
-        _draw_peak(axes, ledger, device)
         _draw_phases(band, timeline.phases)
         axes.set(xlabel="allocations and frees, in order", ylabel="MiB", xlim=(0, len(timeline.labels)))
         _legend(figure, ledger.at_peak(device), timeline.bytes, [reserved])
+        figure.draw_without_rendering()
+        _draw_peak(axes, ledger, device)
     return figure
 
 
 def draw_bars(ledger: Ledger, what: str) -> MachineMap:
     """Return the figure of `Ledger.draw_devices`."""
-    if what not in ("peak", "end"):
+    if what not in MOMENTS:
         raise ValueError(f'what={what!r} is neither "peak" nor "end".')
     figure = _figure(str(ledger), (11, 5))
     if not ledger.devices:
@@ -55,15 +62,12 @@ def draw_bars(ledger: Ledger, what: str) -> MachineMap:
             axes.bar(places, heights, 0.7, bottom=bottom, **_look(category))
             bottom += heights
         for place, top in zip(places, bottom, strict=True):
-            axes.annotate(
-                f"{top:,.1f}", (place, top), (0, 4), textcoords="offset points", ha="center", fontsize=13
-            )
-        cards = sorted({_card(name) for name in ledger.cards.values()})
-        moment = "at the peak of each" if what == "peak" else "at the end"
-        axes.set_title(f"Memory {moment}: {', '.join(cards)}")
-        axes.set(
-            ylabel="MiB", ylim=(0, max(bottom.max() * 1.12, 1e-3)), xlim=(-0.6, max(len(shown), 3) - 0.4)
-        )
+            look = {"textcoords": "offset points", "ha": "center", "fontproperties": WORDS}
+            axes.annotate(_number(top), (place, top), (0, 4), **look)
+        cards = ", ".join(sorted({ledger.card(device) for device in ledger.devices}))
+        axes.set_title(f"Memory at {MOMENTS[what]} ({cards})")
+        margin = max(0, 3 - len(shown)) / 2 + 0.6
+        axes.set(ylabel="MiB", ylim=(0, bottom.max() * 1.12 or 1), xlim=(-margin, len(shown) - 1 + margin))
         axes.set_xticks(places, [str(device) for device in ledger.devices])
         sums = {category: sum(held[category] for held in shown) for category in CATEGORIES}
         _legend(figure, None, {category: [value] for category, value in sums.items()}, ())
@@ -82,10 +86,6 @@ def _say(figure: MachineMap, note: str) -> MachineMap:
     figure.set_size_inches(9, 1.2)
     figure.text(0.5, 0.5, note, ha="center", va="center", fontsize=13, color=INK, wrap=True)
     return figure
-
-
-def _card(name: str) -> str:
-    return name.partition(" (")[0].removeprefix("NVIDIA ")
 
 
 def _look(category: str) -> dict[str, Any]:
@@ -107,35 +107,41 @@ def _draw_areas(axes: Axes, sizes: dict[str, list[int]]) -> None:
 
 
 def _draw_reserved(axes: Axes, reserved: Sequence[int], peak: int) -> Any:
-    """Draw what is held from the driver, if the picture does not get too flat; leave room for words above."""
-    most = max(reserved) / MIB
-    shown = most <= 2.5 * peak / MIB
-    top = max(peak / MIB, most if shown else 0) * 1.25
-    axes.set_ylim(0, top)
-    label = f"reserved: {most:,.1f}" + ("" if shown else ", off scale")
-    values = np.array([*reserved, reserved[-1]]) / MIB
-    look = {"color": INK, "linestyle": DASHED, "linewidth": 2, "gid": "reserved"}
-    return axes.step(np.arange(len(values)), values, where="post", label=label, **look)[0]
+    """Draw what is held from the driver, if that does not make the rest too flat; leave room for words."""
+    most, values = max(reserved), np.array([*reserved, reserved[-1]]) / MIB
+    shown = most <= FLAT * peak
+    axes.set_ylim(0, max(peak, most if shown else 0) / MIB * 1.25)
+    label = f"reserved: up to {most / MIB:,.1f}" + ("" if shown else ", off scale")
+    look = {"color": INK, "linestyle": DASHED, "linewidth": 2, "gid": "reserved", "visible": shown}
+    (line,) = axes.step(np.arange(len(values)), values, where="post", label=label, **look)
+    return Line2D([], [], label=label, color=line.get_color(), linestyle=DASHED, linewidth=2)
 
 
 def _draw_peak(axes: Axes, ledger: Ledger, device: Any) -> None:
-    """Point at the peak and say what ran."""
+    """Point at the peak and say what ran, in the room that the axes have by now."""
     point, peak = ledger.peak_point(device) + 0.5, ledger.peak(device) / MIB
-    share = point / len(ledger.timeline(device).labels)
-    side = "left" if share < 0.35 else "right" if share > 0.65 else "center"
-    axes.annotate(
-        f"peak {peak:,.{1 if peak >= 10 else 2}f} MiB\n{ledger.peak_label(device)}",
+    room = axes.get_window_extent().width / axes.figure.dpi
+    label = fit(ledger.peak_label(device), room - 0.2, WORDS)
+    half = (width_of(label, WORDS) / 2 + 0.1) / room
+    place = min(max(point / len(ledger.timeline(device).labels), half), 1 - half)
+    note = axes.annotate(
+        f"peak {_number(peak)} MiB\n{label}",
         xy=(point, peak),
-        xytext=(min(max(share, 0.01), 0.99), 0.985),
+        xytext=(place, 0.985),
         textcoords="axes fraction",
-        ha=side,
+        ha="center",
         va="top",
-        fontsize=13,
+        fontproperties=WORDS,
         parse_math=False,
         bbox={"facecolor": WHITE, "edgecolor": "none", "pad": 2, "alpha": 0.85},
         arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.8},
     )
+    note.set_in_layout(False)
     axes.plot([point], [peak], marker="o", color=INK, gid="peak")
+
+
+def _number(mebibytes: float) -> str:
+    return f"{mebibytes:,.1f}" if mebibytes >= 10 or not mebibytes else f"{mebibytes:,.2f}"
 
 
 def _runs(phases: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -148,6 +154,8 @@ def _runs(phases: Sequence[str]) -> list[tuple[str, int, int]]:
             phase, start, before = joined.pop()
             length += before
         joined.append((phase, start, length))
+    if len(joined) > 1 and joined[0][2] < NARROW * len(phases):
+        joined[:2] = [(joined[1][0], 0, joined[0][2] + joined[1][2])]
     return joined
 
 
@@ -171,8 +179,7 @@ def _legend(
 ) -> None:
     """Name the categories in the order of the drawing, from top to bottom, with their MiB at the peak."""
     used = [category for category in reversed(CATEGORIES) if any(sizes[category])]
-    digits = 1 if at_peak is None or sum(at_peak.values()) >= 10 * MIB else 2
-    texts = [name if at_peak is None else f"{name}: {at_peak[name] / MIB:,.{digits}f}" for name in used]
+    texts = [name if at_peak is None else f"{name}: {_number(at_peak[name] / MIB)}" for name in used]
     patches = [Patch(**_look(name), label=text) for name, text in zip(used, texts, strict=True)]
     title = None if at_peak is None else "MiB at the peak"
     figure.legend(handles=[*lines, *patches], loc="outside right center", title=title, title_fontsize=13)

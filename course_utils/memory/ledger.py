@@ -83,10 +83,13 @@ class Ledger:
         """Return the most bytes that the allocator held from the driver, in use or not."""
         return self._of(device).reserved_peak
 
-    def title(self, device: Any = None) -> str:
-        """Return the device and its card in words, as in "cuda:0 (Tesla T4)"."""
-        found = self._find(device)
-        return f"{found} ({self.cards[found].partition(' (')[0].removeprefix('NVIDIA ')})"
+    def name(self, device: Any = None) -> str:
+        """Return the device's name, such as "cuda:0"."""
+        return str(self._find(device))
+
+    def card(self, device: Any = None) -> str:
+        """Return the card's name in short, such as "Tesla T4"."""
+        return self.cards[self._find(device)].partition(" (")[0].removeprefix("NVIDIA ")
 
     def draw(self, device: Any = None) -> Any:
         """Return a figure of the timeline: bytes by category, phases, the peak, the reserved memory."""
