@@ -70,6 +70,15 @@ def test_a_rehearsal_needs_a_folder(capsys):
     assert "--rehearse needs --out FOLDER" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_shows_before_anything_is_measured(tmp_path, capsys):
+    save(tmp_path, "a-file", "")
+    arguments = ["--rehearse", "--out", str(tmp_path / "a-file")]
+    assert record.main(arguments, lambda part, rehearse: pytest.fail("measured")) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("The record cannot be written: ")
+    assert line.endswith("Choose another folder with --out.")
+
+
 @pytest.mark.usefixtures("settings")
 def test_a_rehearsal_runs_every_part_and_is_no_record(tmp_path, capsys):
     assert record.main(["--rehearse", "--out", str(tmp_path)], in_this_process) == 0

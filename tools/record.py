@@ -100,6 +100,7 @@ def record(names: Iterable[str], folder: Path, run: Callable[[str], Result], reh
     file = folder / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
     card["parts"] = _parts_of(file, card)
     commit = recording_machine.commit()
+    write(file, card)  # so that a folder which cannot be written to shows before anything is measured
     for part in names:
         print(f"{part} ...", flush=True)
         start = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit}
@@ -180,7 +181,11 @@ def main(arguments: list[str] | None = None, run: Callable[[str, bool], Result] 
     if args.part_file:
         result = run_part(args.parts[0], args.rehearse, partial(write, args.part_file))
         return int(result["status"] != "done")
-    file = record(args.parts, args.out or FOLDER, lambda part: run(part, args.rehearse), args.rehearse)
+    try:
+        file = record(args.parts, args.out or FOLDER, lambda part: run(part, args.rehearse), args.rehearse)
+    except OSError as error:
+        print(f"The record cannot be written: {error}. Choose another folder with --out.")
+        return 1
     parts = json.loads(file.read_text(encoding="utf-8"))["parts"]
     report({part: parts[part] for part in args.parts})
     print(f"\nwrote {file}")
