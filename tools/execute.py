@@ -36,6 +36,8 @@ def kernel_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
     env["COURSE_DATA"] = "standin"
     env.setdefault("COURSE_DEVICE", "virtual")
+    env.setdefault("COURSE_PROGRESS", "off")  # an exercise that the author solved once is unsolved in here
+    env["COURSE_WIDGETS"] = "off"  # buttons have random names
     return env | SAME_DIGITS
 
 

@@ -1,0 +1,275 @@
+"""What an exercise is: an answer goes in, a verdict comes out. An answer is judged by what it does.
+
+    @exercise(kind="write", minutes=5, difficulty="easy", stub=..., solution=..., reasoning=..., ...)
+    def split_sizes(answer):
+        "Write the function that says how many rows each GPU gets."
+        if answer(30, 8) == [4, 4, 4, 4, 4, 4, 3, 3]:
+            wrong("even", "That would be even. DataParallel splits as torch.chunk does.")
+
+The decorated function, the judge, returns nothing (or a `Score`) for a right answer and calls `wrong` for
+any other. It never sees an untouched stub.
+"""
+
+import math
+import textwrap
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+from typing import Any, Literal, NoReturn
+
+from . import progress
+from .showing import Page, ask, show
+
+Kind = Literal["predict", "write", "repair", "myth", "challenge"]
+Difficulty = Literal["easy", "medium", "hard"]
+NOT_ATTEMPTED, NOT_YET, RIGHT = "Not attempted yet", "Not right yet", "Right"
+_LIBRARY = str(Path(__file__).parent)
+
+
+class NotYet(Exception):
+    """Raised by `wrong`; `key` names the mistake."""
+
+    def __init__(self, key: str, hint: str) -> None:
+        super().__init__(hint)
+        self.key, self.hint = key, hint
+
+
+def wrong(key: str, hint: str) -> NoReturn:
+    """Say that an answer is not right, and what this very mistake is.
+
+    Args:
+        key: a short name of the mistake, for tests.
+        hint: one or two sentences for the reader.
+    """
+    raise NotYet(key, hint)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an open challenge reached.
+
+    Attributes:
+        value: the figure.
+        unit: what it is, as in "MiB" or "times as fast".
+        par: what the worked answer reached where it was written.
+        lower: whether less is better.
+    """
+
+    value: float
+    unit: str
+    par: float
+    lower: bool = True
+
+    def __str__(self) -> str:
+        """Say the score beside par."""
+        better = self.value <= self.par if self.lower else self.value >= self.par
+        return f"Score: {self.value:,.3g} {self.unit}; par is {self.par:,.3g}{', reached' if better else ''}."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one check: NOT_ATTEMPTED, NOT_YET or RIGHT, what to say, and the mistake's key."""
+
+    outcome: str
+    text: str
+    key: str = ""
+    score: Score | None = None
+
+
+@dataclass(eq=False)
+class Exercise:
+    """One exercise of a lesson; the reader calls `check`, `hint` and `solution`.
+
+    Attributes:
+        lesson: number of the lesson, such as "05".
+        name: its name in the lesson's module, and of the answer in the notebook.
+        task: one sentence.
+        kind, minutes, difficulty: shown in its heading.
+        judge: raises NotYet for a wrong answer; may return a Score.
+        stub: the cell that the reader fills in, without the call of `check`.
+        worked: a right answer to the cell, and `reasoning`, why it is one.
+        hints: from a nudge to nearly everything.
+        why: one sentence for a right answer: why it matters.
+        choices: of a "predict" exercise: what to choose from; empty for a free answer.
+    """
+
+    lesson: str
+    name: str
+    task: str
+    kind: Kind
+    minutes: int
+    difficulty: Difficulty
+    judge: Callable[..., Score | None]
+    stub: str
+    worked: str
+    reasoning: str
+    hints: tuple[str, ...]
+    why: str
+    choices: tuple[Any, ...] = ()
+    _given: int = field(default=0, repr=False)
+    _guess: Any = field(default=..., repr=False)
+
+    @property
+    def heading(self) -> str:
+        """The line below the exercise's heading in the notebook."""
+        return f"*{self.kind}, {self.minutes} minute{'s' * (self.minutes > 1)}, {self.difficulty}*"
+
+    # ---- what the reader calls ------------------------------------------------------------------------
+    def check(self, *answers: Any) -> None:
+        """Judge the answers, show the verdict and the lesson's progress. Never raises."""
+        self._show(self.verdict(*answers), "Fill the gap and run this cell again.")
+
+    def guess(self, value: Any = ...) -> None:
+        """Commit to a prediction; without one, ask for it (with buttons where widgets work)."""
+        if not _blank(value):
+            self._guess = value
+            show(Page("Your guess", [f"Noted: {value!r}. What follows settles it."]))
+        elif not (self.choices and ask(self.task, self.choices, self._choose)):
+            listed = [" or ".join(map(repr, self.choices))] if self.choices else []
+            how = "Write it between the brackets, in place of the dots, and run this cell."
+            show(Page("Your guess", [self.task, *listed], how))
+
+    def compare(self, actual: Any) -> None:
+        """Compare the prediction with what really came out, and show both."""
+        verdict = self.verdict(self._guess, actual)
+        self._show(verdict, f"No guess was made. It came out as {actual!r}.")
+
+    def _choose(self, value: Any) -> None:
+        self._guess = value
+
+    def _show(self, verdict: Verdict, not_attempted: str) -> None:
+        """Show a verdict and note it."""
+        if verdict.outcome == RIGHT:
+            progress.done(self.lesson, self.name)
+        lines = [verdict.text or not_attempted, *([str(verdict.score)] if verdict.score else [])]
+        help_ = "" if verdict.outcome == RIGHT else f" Help: exercise.{self.name}.hint()"
+        show(Page(verdict.outcome, lines, progress.line(self.lesson) + help_))
+
+    def hint(self) -> None:
+        """Show the next hint; after the last one, the last again."""
+        self._given = min(self._given + 1, len(self.hints))
+        rest = len(self.hints) - self._given
+        after = f"{rest} more: call hint() again." if rest else "The next step is solution()."
+        show(Page(f"Hint {self._given} of {len(self.hints)}", [self.hints[self._given - 1]], after))
+
+    def solution(self) -> None:
+        """Show a worked answer and its reasoning."""
+        show(Page("A worked answer", [self.reasoning], "Other answers are right, too.", code=self.worked))
+
+    # ---- judging --------------------------------------------------------------------------------------
+    def verdict(self, *answers: Any) -> Verdict:
+        """Judge the answers and tell nobody."""
+        if self._untouched(answers):
+            return Verdict(NOT_ATTEMPTED, "")
+        try:
+            score = self.judge(*answers)
+        except NotYet as mistake:
+            return Verdict(NOT_YET, mistake.hint, mistake.key)
+        except Exception as error:  # the reader's own code raised while it was tried
+            return Verdict(NOT_YET, _tell(error), "raises")
+        return Verdict(RIGHT, self.why, score=score)
+
+    def _untouched(self, answers: tuple[Any, ...]) -> bool:
+        """Tell whether every answer is still as the stub has it."""
+        if self.kind == "predict":  # the other argument is what came out
+            answers = answers[:1]
+        codes = _codes(compile(self.stub, "stub", "exec"))
+        return all(_blank(answer) or _is_stub(answer, codes) for answer in answers)
+
+
+def exercise(**facts: Any) -> Callable[[Callable[..., Score | None]], Exercise]:
+    """Make an `Exercise` of a judge: its name and docstring are those of the exercise.
+
+    Args:
+        **facts: kind, minutes, difficulty, stub, solution, reasoning, hints, why, as in `Exercise`.
+    """
+
+    def make(judge: Callable[..., Score | None]) -> Exercise:
+        lesson = judge.__module__.rpartition("lesson_")[2]
+        texts = {name: textwrap.dedent(facts.pop(name)).strip() for name in ("stub", "solution")}
+        task = " ".join((judge.__doc__ or "").split())
+        return Exercise(
+            lesson, judge.__name__, task, judge=judge, stub=texts["stub"], worked=texts["solution"], **facts
+        )
+
+    return make
+
+
+def myth(name: str, claim: str, truth: str, why: str, hints: dict[str, str], module: str) -> Exercise:
+    """Make a myth card: a claim that the reader judges "true", "outdated" or "false".
+
+    Args:
+        name: of the exercise, and of the answer in the notebook.
+        claim: as one finds it.
+        truth: the right one of the three words.
+        why: one sentence for a right answer.
+        hints: what to say to each of the two wrong words.
+        module: `__name__` of the lesson's module.
+    """
+
+    def judge(answer: Any) -> None:
+        word = answer.strip().lower() if isinstance(answer, str) else answer
+        if word not in ("true", "outdated", "false"):
+            wrong("word", 'Answer with one of three words: "true", "outdated" or "false".')
+        if word != truth:
+            wrong(word, hints[word])
+
+    judge.__name__, judge.__module__, judge.__doc__ = name, module, claim
+    known = {"kind": "myth", "minutes": 2, "difficulty": "easy", "why": why, "reasoning": why}
+    lines = {"stub": f'{name} = ...  # "true", "outdated" or "false"', "solution": f'{name} = "{truth}"'}
+    hint = "Run the cell below, which settles it, and read its output."
+    return exercise(**known, **lines, hints=(hint,))(judge)
+
+
+def close(one: float, two: float, relative: float = 1e-6) -> bool:
+    """Tell whether two numbers agree."""
+    return math.isclose(one, two, rel_tol=relative, abs_tol=1e-12)
+
+
+def _tell(error: Exception) -> str:
+    """Say what the reader's code raised, and in which of its lines."""
+    own = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_LIBRARY)]
+    line = f' in the line "{own[0].line}"' if own and own[0].line else ""
+    text = (str(error).splitlines() or [""])[0][:200]
+    return f"Your code raised {type(error).__name__}{line}: {text}"
+
+
+def _blank(value: Any) -> bool:
+    """Tell whether a value is a gap that nobody has filled."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple) and value:
+        return all(_blank(item) for item in value)
+    return value is None or value is ...
+
+
+def _codes(code: CodeType) -> dict[str, CodeType]:
+    """Return the functions in compiled source, by qualified name."""
+    found = {}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found[constant.co_qualname] = constant
+            found |= _codes(constant)
+    return found
+
+
+def _is_stub(answer: Any, codes: dict[str, CodeType]) -> bool:
+    """Tell whether a function, or each function of a class, is that of the stub."""
+    if isinstance(answer, type):
+        own = [value for value in vars(answer).values() if hasattr(value, "__code__")]
+        return bool(own) and all(_is_stub(function, codes) for function in own)
+    code = getattr(answer, "__code__", None)
+    stub = codes.get(code.co_qualname) if code is not None else None
+    return stub is not None and _same(code, stub)
+
+
+def _same(one: CodeType, two: CodeType) -> bool:
+    """Tell whether two compiled functions do the same, wherever they were written."""
+    if (one.co_code, one.co_names, len(one.co_consts)) != (two.co_code, two.co_names, len(two.co_consts)):
+        return False
+    pairs = zip(one.co_consts, two.co_consts, strict=True)
+    return all(
+        _same(a, b) if isinstance(a, CodeType) and isinstance(b, CodeType) else a == b for a, b in pairs
+    )

@@ -1,0 +1,101 @@
+"""What the reader has done, in a small file beside the notebooks.
+
+Where there is no place for a file (Colab, a folder that cannot be written) it lives in this session, and that
+is said once. COURSE_PROGRESS names another file, or is "off".
+"""
+
+import json
+import os
+from importlib import import_module
+from pathlib import Path
+
+from .showing import Page, show
+
+FILE = "progress.json"
+_session: dict[str, set[str]] = {}
+_told = False
+
+
+def _path() -> Path | None:
+    """Return the file, None where progress lives in the session only."""
+    named = os.environ.get("COURSE_PROGRESS", "")
+    if named:
+        return None if named == "off" else Path(named)
+    return None if "COLAB_RELEASE_TAG" in os.environ else Path.cwd() / FILE
+
+
+def _tell(text: str) -> None:
+    """Say something once in a session."""
+    global _told
+    if not _told:
+        _told = True
+        show(Page("Progress", [text]))
+
+
+def _stored(path: Path) -> dict[str, set[str]] | None:
+    """Return what the file says; None, and a word about it, if it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {lesson: set(map(str, names)) for lesson, names in content.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError, TypeError):
+        _tell(f"{path.name} is damaged and is left as it is. Delete it to begin a new one.")
+        return None
+
+
+def _known(stored: dict[str, set[str]] | None) -> dict[str, set[str]]:
+    """Return what is done, by the file and in this session."""
+    lessons = {*_session, *(stored or {})}
+    return {key: _session.get(key, set()) | (stored or {}).get(key, set()) for key in lessons}
+
+
+def _load() -> dict[str, set[str]]:
+    path = _path()
+    return _known({} if path is None else _stored(path))
+
+
+def done(lesson: str, name: str) -> None:
+    """Note that an exercise is solved."""
+    _session.setdefault(lesson, set()).add(name)
+    path = _path()
+    if path is None:
+        if not os.environ.get("COURSE_PROGRESS"):
+            _tell("In Colab, progress is kept for this session only.")
+        return
+    stored = _stored(path)
+    if stored is None:
+        return
+    known = {key: sorted(names) for key, names in sorted(_known(stored).items())}
+    try:
+        scratch = path.with_suffix(".part")
+        scratch.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        _tell(f"{path.name} cannot be written ({error.strerror}). Progress is kept for this session only.")
+
+
+def names_of(lesson: str) -> list[str]:
+    """Return the names of a lesson's exercises, in order."""
+    from .engine import Exercise
+
+    module = import_module(f"{__package__}.lesson_{lesson}")
+    return [name for name, value in vars(module).items() if isinstance(value, Exercise)]
+
+
+def line(lesson: str) -> str:
+    """Say how much of a lesson is done."""
+    names, known = names_of(lesson), _load().get(lesson, set())
+    count = sum(name in known for name in names)
+    return f"Lesson {lesson}: {count} of {len(names)} done" + (", all." if count == len(names) else ".")
+
+
+def summary(lesson: str | None = None) -> None:
+    """Show what is done: each exercise of one lesson, or a line for every lesson of the course."""
+    if lesson is not None:
+        known = _load().get(lesson, set())
+        rows = [f"[{'x' if name in known else ' '}] {name}" for name in names_of(lesson)]
+        show(Page(line(lesson), [], code="\n".join(rows)))
+        return
+    lessons = sorted(path.stem.partition("_")[2] for path in Path(__file__).parent.glob("lesson_*.py"))
+    show(Page("The course so far", [], code="\n".join(map(line, lessons))))

@@ -1,0 +1,187 @@
+"""The engine of the exercises: outcomes, help, guesses, progress, and how it all looks."""
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from course_utils.exercises import progress, showing
+from course_utils.exercises.engine import (
+    NOT_ATTEMPTED,
+    NOT_YET,
+    RIGHT,
+    Exercise,
+    Score,
+    exercise,
+    myth,
+    wrong,
+)
+
+STUB = """
+def double(x):
+    ...
+"""
+
+
+@pytest.fixture
+def lesson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> types.ModuleType:
+    """A lesson of one exercise to write, one prediction and one myth; progress goes to a file in tmp_path."""
+    module = types.ModuleType("course_utils.exercises.lesson_99")
+
+    def double(answer):
+        """Write the function that doubles."""
+        if answer(3) == 9:
+            wrong("square", "That is the square.")
+        if answer(3) != 6:
+            wrong("other", "It does not double.")
+
+    def sizes(guess, actual):
+        """How many rows?"""
+        if guess != actual:
+            wrong("even", "That would be even.")
+
+    for judge in (double, sizes):
+        judge.__module__ = module.__name__
+    facts = {
+        "minutes": 3,
+        "difficulty": "easy",
+        "reasoning": "Because.",
+        "hints": ("One.", "Two."),
+        "why": "Good.",
+    }
+    module.double = exercise(kind="write", stub=STUB, solution="def double(x):\n    return 2 * x", **facts)(
+        double
+    )
+    module.sizes = exercise(
+        kind="predict", stub="exercise.sizes.guess(...)", solution="exercise.sizes.guess([4, 2])", **facts
+    )(sizes)
+    hints = {"true": "No.", "outdated": "Never was."}
+    module.card = myth("card", "All is true.", "false", "It is false.", hints, module.__name__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(progress, "_session", {})
+    monkeypatch.setattr(progress, "_told", False)
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
+    return module
+
+
+def made(source: str) -> object:
+    space: dict[str, object] = {}
+    exec(source, space)
+    return space["double"]
+
+
+def test_three_outcomes(lesson):
+    double: Exercise = lesson.double
+    assert double.verdict(made(STUB)).outcome == NOT_ATTEMPTED
+    assert double.verdict(None).outcome == double.verdict(...).outcome == NOT_ATTEMPTED
+    verdict = double.verdict(lambda x: x * x)
+    assert (verdict.outcome, verdict.key, verdict.text) == (NOT_YET, "square", "That is the square.")
+    assert double.verdict(lambda x: x + x).outcome == RIGHT
+
+
+def test_a_stub_is_recognised_by_what_it_does_not_by_its_name(lesson):
+    assert lesson.double.verdict(made("def double(x):\n    '''Mine.'''\n    return None")).outcome == NOT_YET
+    assert lesson.double.verdict(made("# a comment\ndef double(x):\n\n    ...")).outcome == NOT_ATTEMPTED
+
+
+def test_an_error_in_the_readers_code_is_told_and_not_raised(lesson):
+    verdict = lesson.double.verdict(lambda x: x["a"])
+    assert (verdict.outcome, verdict.key) == (NOT_YET, "raises")
+    assert "TypeError" in verdict.text
+
+
+def test_check_shows_outcome_and_progress(lesson, capsys):
+    lesson.double.check(made(STUB))
+    lesson.double.check(lambda x: 0)
+    lesson.double.check(lambda x: 2 * x)
+    text = capsys.readouterr().out
+    for part in ("[…] Not attempted yet", "[✗] Not right yet", "It does not double.", "[✓] Right"):
+        assert part in text
+    assert "Lesson 99: 1 of 3 done." in text
+    assert "exercise.double.hint()" in text
+
+
+def test_hints_grow_and_the_solution_has_reasons(lesson, capsys):
+    for _ in range(3):
+        lesson.double.hint()
+    lesson.double.solution()
+    text = capsys.readouterr().out
+    assert text.index("One.") < text.index("Two.") < text.index("Because.")
+    assert "return 2 * x" in text
+
+
+def test_predict_then_run(lesson, capsys):
+    lesson.sizes.guess(...)
+    lesson.sizes.compare([4, 2])
+    assert "It came out as [4, 2]" in capsys.readouterr().out
+    lesson.sizes.guess([3, 3])
+    lesson.sizes.compare([4, 2])
+    assert "That would be even." in capsys.readouterr().out
+    lesson.sizes.guess([4, 2])
+    lesson.sizes.compare([4, 2])
+    assert "Right" in capsys.readouterr().out
+
+
+def test_myth_cards(lesson):
+    assert lesson.card.verdict("False").outcome == RIGHT
+    assert lesson.card.verdict("true").key == "true"
+    assert lesson.card.verdict(False).key == "word"
+    assert lesson.card.verdict(...).outcome == NOT_ATTEMPTED
+
+
+def test_progress_is_kept_in_a_file(lesson, tmp_path, monkeypatch, capsys):
+    lesson.double.check(lambda x: 2 * x)
+    assert json.loads((tmp_path / "progress.json").read_text()) == {"99": ["double"]}
+    monkeypatch.setattr(progress, "_session", {})  # another kernel
+    lesson.card.check("false")
+    assert "Lesson 99: 2 of 3 done." in capsys.readouterr().out
+    lesson.sizes.guess([1])
+    lesson.sizes.compare([1])
+    assert "Lesson 99: 3 of 3 done, all." in capsys.readouterr().out
+    progress.summary("99")
+    assert capsys.readouterr().out.count("[x]") == 3
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"99": 3}'])
+def test_a_damaged_file_is_told_once_and_left_alone(lesson, tmp_path, capsys, content):
+    path = tmp_path / "progress.json"
+    path.write_text(content)
+    lesson.double.check(lambda x: 2 * x)
+    lesson.card.check("false")
+    text = capsys.readouterr().out
+    assert text.count("is damaged") == 1
+    assert "Lesson 99: 2 of 3 done." in text
+    assert path.read_text() == content
+
+
+def test_a_place_that_cannot_be_written_is_told_once(lesson, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "no folder" / "progress.json"))
+    lesson.double.check(lambda x: 2 * x)
+    lesson.card.check("false")
+    text = capsys.readouterr().out
+    assert text.count("cannot be written") == 1
+    assert "Lesson 99: 2 of 3 done." in text
+
+
+def test_in_colab_progress_lives_for_the_session(lesson, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("COURSE_PROGRESS")
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.chdir(tmp_path)
+    lesson.double.check(lambda x: 2 * x)
+    assert "this session only" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_score_stands_beside_par():
+    assert str(Score(10.0, "MiB", 12.0)) == "Score: 10 MiB; par is 12, reached."
+    assert str(Score(1.5, "times as fast", 2.0, lower=False)) == "Score: 1.5 times as fast; par is 2."
+
+
+def test_the_box_takes_the_pages_colours_and_escapes_code():
+    page = showing.Page("Right", ["a < b"], "below", code="x = '<b>'")._repr_html_()
+    assert "currentColor" in page
+    assert "a &lt; b" in page
+    assert "&lt;b&gt;" in page
+    assert "#" not in page.replace("&#x27;", "")

@@ -1,0 +1,151 @@
+"""Every exercise of every lesson: right answers pass, and each usual mistake meets its own hint."""
+
+import ast
+import dataclasses
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import exercise_cases
+import pytest
+from exercise_cases import Cases
+
+import course_utils
+from course_utils.exercises.engine import NOT_ATTEMPTED, NOT_YET, RIGHT, Exercise, Verdict, wrong
+from course_utils.lessons import ROOT
+
+FOLDER = ROOT / "course_utils" / "exercises"
+LESSONS = sorted(path.stem.partition("_")[2] for path in FOLDER.glob("lesson_*.py"))
+
+
+def exercises_of(lesson: str) -> list[Exercise]:
+    """Return a lesson's exercises in order."""
+    module = import_module(f"course_utils.exercises.lesson_{lesson}")
+    return [value for value in vars(module).values() if isinstance(value, Exercise)]
+
+
+EVERY = [exercise for lesson in LESSONS for exercise in exercises_of(lesson)]
+each_exercise = pytest.mark.parametrize("exercise", EVERY, ids=lambda e: f"{e.lesson}-{e.name}")
+
+
+@pytest.fixture(autouse=True)
+def gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("COURSE_PROGRESS", "off")
+    monkeypatch.setenv("COURSE_DATA", "standin")
+    monkeypatch.chdir(tmp_path)
+    with course_utils.virtual_gpus(count=8, memory="2 GiB"):
+        yield
+
+
+def cells(lesson: str) -> list[dict[str, Any]]:
+    """Return the cells of a lesson's notebook, their sources joined."""
+    (path,) = (ROOT / "notebooks").glob(f"{lesson}_*.ipynb")
+    found = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in found]
+
+
+def calls(exercise: Exercise) -> list[ast.Call]:
+    """Return the calls of the exercise's methods in its notebook."""
+    sources = [cell["source"] for cell in cells(exercise.lesson) if cell["cell_type"] == "code"]
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    return [
+        node
+        for node in nodes
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(f"exercise.{exercise.name}.")
+    ]
+
+
+def namespace(context: str) -> dict[str, Any]:
+    """Run the context of a lesson's answers."""
+    made: dict[str, Any] = {"course_utils": course_utils, "exercise": None}
+    exec(compile(context, "context", "exec"), made)
+    return made
+
+
+def judge(exercise: Exercise, answer: str, cases: Cases) -> Verdict:
+    """Run an answer as the notebook's cell would, and return the verdict."""
+    made = namespace(cases.context)
+    if exercise.kind == "predict":
+        (guess,) = [
+            node
+            for node in ast.walk(ast.parse(answer))
+            if isinstance(node, ast.Call) and "guess" in ast.unparse(node.func)
+        ]
+        value = eval(ast.unparse(guess.args[0]), made)
+        return exercise.verdict(value, eval(cases.actual[exercise.name], made))
+    exec(compile(answer, f"answer to {exercise.name}", "exec"), made)
+    (call,) = [call for call in calls(exercise) if ast.unparse(call.func).endswith(".check")]
+    return exercise.verdict(*(eval(ast.unparse(argument), made) for argument in call.args))
+
+
+def problems(exercise: Exercise, cases: Cases) -> list[str]:
+    """Return what is wrong with an exercise: an empty list for a sound one."""
+    found = []
+    for answer in [exercise.worked, *cases.right.get(exercise.name, [])]:
+        verdict = judge(exercise, answer, cases)
+        if verdict.outcome != RIGHT or not verdict.text:
+            found.append(f"a right answer got {verdict}:\n{answer}")
+    for key, answer in cases.wrong[exercise.name].items():
+        verdict = judge(exercise, answer, cases)
+        if (verdict.outcome, verdict.key) != (NOT_YET, key) or not verdict.text:
+            found.append(f"the mistake {key!r} got {verdict}:\n{answer}")
+    verdict = judge(exercise, exercise.stub, cases)
+    if verdict.outcome != NOT_ATTEMPTED:
+        found.append(f"the stub got {verdict}")
+    return found
+
+
+@each_exercise
+def test_answers_get_the_verdict_they_deserve(exercise: Exercise) -> None:
+    cases = exercise_cases.load(exercise.lesson)
+    assert not problems(exercise, cases)
+    usual = set(cases.wrong[exercise.name]) - {"raises"}
+    assert len(usual) >= 3, "three mistakes that people make, each with its own hint"
+    others = cases.right.get(exercise.name, [])
+    assert others or exercise.kind in ("predict", "myth"), "a right answer written differently"
+
+
+@each_exercise
+def test_a_judge_that_accepts_everything_or_nothing_is_found(exercise: Exercise) -> None:
+    cases = exercise_cases.load(exercise.lesson)
+    assert problems(dataclasses.replace(exercise, judge=lambda *answers: None), cases)
+    assert problems(dataclasses.replace(exercise, judge=lambda *answers: wrong("no", "No.")), cases)
+
+
+@each_exercise
+def test_the_notebook_shows_heading_stub_and_check(exercise: Exercise) -> None:
+    every = cells(exercise.lesson)
+    texts = "\n".join(cell["source"] for cell in every if cell["cell_type"] == "markdown")
+    assert exercise.heading in texts
+    first = "guess" if exercise.kind == "predict" else "check"
+    holders = [
+        c["source"]
+        for c in every
+        if f"exercise.{exercise.name}.{first}(" in c["source"] and c["cell_type"] == "code"
+    ]
+    assert len(holders) == 1
+    assert holders[0].startswith(exercise.stub)
+    if exercise.kind == "predict":
+        assert sum(f"exercise.{exercise.name}.compare(" in cell["source"] for cell in every) == 1
+
+
+@each_exercise
+def test_help_is_there(exercise: Exercise) -> None:
+    assert exercise.task.endswith((".", "?"))
+    assert exercise.reasoning
+    assert exercise.why.endswith(".")
+    assert len(exercise.hints) >= (1 if exercise.kind == "myth" else 2)
+    assert 1 <= exercise.minutes <= 30
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_has_all_kinds_of_exercises(lesson: str) -> None:
+    kinds = [exercise.kind for exercise in exercises_of(lesson)]
+    assert len(kinds) >= 5
+    assert "predict" in kinds
+    assert {"write", "repair"} & set(kinds)
+    assert kinds.count("challenge") == 1
+    assert set(exercise_cases.load(lesson).wrong) == {exercise.name for exercise in exercises_of(lesson)}
+    assert any("exercise.summary()" in cell["source"] for cell in cells(lesson))
