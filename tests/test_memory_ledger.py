@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import course_utils
 from course_utils.memory import history, track
 from course_utils.memory.labels import Label, module_names
-from course_utils.memory.marks import Mark
+from course_utils.memory.marks import Mark, Marks
 from course_utils.style import CATEGORY_COLORS
 
 FLOAT = 4  # bytes
@@ -130,8 +130,12 @@ def test_checkpointing_keeps_only_what_goes_into_a_block():
     x.retain_grad()
     with course_utils.track_memory(x=x) as ledger:
         x.sum().backward()
-    labels = ledger.timeline().labels
-    assert labels.index("recomputing Sequential.0: addmm") < labels.index("backward of Sequential.2: mm")
+    timeline = ledger.timeline()
+    recomputed = timeline.labels.index("recomputing Sequential.1: relu")
+    assert timeline.phases[recomputed] == "backward"
+    before = timeline.bytes["activations"][timeline.labels.index("recomputing Sequential.0: addmm") - 1]
+    assert timeline.bytes["activations"][recomputed] == before + 2 * 4 * part  # of the Linear and of its ReLU
+    assert recomputed < timeline.labels.index("backward of Sequential.2: mm")
     assert set(ledger.timeline().phases) <= {"other", "forward", "backward"}
 
 
@@ -159,6 +163,22 @@ def test_inputs_are_what_is_named_comes_from_the_host_or_goes_into_a_module():
     del c, d
 
 
+def test_copies_between_gpus_or_types_are_no_inputs():
+    x = torch.ones(256, 128, device="cuda")
+    with course_utils.track_memory(x=x) as ledger:
+        kept = x.to("cuda:1"), x.double(), x.cpu()
+    assert ledger.live(0) == held(inputs=X, other=2 * X)
+    assert ledger.live(1) == held(other=X)
+    del kept
+
+
+def test_a_gradient_made_by_hand():
+    model = linear()
+    with course_utils.track_memory(model=model) as ledger:
+        model.weight.grad = torch.ones_like(model.weight)
+    assert ledger.live() == held(parameters=WEIGHT + BIAS, gradients=WEIGHT)
+
+
 def test_blocks_are_rounded_up_to_512_bytes():
     with course_utils.track_memory() as ledger:
         kept = [torch.zeros(n, device="cuda", dtype=torch.uint8) for n in (0, 1, 512, 513)]
@@ -175,6 +195,7 @@ def test_the_largest_blocks_at_the_peak():
     assert (first.size, first.category, first.label) == (X, "inputs", "before the block")
     assert (second.size, second.category, second.label) == (OUT, "activations", "forward of model: addmm")
     assert third.size == WEIGHT
+    assert sum(block.size for block in ledger.largest(count=100)) == ledger.peak()
     assert (first.start, first.end) == (0, None)
     assert 0 < second.start < second.end
     assert str(second) == "     0.06 MiB  activations      forward of model: addmm"
@@ -275,6 +296,35 @@ def test_a_step_inside_backward_is_a_step():
     assert ledger.live() == held(parameters=WEIGHT + BIAS, optimizer_state=WEIGHT + BIAS, inputs=X)
 
 
+def test_the_peak_is_where_it_is_reached_first():
+    with course_utils.track_memory() as ledger:
+        torch.zeros(5000, device="cuda")
+        torch.ones(5000, device="cuda")
+    assert ledger.peak_label() == "zeros"
+    assert [block.label for block in ledger.largest()] == ["zeros"]
+
+
+class Backward(nn.Module):
+    """Trains its layer inside its forward, as a class around a whole training step does."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(128, 64)
+
+    def forward(self, x):
+        self.layer(x).sum().backward()
+        return x * 2
+
+
+def test_a_backward_pass_inside_a_module_is_one():
+    model, x = Backward().cuda(), torch.ones(256, 128, device="cuda")
+    with course_utils.track_memory() as ledger:
+        model(x)
+    timeline = ledger.timeline()
+    assert "backward of layer: mm" in timeline.labels
+    assert timeline.phases[timeline.labels.index("forward of Backward: mul")] == "forward"
+
+
 def test_data_parallel_on_four_devices():
     model = nn.Sequential(nn.Linear(128, 64), nn.ReLU()).cuda()
     parallel, x = nn.DataParallel(model, [0, 1, 2, 3]), torch.ones(256, 128, device="cuda")
@@ -291,6 +341,13 @@ def test_data_parallel_on_four_devices():
         assert sizes == held(parameters=WEIGHT + BIAS, inputs=X // 4, activations=OUT // 4)
         assert max(timeline.bytes["gradients"]) == WEIGHT + BIAS
         assert ledger.live(index) == held()
+        moved = [label for label in timeline.labels if label.endswith((": cat", ": _to_copy"))]
+        # the parameters and inputs on their way here, the gradients on their way back
+        assert set(moved) == {
+            "forward of model: _to_copy",
+            "backward of model: _to_copy",
+            "backward of model: cat",
+        }
     assert "backward of model.1: threshold_backward" in ledger.timeline(1).labels
     assert ledger.at_peak("cuda:0")["gradients"] >= WEIGHT + BIAS
 
@@ -327,6 +384,15 @@ def test_nothing_is_left_behind():
     seen = []
     torch.nn.parallel.parallel_apply([Witness(seen), Witness(seen)], [x, x], devices=[0, 1])
     assert seen == [("", 0)] * 2  # also in DataParallel's threads
+
+
+def test_a_graph_that_outlives_the_block_keeps_nothing_of_it():
+    model, x = nn.DataParallel(linear(), [0, 1]), torch.ones(256, 128, device="cuda")
+    with course_utils.track_memory():
+        out = model(x)
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if type(thing) is Marks]
+    out.sum().backward()
 
 
 class Witness(nn.Module):
@@ -573,6 +639,20 @@ def test_replay_of_segments_and_blocks_from_before():
     assert replayed.timeline.reserved == [4096, 4096 + 2**21, 4096 + 2**21]
     assert replayed.reserved_peak == 4096 + 2**21
     assert [block.label for block in replayed.blocks] == ["before the block", "forward of a: mm"]
+
+
+def test_what_is_freed_begins_no_phase_except_after_a_step():
+    trace = [
+        entry("alloc", 512, 0, 1, "forward | a | relu"),
+        entry("alloc", 512, 512, 2, "backward | a | mm"),
+        entry("free_requested", 512, 0, 3, "forward | a | relu"),  # by a thread that saw no backward
+        entry("alloc", 512, 0, 4, "optimizer step | A | mul"),
+        entry("free_requested", 512, 0, 5, "backward | a | mm"),
+        entry("free_requested", 512, 512, 6, Label().text),
+    ]
+    phases = history.replay([], trace, []).timeline.phases[1:]
+    step = "optimizer step"
+    assert phases == ["forward", "backward", "backward", step, step, "other"]
 
 
 def test_a_librarys_workspace_is_no_activation():

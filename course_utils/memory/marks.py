@@ -108,8 +108,7 @@ class Marks:
         self._own(_parameters(module))
         replica = getattr(module, "_is_replica", False)  # of DataParallel: it is called with parts of a batch
         for tensor in tensors_in(args):
-            if tensor.is_leaf or replica:
-                self.add(tensor, "inputs", sure=replica)
+            self.add(tensor, "inputs", sure=replica)
 
     def stepping(self, optimizer: Optimizer) -> None:
         """Mark parameters and gradients before an optimizer's step."""
