@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 import course_utils
 from course_utils.memory import history, track
-from course_utils.memory.labels import Label, module_names
+from course_utils.memory.labels import Label, module_names, read
 from course_utils.memory.marks import Mark, Marks
 from course_utils.style import CATEGORY_COLORS
 
@@ -172,6 +172,13 @@ def test_copies_between_gpus_or_types_are_no_inputs():
     del kept
 
 
+def test_a_parameter_can_be_named_alone():
+    weight = nn.Parameter(torch.ones(128, 64, device="cuda"))
+    with course_utils.track_memory(weight=weight) as ledger:
+        (weight * 2).sum().backward()
+    assert ledger.live() == held(parameters=WEIGHT, gradients=WEIGHT)
+
+
 def test_a_gradient_made_by_hand():
     model = linear()
     with course_utils.track_memory(model=model) as ledger:
@@ -272,8 +279,9 @@ def test_names_of_modules():
 
 
 def test_labels_as_text():
-    assert Label.parse(Label("forward", "a.b", "mm").text) == Label("forward", "a.b", "mm")
-    assert Label.parse("what the reader wrote") is None
+    label = Label("forward", "a.b", "mm")
+    assert read(label.text) == (label, "forward of a.b: mm")
+    assert read("what the reader wrote") == (None, "between operations")
     assert str(Label("backward", "features.3", "mm")) == "backward of features.3: mm"
     assert str(Label("recompute", "a", "mm")) == "recomputing a: mm"
     assert str(Label("other", "", "zeros")) == "zeros"
@@ -544,6 +552,7 @@ def test_the_table(ledger):
     rows = {line[:18].strip(): [float(number) for number in line[18:].split()] for line in first[1:-2]}
     assert rows["total"] == [round(ledger.peak() / 2**20, 2), round(sum(ledger.live().values()) / 2**20, 2)]
     assert rows["inputs"] == [0.75, 0.75]
+    assert sum(block.size for block in ledger.largest(count=10**6)) == ledger.peak()
     assert first[-2] == f"  peak during: {ledger.peak_label()}"
     assert first[-1] == f"  reserved: up to {ledger.reserved() / 2**20:.2f} MiB"
     assert repr(ledger) == str(ledger)

@@ -8,11 +8,12 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
 from ..style import CATEGORY_COLORS
-from .labels import ACCUMULATE, BACKWARD, FORWARD, FROM_HOST, OTHER, RECOMPUTE, Label
+from .labels import ACCUMULATE, BACKWARD, FORWARD, FROM_HOST, NOTHING, OTHER, RECOMPUTE, Label, read
 from .marks import WITH_WORKSPACE, Mark
 
 CATEGORIES = tuple(CATEGORY_COLORS)
@@ -61,7 +62,7 @@ class Timeline:
     phases: list[str]
     reserved: list[int]
 
-    @property
+    @cached_property
     def total(self) -> list[int]:
         """Bytes of all blocks at each point."""
         return [sum(point) for point in zip(*self.bytes.values(), strict=True)]
@@ -132,24 +133,21 @@ class _Replayer:
             self.held += _RESERVING[action] * entry["size"]
             self.reserved_peak = max(self.reserved_peak, self.held)
         elif action == "alloc":
-            label = Label.parse(entry.get("user_metadata", ""))
-            block = Block(_round(entry["size"]), OTHER, str(label or Label()), point)
+            label, words = read(entry.get("user_metadata", ""))
+            block = Block(_round(entry["size"]), OTHER, words, point)
             self._begin(entry["addr"], block, label, entry["time_us"])
-            self._point(label, free=False)
+            self._point(label, words, free=False)
         elif action == "free_requested" and entry["addr"] in self.live:
             life = self.live.pop(entry["addr"])
             life.block.end, life.ended = point, entry["time_us"]
-            self._point(Label.parse(entry.get("user_metadata", "")), free=True)
+            self._point(*read(entry.get("user_metadata", "")), free=True)
 
-    def _point(self, label: Label | None, free: bool) -> None:
-        """Add a point to the timeline. A free may come late, in any thread: it begins no phase.
-
-        But what is freed between a step and the next operation does not belong to the step.
-        """
+    def _point(self, label: Label | None, words: str, free: bool) -> None:
+        """Add a point to the timeline. A free may come late, in any thread: it begins no phase but NOTHING."""
         phase = OTHER if label is None else BACKWARD if label.phase == RECOMPUTE else label.phase
-        stays = label is None or (free and label != Label())
+        stays = label is None or (free and label != NOTHING)
         self.phases.append(self.phases[-1] if stays else phase)
-        self.labels.append(str(label or Label()))
+        self.labels.append(words)
         self.reserved.append(self.held)
 
     def categorize(self, marks: Iterable[Mark]) -> None:

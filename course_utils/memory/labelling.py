@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from .labels import (
     BACKWARD,
     FORWARD,
+    NOTHING,
     OTHER,
     RECOMPUTE,
     STEP,
@@ -96,7 +97,7 @@ class Labeller:
             stack.enter_context(Operations(self))
             stack.callback(setattr, self, "running", False)
             self.running = True
-            self.start(Label())
+            self.start(NOTHING)
             yield
 
     def label(self, operation: str, args: Any) -> Label:
@@ -169,7 +170,7 @@ class Labeller:
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._forget(optimizer)
         self.marks.stepped(optimizer)
-        self.start(Label())
+        self.start(NOTHING)
 
     def _forget(self, optimizer: Optimizer) -> None:
         self.frames[:] = [frame for frame in self.frames if frame.owner is not optimizer]

@@ -5,7 +5,7 @@ PyTorch's viewer (https://docs.pytorch.org/memory_viz) shows them, too.
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -28,12 +28,6 @@ class Label(NamedTuple):
     module: str = ""
     operation: str = ""
 
-    @classmethod
-    def parse(cls, text: str) -> "Label | None":
-        """Read a label out of the history's metadata; None for a text of somebody else."""
-        parts = text.split(_SEPARATOR)
-        return cls(*parts) if len(parts) == 3 else None
-
     @property
     def text(self) -> str:
         """The label as the history's metadata."""
@@ -45,6 +39,17 @@ class Label(NamedTuple):
         if self.module:
             words += f" {self.module}" if self.phase == RECOMPUTE else f" of {self.module}"
         return ": ".join(filter(None, (words, self.operation))) or "between operations"
+
+
+NOTHING = Label()  # between a step and the next operation
+
+
+@lru_cache(maxsize=4096)
+def read(text: str) -> tuple[Label | None, str]:
+    """Read a label and its words out of the history's metadata; no label from a text of somebody else."""
+    parts = text.split(_SEPARATOR)
+    label = Label(*parts) if len(parts) == 3 else None
+    return label, str(label or NOTHING)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

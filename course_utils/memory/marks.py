@@ -89,7 +89,9 @@ class Marks:
 
     def look(self) -> None:
         """Mark again what belongs to the modules and optimizers that the reader named."""
-        for value in filter(None, (named() for named in self._named)):
+        for value in (named() for named in self._named):
+            if value is None:
+                continue
             if isinstance(value, Optimizer):
                 self.stepping(value)
                 self.stepped(value)

@@ -37,7 +37,7 @@ def track_memory(**named: Any) -> Iterator[Ledger]:
 
     Meanwhile PyTorch's memory history is recorded, and hooks label it with what is running; outside the
     block nothing is left of either. Without a CUDA device the block just runs, and the ledger is empty. If
-    the block raises, the ledger is complete up to there. Compiled code shows operations, but no modules.
+    the block raises, the ledger is complete up to there. What `torch.compile` made runs uncompiled.
 
     Args:
         **named: helps to tell what is what: modules, optimizers and tensors (as inputs), also in lists,
