@@ -7,6 +7,7 @@ import torch
 from . import style, virtual
 
 MODES = ("auto", "real", "virtual", "cpu")
+CUDA_GPUS_NEEDED = {"05_data_parallel": 2, "06_memory_tricks": 1}  # other lessons run on any device
 
 
 def start(
@@ -18,8 +19,8 @@ def start(
 
     Args:
         lesson: the lesson's name, such as "01_device_basics"; it is printed.
-        mode: "auto" uses a real GPU where there is one, virtual GPUs elsewhere; "real", "virtual" and
-            "cpu" force one. Default: the environment variable COURSE_DEVICE, else "auto".
+        mode: "auto" uses real GPUs where there are as many as the lesson needs, virtual GPUs elsewhere;
+            "real", "virtual" and "cpu" force one. Default: the environment variable COURSE_DEVICE, else "auto".
         count: number of virtual GPUs, where they are used.
         memory: capacity of each virtual GPU, as bytes or text such as "2 GiB".
         seed: for `torch.manual_seed`.
@@ -41,7 +42,10 @@ def start(
         raise RuntimeError(
             "PyTorch finds no GPU on this machine. Choose mode='virtual', or get a GPU runtime."
         )
-    device, line = _choose(wanted, real, count, memory)
+    too_few = wanted == "auto" and _too_few(real, CUDA_GPUS_NEEDED.get(lesson, 0))
+    device, line = _choose("virtual" if too_few else wanted, real, count, memory)
+    if too_few:
+        line = f"{too_few} {line}"
     torch.manual_seed(seed)
     print(f"{lesson}: {line}")
     return device
@@ -51,6 +55,14 @@ def _real_gpu() -> torch.device | None:
     """Return the accelerator PyTorch can use now, or None."""
     found = torch.accelerator.current_accelerator(check_available=True)
     return found if found is None or found.index is not None else torch.device(found.type, 0)
+
+
+def _too_few(real: torch.device | None, needed: int) -> str:
+    """Say that this machine's real GPUs are too few for a lesson; "" when they are not, or there is none."""
+    found = torch.cuda.device_count() if real is not None and real.type == "cuda" else 0
+    if real is None or found >= needed:
+        return ""
+    return f"it needs {needed} CUDA GPU{'s' * (needed > 1)} and this machine has {found}, so"
 
 
 def _choose(

@@ -96,3 +96,33 @@ def test_a_mac_is_named(monkeypatch, capsys):
     )
     assert course_utils.start("x") == torch.device("mps:0")
     assert said(capsys) == "x: a real MPS device. Parts that need CUDA say so."
+
+
+@pytest.mark.parametrize(
+    ("lesson", "kind", "count", "virtual_ones"),
+    [
+        ("05_data_parallel", "cuda", 1, True),
+        ("05_data_parallel", "cuda", 2, False),
+        ("05_data_parallel", "mps", 1, True),
+        ("06_memory_tricks", "cuda", 1, False),
+        ("06_memory_tricks", "mps", 1, True),
+        ("04_cifar_training_loop", "mps", 1, False),
+    ],
+)
+def test_virtual_gpus_step_in_where_a_lesson_needs_more_than_there_are(
+    lesson, kind, count, virtual_ones, monkeypatch, capsys
+):
+    real = torch.device(kind, 0)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: real)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count if kind == "cuda" else 0)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=2**34)
+    )
+    course_utils.start(lesson)
+    assert virtual.is_active() is virtual_ones
+    line = said(capsys)
+    assert ("VIRTUAL" in line) is virtual_ones
+    assert ("this machine has" in line) is virtual_ones
+    course_utils.start(lesson, mode="real")  # who asks for the real one gets it
+    assert not virtual.is_active()
