@@ -143,7 +143,7 @@ class _Replayer:
             self._point(*read(entry.get("user_metadata", "")), free=True)
 
     def _point(self, label: Label | None, words: str, free: bool) -> None:
-        """Add a point to the timeline. A free may come late, in any thread: it begins no phase but NOTHING."""
+        """Add a point to the timeline. A free may come late, in any thread: NOTHING is all it can begin."""
         phase = OTHER if label is None else BACKWARD if label.phase == RECOMPUTE else label.phase
         stays = label is None or (free and label != NOTHING)
         self.phases.append(self.phases[-1] if stays else phase)
