@@ -20,7 +20,7 @@ def start(
     Args:
         lesson: the lesson's name, such as "01_device_basics"; it is printed.
         mode: "auto" uses real GPUs where there are as many as the lesson needs, virtual GPUs elsewhere;
-            "real", "virtual" and "cpu" force one. Default: the environment variable COURSE_DEVICE, else "auto".
+            "real", "virtual" and "cpu" force one. Default: the environment variable COURSE_DEVICE, or "auto".
         count: number of virtual GPUs, where they are used.
         memory: capacity of each virtual GPU, as bytes or text such as "2 GiB".
         seed: for `torch.manual_seed`.
