@@ -16,7 +16,7 @@ from ..machine_map.layout import fit, width_of
 from ..style import CATEGORY_COLORS, CATEGORY_HATCHES, STYLE_FILE, mix
 from .history import CATEGORIES
 from .labels import BACKWARD, FORWARD, OTHER, STEP
-from .ledger import MIB, Ledger
+from .ledger import MIB, Device, Ledger
 
 PHASE_COLORS = {FORWARD: "#FFFFFF", BACKWARD: "#C9C9C9", STEP: "#8C8C8C", OTHER: "#F2F2F2"}
 MOMENTS = {"peak": "each GPU's peak", "end": "the end of the block"}
@@ -26,7 +26,7 @@ FLAT = 2.5  # reserved memory may be this many times the peak
 WORDS = FontProperties(size=13)
 
 
-def draw_timeline(ledger: Ledger, device: Any) -> MachineMap:
+def draw_timeline(ledger: Ledger, device: Device) -> MachineMap:
     """Return the figure of `Ledger.draw`."""
     figure = _figure(str(ledger), (11, 5.6))
     timeline = ledger.timeline(device)
@@ -117,7 +117,7 @@ def _draw_reserved(axes: Axes, reserved: Sequence[int], peak: int) -> Any:
     return Line2D([], [], label=label, color=line.get_color(), linestyle=DASHED, linewidth=2)
 
 
-def _draw_peak(axes: Axes, ledger: Ledger, device: Any) -> None:
+def _draw_peak(axes: Axes, ledger: Ledger, device: Device) -> None:
     """Point at the peak and say what ran, in the room that the axes have by now."""
     point, peak = ledger.peak_point(device) + 0.5, ledger.peak(device) / MIB
     room = axes.get_window_extent().width / axes.figure.dpi

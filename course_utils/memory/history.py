@@ -23,7 +23,7 @@ _RANKED = ("parameters", "optimizer state", "gradients", "inputs", "activations"
 _RESERVING = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
 
 
-@dataclass
+@dataclass(slots=True)
 class Block:
     """One piece of memory.
 
@@ -73,11 +73,13 @@ class Replay:
     """What happened on one device: its blocks, its timeline, and the most bytes it held from the driver."""
 
     blocks: list[Block] = field(default_factory=list)
-    timeline: Timeline = field(default_factory=lambda: Timeline({}, [], [], []))
+    timeline: Timeline = field(
+        default_factory=lambda: Timeline({name: [] for name in CATEGORIES}, [], [], [])
+    )
     reserved_peak: int = 0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Life:
     """A block with what is needed to find out its category."""
 

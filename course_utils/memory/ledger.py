@@ -1,13 +1,17 @@
 """The answers: what was on each GPU at the peak and at the end, and what was running then."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from .history import CATEGORIES, Block, Replay, Timeline
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MIB = 2**20
+Device = torch.device | str | int | None
 _RUNNING = "The ledger is complete when the `with` block has ended; ask it after that."
 
 
@@ -43,33 +47,33 @@ class Ledger:
         self._check()
         return list(self._replays)
 
-    def timeline(self, device: Any = None) -> Timeline:
+    def timeline(self, device: Device = None) -> Timeline:
         """Return the bytes of each category after each allocation and free."""
         return self._of(device).timeline
 
-    def peak(self, device: Any = None) -> int:
+    def peak(self, device: Device = None) -> int:
         """Return the bytes of all blocks when they were most."""
         return max(self.timeline(device).total, default=0)
 
-    def at_peak(self, device: Any = None) -> dict[str, int]:
+    def at_peak(self, device: Device = None) -> dict[str, int]:
         """Return the bytes of each category when all together were most."""
         return self._bytes(device, self.peak_point(device))
 
-    def live(self, device: Any = None) -> dict[str, int]:
+    def live(self, device: Device = None) -> dict[str, int]:
         """Return the bytes of each category at the end."""
         return self._bytes(device, -1)
 
-    def peak_label(self, device: Any = None) -> str:
+    def peak_label(self, device: Device = None) -> str:
         """Return what was running when the peak was first reached; empty if nothing was in use."""
         labels = self.timeline(device).labels
         return labels[self.peak_point(device)] if labels else ""
 
-    def peak_point(self, device: Any = None) -> int:
+    def peak_point(self, device: Device = None) -> int:
         """Return the point of the timeline at which the peak was first reached."""
         total = self.timeline(device).total
         return total.index(max(total)) if total else 0
 
-    def largest(self, device: Any = None, count: int = 5) -> list[Block]:
+    def largest(self, device: Device = None, count: int = 5) -> list[Block]:
         """Return the `count` biggest blocks that were there at the peak, the biggest first."""
         point = self.peak_point(device)
         there = [
@@ -79,25 +83,25 @@ class Ledger:
         ]
         return sorted(there, key=lambda block: -block.size)[:count]
 
-    def reserved(self, device: Any = None) -> int:
+    def reserved(self, device: Device = None) -> int:
         """Return the most bytes that the allocator held from the driver, in use or not."""
         return self._of(device).reserved_peak
 
-    def name(self, device: Any = None) -> str:
+    def name(self, device: Device = None) -> str:
         """Return the device's name, such as "cuda:0"."""
         return str(self._find(device))
 
-    def card(self, device: Any = None) -> str:
+    def card(self, device: Device = None) -> str:
         """Return the card's name in short, such as "Tesla T4"."""
         return self.cards[self._find(device)].partition(" (")[0].removeprefix("NVIDIA ")
 
-    def draw(self, device: Any = None) -> Any:
+    def draw(self, device: Device = None) -> "Figure":
         """Return a figure of the timeline: bytes by category, phases, the peak, the reserved memory."""
         from .drawing import draw_timeline  # here: matplotlib is needed for drawing only
 
         return draw_timeline(self, device)
 
-    def draw_devices(self, what: str = "peak") -> Any:
+    def draw_devices(self, what: str = "peak") -> "Figure":
         """Return a figure with a bar for each GPU: its bytes by category at its "peak" or at the "end".
 
         Raises:
@@ -134,7 +138,7 @@ class Ledger:
         if self.running:
             raise RuntimeError(_RUNNING)
 
-    def _find(self, device: Any) -> torch.device:
+    def _find(self, device: Device) -> torch.device:
         """Return the device that is meant; the ledger is not empty."""
         if device is None:
             return next(iter(self._replays))
@@ -145,10 +149,10 @@ class Ledger:
             raise ValueError(f"No memory of {wanted} was in use. GPUs with memory in use: {used}.")
         return wanted
 
-    def _of(self, device: Any) -> Replay:
+    def _of(self, device: Device) -> Replay:
         self._check()
         return self._replays[self._find(device)] if self._replays else Replay()
 
-    def _bytes(self, device: Any, point: int) -> dict[str, int]:
+    def _bytes(self, device: Device, point: int) -> dict[str, int]:
         timeline = self.timeline(device)
         return {name: timeline.bytes[name][point] if timeline.labels else 0 for name in CATEGORIES}
