@@ -514,7 +514,7 @@ def test_without_cuda_the_block_runs_and_the_ledger_says_so(monkeypatch):
     assert (ledger.devices, ledger.peak(), ledger.peak_label(), ledger.largest()) == ([], 0, "", [])
     assert ledger.at_peak() == ledger.live() == held()
     assert (ledger.reserved(), ledger.timeline().total) == (0, [])
-    assert ledger.timeline().bytes == dict.fromkeys(CATEGORY_COLORS, [])
+    assert ledger.timeline().bytes == {name: [] for name in CATEGORY_COLORS}
     for figure in (ledger.draw(), ledger.draw_devices()):
         figure.canvas.draw()
         assert [text.get_text() for text in figure.texts] == [str(ledger)]

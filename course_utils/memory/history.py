@@ -58,9 +58,9 @@ class Timeline:
     """
 
     bytes: dict[str, list[int]]
-    labels: list[str]
-    phases: list[str]
-    reserved: list[int]
+    labels: list[str] = field(default_factory=list)
+    phases: list[str] = field(default_factory=list)
+    reserved: list[int] = field(default_factory=list)
 
     @cached_property
     def total(self) -> list[int]:

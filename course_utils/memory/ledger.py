@@ -21,7 +21,7 @@ class Ledger:
 
     A `device` argument is a `torch.device`, a name ("cuda:1") or a GPU's index; without one, the first GPU
     with any memory is meant. Sizes are bytes: of each block what was asked for, rounded up to 512. (The
-    allocator of a real GPU may hand out a little more, so `torch.cuda.max_memory_allocated` may be larger.)
+    allocator may hand out a little more, so that `torch.cuda.max_memory_allocated` is somewhat larger.)
 
     Attributes:
         cards: the name of each GPU that had any memory in use.
