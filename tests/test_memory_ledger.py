@@ -219,6 +219,21 @@ def test_naming_keeps_nothing_alive():
     assert torch.cuda.memory_allocated() == 0
 
 
+def test_a_step_that_raised_keeps_nothing_alive():
+    model, x = linear(), torch.ones(256, 128, device="cuda")
+    optimizer = torch.optim.Adam(model.parameters())
+    with course_utils.track_memory() as ledger:
+        model(x).sum().backward()
+        optimizer.param_groups[0]["lr"] = "much"
+        with pytest.raises(TypeError):
+            optimizer.step()
+        del model, optimizer, x
+        gc.collect()
+        kept = torch.zeros(5, device="cuda")
+    assert ledger.live() == held(other=512)
+    del kept
+
+
 # ---- what ran -------------------------------------------------------------------------------------------
 class Net(nn.Module):
     def __init__(self):

@@ -42,14 +42,14 @@ class Frame(NamedTuple):
     """A module's forward, or an optimizer's step, that is running in this thread.
 
     Attributes:
-        owner: the module or optimizer.
+        owner: the `id` of the module or optimizer; a step that raised shall keep nothing alive.
         first_node: the autograd nodes it makes have this number or a higher one, within its thread.
         began: what `now_signing` counted when it began.
         task: the backward pass around it, -1 if there is none.
         mode: what this frame switched on for its thread.
     """
 
-    owner: Any
+    owner: int
     phase: str
     name: str
     task: int
@@ -149,10 +149,10 @@ class Labeller:
             mode = Operations(self)  # a thread of DataParallel's: modes belong to one thread
             mode.__enter__()
         task, first = torch._C._current_graph_task_id(), torch.autograd._get_sequence_nr()
-        self.frames.append(Frame(module, FORWARD, self._name(module), task, first, now_signing(), mode))
+        self.frames.append(Frame(id(module), FORWARD, self._name(module), task, first, now_signing(), mode))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        if not self.frames or self.frames[-1].owner is not module:
+        if not self.frames or self.frames[-1].owner != id(module):
             return  # another hook raised before this module was entered
         frame = self.frames.pop()
         sign(tensors_in(output), frame.name, frame.first_node, frame.began)
@@ -165,7 +165,7 @@ class Labeller:
         self._forget(optimizer)  # a step that raised never ended
         self.marks.stepping(optimizer)
         task = torch._C._current_graph_task_id()
-        self.frames.append(Frame(optimizer, STEP, type(optimizer).__name__, task))
+        self.frames.append(Frame(id(optimizer), STEP, type(optimizer).__name__, task))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._forget(optimizer)
@@ -173,7 +173,7 @@ class Labeller:
         self.start(NOTHING)
 
     def _forget(self, optimizer: Optimizer) -> None:
-        self.frames[:] = [frame for frame in self.frames if frame.owner is not optimizer]
+        self.frames[:] = [frame for frame in self.frames if frame.owner != id(optimizer)]
 
 
 class Operations(TorchDispatchMode):
