@@ -63,7 +63,7 @@ def draw_bars(ledger: Ledger, what: str) -> MachineMap:
             bottom += heights
         for place, top in zip(places, bottom, strict=True):
             look = {"textcoords": "offset points", "ha": "center", "fontproperties": WORDS}
-            axes.annotate(_number(top), (place, top), (0, 4), **look)
+            axes.annotate(_number(top, bottom.max()), (place, top), (0, 4), **look)
         cards = ", ".join(sorted({ledger.card(device) for device in ledger.devices}))
         axes.set_title(f"Memory at {MOMENTS[what]} ({cards})")
         margin = max(0, 3 - len(shown)) / 2 + 0.6
@@ -125,7 +125,7 @@ def _draw_peak(axes: Axes, ledger: Ledger, device: Device) -> None:
     half = (width_of(label, WORDS) / 2 + 0.1) / room
     place = min(max(point / len(ledger.timeline(device).labels), half), 1 - half)
     note = axes.annotate(
-        f"peak {_number(peak)} MiB\n{label}",
+        f"peak {_number(peak, peak)} MiB\n{label}",
         xy=(point, peak),
         xytext=(place, 0.985),
         textcoords="axes fraction",
@@ -140,8 +140,9 @@ def _draw_peak(axes: Axes, ledger: Ledger, device: Device) -> None:
     axes.plot([point], [peak], marker="o", color=INK, gid="peak")
 
 
-def _number(mebibytes: float) -> str:
-    return f"{mebibytes:,.1f}" if mebibytes >= 10 or not mebibytes else f"{mebibytes:,.2f}"
+def _number(mebibytes: float, largest: float) -> str:
+    """Write a size with as many digits as suit the largest of its kind."""
+    return f"{mebibytes:,.1f}" if largest >= 10 else f"{mebibytes:,.2f}"
 
 
 def _runs(phases: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -179,7 +180,9 @@ def _legend(
 ) -> None:
     """Name the categories in the order of the drawing, from top to bottom, with their MiB at the peak."""
     used = [category for category in reversed(CATEGORIES) if any(sizes[category])]
-    texts = [name if at_peak is None else f"{name}: {_number(at_peak[name] / MIB)}" for name in used]
+    sizes_there = {name: nbytes / MIB for name, nbytes in (at_peak or {}).items()}
+    whole = sum(sizes_there.values())
+    texts = [f"{name}: {_number(sizes_there[name], whole)}" if at_peak else name for name in used]
     patches = [Patch(**_look(name), label=text) for name, text in zip(used, texts, strict=True)]
     title = None if at_peak is None else "MiB at the peak"
     figure.legend(handles=[*lines, *patches], loc="outside right center", title=title, title_fontsize=13)
