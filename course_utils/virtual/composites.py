@@ -3,6 +3,8 @@
 Such a tensor is made where C++ believes the arguments are: on the CPU. While one of these functions runs on
 virtual tensors alone, a CPU tensor that turns up inside must be such a helper, and is taken in. (Found by
 running PyTorch's own samples of some 700 operators on a virtual GPU.)
+
+And dropout, which CUDA computes in another way.
 """
 
 import functools
@@ -50,7 +52,19 @@ def _taking_in(real: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _dropout(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap dropout: on CUDA it is one kernel that keeps a mask of booleans, on the CPU one of floats."""
+
+    def run(given: torch.Tensor, p: float, train: bool) -> torch.Tensor:
+        fused = type(given) is VirtualTensor and train and 0 < p < 1 and given.numel() > 0
+        return torch.native_dropout(given, p, train)[0] if fused else real(given, p, train)
+
+    return run
+
+
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for each of these functions."""
     for owner, names in _NAMES.items():
         yield from ((owner, name, _taking_in(getattr(owner, name))) for name in names.split())
+    yield torch, "dropout", _dropout(torch.dropout)
+    yield torch._VF, "dropout", _dropout(torch._VF.dropout)  # what nn.functional calls

@@ -160,6 +160,18 @@ def adam_memory() -> object:
     return [*seen, used() - before]
 
 
+@TABLE.situation([256 * 4 + 512, 256 * 4])
+def dropout_memory() -> object:
+    """Dropout of 256 floats keeps its result and a mask of 1 byte each; in evaluation it keeps nothing new"""
+    given = torch.ones(256, device="cuda", requires_grad=True)
+    before = used()
+    result = nn.functional.dropout(given, 0.5)
+    seen = [used() - before]
+    del result
+    clone = nn.functional.dropout(given, 0.5, training=False).clone()
+    return [*seen, used() - before + 0 * clone.numel()]
+
+
 @TABLE.situation([512, 4096])
 def growing_in_place() -> object:
     """tensor.resize_ to more elements takes a bigger storage"""
