@@ -11,6 +11,8 @@ from course_utils.lessons import ROOT
 def lesson_code(lesson: str, names: Iterable[str], **given: Any) -> dict[str, Any]:
     """Run a lesson's imports and the first statement that binds each of `names`; return their namespace.
 
+    Calls of `os.environ` at the top level run as well: they are settings for the libraries.
+
     Args:
         lesson: the notebook's name, such as "01_device_basics".
         names: functions, classes and variables of the lesson's top level; an assigned attribute in full
@@ -26,7 +28,7 @@ def lesson_code(lesson: str, names: Iterable[str], **given: Any) -> dict[str, An
     missing, kept = set(names), []
     for statement in (node for source in sources for node in ast.parse(source).body):
         found = missing & _bound(statement)
-        if found or isinstance(statement, ast.Import | ast.ImportFrom):
+        if found or _is_setup(statement):
             kept.append(statement)
             missing -= found
     if missing:
@@ -34,6 +36,11 @@ def lesson_code(lesson: str, names: Iterable[str], **given: Any) -> dict[str, An
     namespace: dict[str, Any] = dict(given)
     exec(compile(ast.Module(kept, []), path.name, "exec"), namespace)
     return namespace
+
+
+def _is_setup(node: ast.stmt) -> bool:
+    """Whether a statement is an import or a call such as `os.environ.setdefault(...)`."""
+    return isinstance(node, ast.Import | ast.ImportFrom) or ast.unparse(node).startswith("os.environ.")
 
 
 def _bound(node: ast.stmt) -> set[str]:

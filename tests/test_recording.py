@@ -1,6 +1,7 @@
 """Recording a card: nothing is recorded without a GPU, nothing is lost, and only whole records are read."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def settings(monkeypatch):
     """Put back what the lessons' code sets for its whole process."""
     threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
     monkeypatch.setenv("COURSE_DATA", "standin")
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    monkeypatch.setattr(os, "environ", os.environ.copy())
     yield
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = deterministic
@@ -238,3 +239,9 @@ def test_a_name_that_is_bound_again_later_has_its_first_value(monkeypatch, tmp_p
     monkeypatch.setattr("course_utils.lesson_code.ROOT", tmp_path)
     code = lesson_code("09_some", ["x", "z"])
     assert (code["x"], code["z"]) == (1, 2)
+
+
+def test_a_lessons_settings_for_the_libraries_hold_for_its_code(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    lesson_code("06_memory_tricks", ["MIB"])
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"

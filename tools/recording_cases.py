@@ -5,7 +5,6 @@ after each measurement, so that a part which breaks off leaves what it had.
 """
 
 import gc
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -191,7 +190,6 @@ def levers(figures: Figures, scale: Scale) -> Iterator[str]:
 
 def _memory_lesson(scale: Scale) -> tuple[Figures, list[tuple[str, Any, dict[str, Any]]]]:
     """Return lesson 06's names, and its cases as (name, job, levers)."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # as the lesson does
     lesson = lesson_code("06_memory_tricks", TRICKS, device=DEVICE, BATCH=scale.batch)
     pairs = product(lesson["jobs"].items(), lesson["CASES"].items())
     cases = [(f"{net}, {name}", job, case) for (net, job), (name, case) in pairs]
