@@ -18,7 +18,7 @@ predicted_peak""".split()
 MIB = 2**20
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def lesson():
     """The lesson's names on a virtual GPU, with a smaller batch of pictures."""
     with course_utils.virtual_gpus(1, "1 GiB"):
