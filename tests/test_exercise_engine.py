@@ -177,6 +177,7 @@ def test_in_colab_progress_lives_for_the_session(lesson, tmp_path, monkeypatch, 
 def test_a_score_stands_beside_par():
     assert str(Score(10.0, "MiB", 12.0)) == "Score: 10 MiB; par is 12, reached."
     assert str(Score(1.5, "times as fast", 2.0, lower=False)) == "Score: 1.5 times as fast; par is 2."
+    assert str(Score(6401.0, "launches", 999.9)) == "Score: 6,401 launches; par is 1,000."
 
 
 def test_the_box_takes_the_pages_colours_and_escapes_code():

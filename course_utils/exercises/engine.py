@@ -65,7 +65,8 @@ class Score:
     def __str__(self) -> str:
         """Say the score beside par."""
         better = self.value <= self.par if self.lower else self.value >= self.par
-        return f"Score: {self.value:,.3g} {self.unit}; par is {self.par:,.3g}{', reached' if better else ''}."
+        value, par = (f"{x:.3g}" if abs(x) < 999.5 else f"{x:,.0f}" for x in (self.value, self.par))
+        return f"Score: {value} {self.unit}; par is {par}{', reached' if better else ''}."
 
 
 @dataclass(frozen=True)
