@@ -1,0 +1,131 @@
+"""What judges of placement need: a GPU to try an answer on, a machine that has fewer, and copies counted."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..virtual import virtual_gpus
+from ..virtual.tensor import VirtualTensor
+
+aten = torch.ops.aten
+_MOVES = ("to", "cpu", "cuda", "type", "tolist", "numpy", "__repr__")
+_FACTORIES = ("tensor", "as_tensor", "asarray")
+
+
+@contextmanager
+def some_gpus() -> Iterator[list[torch.device]]:
+    """Yield the GPUs there are, real or virtual; on a machine without any, virtual ones for the block."""
+    with ExitStack() as stack:
+        if not torch.cuda.is_available():
+            stack.enter_context(virtual_gpus())
+        yield [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+
+
+@contextmanager
+def visible_gpus(count: int) -> Iterator[None]:
+    """Let PyTorch see only the first `count` GPUs, as `torch.load` asks for them."""
+    with (
+        patch.object(torch.cuda, "is_available", lambda: count > 0),
+        patch.object(torch.cuda, "device_count", lambda: count),
+    ):
+        yield
+
+
+class CopyCounter(TorchDispatchMode):
+    """Counts the copies between host memory and GPUs inside a `with` block, also the silent ones.
+
+    That is `.to` and its relatives, `copy_`, tensors made from Python numbers on a GPU, numbers fetched from
+    it (`.item()`, `if loss < 1`), and CPU tensors as indices of GPU tensors.
+
+    Attributes:
+        copies: how many.
+        nbytes: bytes copied, both ways together.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies = self.nbytes = 0
+        self._inside = False
+        self._patches = ExitStack()
+
+    def _note(self, nbytes: int) -> None:
+        self.copies += 1
+        self.nbytes += nbytes
+
+    def __enter__(self) -> "CopyCounter":
+        for owner in (torch.Tensor, VirtualTensor):
+            for name in _MOVES:
+                if owner is torch.Tensor or name in vars(owner):
+                    self._watch(owner, name, self._moved)
+        for name in _FACTORIES:
+            self._watch(torch, name, self._made)
+        self._watch(torch.Tensor, "new_tensor", lambda args, result: self._made(args[1:], result))
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._patches.close()
+        super().__exit__(*error)
+
+    def _watch(self, owner: Any, name: str, note: Callable[[tuple[Any, ...], Any], None]) -> None:
+        """Let each outermost call of `owner.name` be noted, with its arguments and its result."""
+        real = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._inside:
+                return real(*args, **kwargs)
+            self._inside = True
+            try:
+                result = real(*args, **kwargs)
+            finally:
+                self._inside = False
+            note(args, result)
+            return result
+
+        self._patches.enter_context(patch.object(owner, name, call))
+
+    def _moved(self, args: tuple[Any, ...], result: Any) -> None:
+        """Note what a method of a tensor copied."""
+        source, ends_on_gpu = args[0], getattr(result, "is_cuda", False)
+        if source.is_cuda != ends_on_gpu:
+            self._note(result.nbytes if ends_on_gpu else source.nbytes)
+
+    def _made(self, args: tuple[Any, ...], result: torch.Tensor) -> None:
+        """Note what a factory copied."""
+        data = args[0] if args else None
+        if isinstance(data, torch.Tensor):
+            return self._moved((data,), result)
+        for tensor in _tensors(data):  # each is fetched as a number
+            if tensor.is_cuda:
+                self._note(tensor.nbytes)
+        if result.is_cuda:
+            self._note(result.nbytes)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count what crosses inside one operation."""
+        if not self._inside:
+            self._look(func, args)
+        return func(*args, **(kwargs or {}))
+
+    def _look(self, func: Any, args: Any) -> None:
+        tensors = _tensors(args)
+        if func is aten._local_scalar_dense.default:
+            if tensors[0].is_cuda:
+                self._note(tensors[0].itemsize)
+        elif func is aten.copy_.default:
+            if tensors[0].is_cuda != tensors[1].is_cuda:
+                self._note(tensors[0].nbytes)
+        elif any(tensor.is_cuda for tensor in tensors):
+            for tensor in tensors:
+                if not tensor.is_cuda and tensor.dim():  # a single number travels with the operation
+                    self._note(tensor.nbytes)
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    """Return the tensors in a value, also inside lists."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [t for item in value for t in _tensors(item)] if isinstance(value, list | tuple) else []
