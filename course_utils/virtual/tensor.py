@@ -155,6 +155,10 @@ def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
 
 def view(inner: Any, device: torch.device) -> Any:
     """Put a view, or a list of views, of a tensor that is already charged on virtual `device`."""
+    first = inner if isinstance(inner, torch.Tensor) else next(iter(inner), None)
+    if torch.is_inference_mode_enabled() and first is not None and not first.is_inference():
+        with torch.inference_mode(False):  # a view of an ordinary tensor is an ordinary one
+            return view(inner, device)
     if isinstance(inner, torch.Tensor):
         return wrap(inner, device) if inner.is_conj() or inner.is_neg() else _shell(inner, device)
     return type(inner)([_shell(part, device) for part in inner])

@@ -196,3 +196,14 @@ def optimizer_state_loads_onto_the_gpu() -> object:
     fresh = torch.optim.Adam(model.parameters())
     fresh.load_state_dict(state)
     return {name: value.device for name, value in fresh.state[model.weight].items()}
+
+
+@TABLE.situation([False, False, False, True, [1.0, 2.0]])
+def views_in_inference_mode() -> object:
+    """In inference_mode a view of an ordinary tensor is an ordinary one; a result is not"""
+    ordinary = torch.ones(2, 3, device="cuda")
+    with torch.inference_mode():
+        views = ordinary[:, -1], ordinary.t(), ordinary.chunk(2)[0]
+        result = ordinary + 1
+        ordinary[1].add_(1)
+    return [*(view.is_inference() for view in views), result.is_inference(), ordinary[:, 0].tolist()]
