@@ -1,0 +1,83 @@
+"""What judges of placement stand on: copies are counted, silent ones too; GPUs are hidden as if not there."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import course_utils
+from course_utils.exercises.placement import CopyCounter, some_gpus, visible_gpus
+
+Run = Callable[[torch.Tensor, torch.Tensor], object]
+
+
+@pytest.fixture
+def tensors() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Four float32 numbers on the CPU, and four on a virtual GPU."""
+    with course_utils.virtual_gpus(count=2):
+        x = torch.arange(4.0)
+        yield x, x.to("cuda")
+
+
+COPIES: dict[str, tuple[int, int, Run]] = {  # copies, bytes
+    "to": (1, 16, lambda x, g: x.to("cuda")),
+    "to, smaller dtype": (1, 8, lambda x, g: x.to("cuda", torch.float16)),
+    "cuda": (1, 16, lambda x, g: x.cuda()),
+    "cpu": (1, 16, lambda x, g: g.cpu()),
+    "to where it is": (0, 0, lambda x, g: g.to("cuda:0")),
+    "cpu of a CPU tensor": (0, 0, lambda x, g: x.cpu()),
+    "GPU to GPU": (0, 0, lambda x, g: g.to("cuda:1")),
+    "clone": (0, 0, lambda x, g: g.clone()),
+    "module": (2, 24, lambda x, g: nn.Linear(2, 2).to("cuda")),
+    "copy_": (1, 16, lambda x, g: g.copy_(x)),
+    "copy_ back": (1, 16, lambda x, g: x.copy_(g)),
+    "assignment to a part": (1, 8, lambda x, g: g.__setitem__(slice(2), x[:2])),
+    "item": (1, 4, lambda x, g: g.sum().item()),
+    "item of a CPU tensor": (0, 0, lambda x, g: x.sum().item()),
+    "if": (1, 1, lambda x, g: "less" if g.sum() < 1 else "more"),
+    "format": (1, 4, lambda x, g: f"{g.sum():.1f}"),
+    "tolist": (1, 16, lambda x, g: g.tolist()),
+    "print": (1, 16, lambda x, g: repr(g)),
+    "numbers, one by one": (4, 16, lambda x, g: [float(number) for number in g]),
+    "a tensor of numbers": (1, 8, lambda x, g: torch.tensor([1.0, 2.0], device="cuda")),
+    "a tensor of GPU numbers": (2, 8, lambda x, g: torch.tensor([g[0], g[1]])),
+    "as_tensor": (1, 16, lambda x, g: torch.as_tensor(x, device="cuda")),
+    "index": (1, 16, lambda x, g: g[torch.tensor([0, 1])]),
+    "made there": (0, 0, lambda x, g: torch.zeros(4, device="cuda")),
+    "a CPU number": (0, 0, lambda x, g: g * torch.tensor(2.0)),
+}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_copies_and_bytes_are_counted(tensors: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
+    copies, nbytes, run = COPIES[name]
+    with CopyCounter() as counter:
+        run(*tensors)
+    assert (counter.copies, counter.nbytes) == (copies, nbytes)
+
+
+def test_counting_leaves_nothing_behind(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+    before = torch.Tensor.to, torch.Tensor.tolist, torch.tensor
+    with pytest.raises(ZeroDivisionError), CopyCounter() as counter:
+        print(1 / 0)
+    assert (torch.Tensor.to, torch.Tensor.tolist, torch.tensor) == before
+    tensors[0].cuda()
+    assert counter.copies == 0
+
+
+def test_a_gpu_for_every_judge() -> None:
+    there = torch.cuda.is_available()
+    with some_gpus() as gpus:
+        assert torch.ones(1, device=gpus[-1]).device == gpus[-1]
+    assert torch.cuda.is_available() == there
+
+
+@pytest.mark.parametrize(("count", "says"), [(0, "is_available"), (1, "device_count")])
+def test_hidden_gpus_are_missed_as_on_other_machines(tmp_path: Path, count: int, says: str) -> None:
+    with course_utils.virtual_gpus(count=2):
+        torch.save(torch.ones(1, device="cuda:1"), tmp_path / "file.pt")
+        with visible_gpus(count), pytest.raises(RuntimeError, match=f"Attempting to deserialize.*{says}"):
+            torch.load(tmp_path / "file.pt")
+        assert torch.load(tmp_path / "file.pt").device == torch.device("cuda:1")
