@@ -1,0 +1,96 @@
+"""The judge of a training epoch: what it shows the network, whether it learns, and how fast it is."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from course_utils.timing import synchronize
+
+from .engine import close, wrong
+from .watching import Marks, Watched, easy_pictures, first_loop, marked_pictures, read_marks
+
+
+def judge_epoch(answer: Callable[..., Any]) -> None:
+    """Let an answer train a watched network on marked pictures, and ask what it has seen and done."""
+    pictures, labels = marked_pictures(seed=5)
+    model, criterion = Watched(0, keep_inputs=True), nn.CrossEntropyLoss()
+    device = next(model.parameters()).device
+    data = pictures.to(device), labels.to(device), criterion, model.optimizer
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    said = answer(model, *data)
+    _check_count(model, len(labels))
+    marks = read_marks(model.inputs)
+    _check_training(model, marks, labels)
+    if any(torch.equal(a, b.detach()) for a, b in zip(before, model.parameters(), strict=True)):
+        wrong("frozen", "Some of the network's parameters have not moved.")
+    _check_variety(marks)
+    loss = criterion(torch.cat(model.logits).float().cpu(), labels[marks.numbers]).item()
+    said = said[0] if isinstance(said, tuple) else said
+    if said is None or not close(float(said), loss, 1e-4):
+        wrong("mean", f"The mean loss over all pictures was {loss:.4f}, and the function says {said}.")
+    model.forget()
+    answer(model, *data)
+    if torch.equal(read_marks(model.inputs).numbers, marks.numbers):
+        wrong("again", "Two epochs came in the same order. Seeds belong before the training, not into it.")
+
+
+def _check_training(model: Watched, marks: Marks, labels: torch.Tensor) -> None:
+    """Ask that every batch was trained on, each picture once, with its own label and fresh gradients."""
+    if max(batch.abs().max().item() for batch in model.inputs) > 10:
+        wrong("range", "The network is shown values far from zero. Turn 0 to 255 into about -2 to 2.")
+    if not model.steps or len(model.gradients) != len(model.logits):
+        wrong("untrained", "Some batches were not trained on: each needs backward() and optimizer.step().")
+    if len(marks.numbers.unique()) != len(labels):
+        wrong("repeats", "Some pictures came twice and others not at all. Draw an order, not numbers.")
+    if not torch.equal(model.targets(), labels[marks.numbers]):
+        wrong("labels", "Pictures were trained with labels of other pictures: shuffle both in one order.")
+    if model.uses_old_gradients():
+        wrong("zero_grad", "The gradients of earlier batches are still in there when the optimizer steps.")
+
+
+def _check_count(model: Watched, pictures: int) -> None:
+    """Ask that every picture was seen."""
+    if model.rows != pictures:
+        wrong("count", f"The network was shown {model.rows} pictures in this epoch, of {pictures}.")
+
+
+def _check_variety(marks: Marks) -> None:
+    """Ask for a random order, and for a shift and a mirror of its own for each picture."""
+    if torch.equal(marks.numbers, marks.numbers.sort().values):
+        wrong("order", "The pictures come in the order of the set. Shuffle them anew in each epoch.")
+    if any(len(flip) >= 16 and len(flip.unique()) == 1 for flip in marks.mirrored):
+        wrong("mirror", "In a batch all pictures are mirrored, or none is. Each picture needs its own draw.")
+    if any(len(place) >= 8 and len(place.unique()) == 1 for place in marks.places):
+        wrong("shift", "In a batch all pictures have the same shift. Each picture needs its own draw.")
+
+
+def race(answer: Callable[..., Any], epochs: int = 8) -> float:
+    """Train with an answer and, beside it, with the first loop; return how many times as fast it is."""
+    pictures, labels = easy_pictures(1_024, seed=0)
+    criterion, slow, fast = nn.CrossEntropyLoss(), Watched(1), Watched(1)
+    device = next(fast.parameters()).device
+    first, data = first_loop(pictures, labels), (pictures.to(device), labels.to(device))
+    slow_seconds, fast_seconds = [], []
+    for epoch in range(epochs):
+        if epoch < 3:
+            slow_seconds.append(_seconds(lambda: first(slow, criterion, slow.optimizer), device))
+        fast.forget()
+        fast_seconds.append(_seconds(lambda: answer(fast, *data, criterion, fast.optimizer), device))
+        _check_count(fast, len(labels))
+    if fast.accuracy() < 0.75:
+        learned = f"In epoch {epochs} it gets {fast.accuracy():.0%} right; the first loop nears 100% by then."
+        if len(fast.steps) < 5:
+            wrong("steps", f"{learned} It takes {len(fast.steps)} steps per epoch: too few, or too small.")
+        wrong("learns", f"{learned} Is the learning rate, or what the network is shown, the cause?")
+    return min(slow_seconds) / min(fast_seconds)  # the best of each: whatever else runs only adds time
+
+
+def _seconds(epoch: Callable[[], Any], device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    epoch()
+    synchronize(device)
+    return time.perf_counter() - start
