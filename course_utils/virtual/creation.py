@@ -1,6 +1,7 @@
 """Making tensors on a virtual GPU: every factory with `device=`, `*_like`, `new_*`, and default devices."""
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,9 +15,9 @@ from .tensor import VirtualTensor, wrap
 
 _RANDOM = ["normal"]  # a factory in one of its forms
 _LIKE = "empty_like full_like ones_like rand_like randint_like randn_like zeros_like".split()
-_NEW = "new_empty new_empty_strided new_full new_ones new_tensor new_zeros".split()
+_NEW = "new_empty new_empty_strided new_full new_ones new_zeros".split()
 # These take existing data: there is nothing to measure before they run.
-_FROM_DATA = frozenset({"tensor", "as_tensor", "asarray", "new_tensor"})
+_FROM_DATA = frozenset({"tensor", "as_tensor", "asarray"})
 _constructors = frozenset(_device_constructors())
 
 
@@ -90,8 +91,6 @@ def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
             return real(*args, **kwargs)
         if real.__name__ in _FROM_DATA:
             args = tuple(_plain(value) for value in args)
-        if real.__name__ == "new_tensor" and isinstance(args[0], VirtualTensor):
-            kwargs.setdefault("device", args[0].device)
         if kwargs.get("device") is None:
             return _create_here(real, args, kwargs)
         device = active().device(kwargs["device"])
@@ -119,6 +118,14 @@ def _device_context(self: DeviceContext, func: Any, types: Any, args: Any = (), 
     return func(*args, **kwargs)
 
 
+def _new_tensor(tensor: torch.Tensor, data: Any, **kwargs: Any) -> torch.Tensor:
+    """`tensor.new_tensor(data)`: a copy of `data` with the type and device of `tensor`."""
+    like = {"dtype": tensor.dtype, "device": tensor.device}
+    with warnings.catch_warnings():  # real new_tensor copies a tensor without a word
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.tensor(data, **like | {key: value for key, value in kwargs.items() if value is not None})
+
+
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for every factory."""
     owners = {
@@ -132,3 +139,4 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
             if real is not None and (owner is not torch or name not in ("fill", "fftfreq", "rfftfreq")):
                 yield owner, name, _factory(real)
     yield DeviceContext, "__torch_function__", _device_context
+    yield torch.Tensor, "new_tensor", _new_tensor

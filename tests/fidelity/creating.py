@@ -105,3 +105,10 @@ def print_under_default_device() -> object:
     """Under a CUDA default device a tensor still prints its device"""
     with torch.device("cuda"):
         return [repr(torch.zeros(2)), repr(torch.zeros(2, device="cpu"))]
+
+
+TABLE.add(
+    [1.0, 2.0], "gpu_square.new_tensor([1, 2]).tolist()", 'gpu.new_tensor([1, 2], device="cpu").tolist()'
+)
+TABLE.add((CUDA0, torch.float32), "gpu.new_tensor(cpu_index).device, gpu.new_tensor(cpu_index).dtype")
+TABLE.add((CPU, torch.int64), "cpu_index.new_tensor(gpu).device, cpu_index.new_tensor(gpu).dtype")
