@@ -1,7 +1,6 @@
 """Making tensors on a virtual GPU: every factory with `device=`, `*_like`, `new_*`, and default devices."""
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -121,9 +120,7 @@ def _device_context(self: DeviceContext, func: Any, types: Any, args: Any = (), 
 def _new_tensor(tensor: torch.Tensor, data: Any, **kwargs: Any) -> torch.Tensor:
     """`tensor.new_tensor(data)`: a copy of `data` with the type and device of `tensor`."""
     like = {"dtype": tensor.dtype, "device": tensor.device}
-    with warnings.catch_warnings():  # real new_tensor copies a tensor without a word
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.tensor(data, **like | {key: value for key, value in kwargs.items() if value is not None})
+    return torch.tensor(data, **like | {key: value for key, value in kwargs.items() if value is not None})
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
