@@ -181,58 +181,6 @@ def _judge_split(sizes: list[Any], batch: int, gpus: int) -> None:
     wrong("other", f"{case}: you say {sizes}. The sum should be {batch}, and every part but the last equal.")
 
 
-SAMPLES, GPUS, AT_LEAST = 5_000, 8, 49
-
-
-@exercise(
-    kind="write",
-    minutes=6,
-    difficulty="medium",
-    stub="good_batch_size = ...",
-    solution="""
-        def problems(batch_size):
-            batches = {batch_size, 5_000 % batch_size} - {0}  # the full ones, and the last one
-            splits = [split_sizes(batch, 8) for batch in batches]
-            return [split for split in splits if 1 in split or len(split) < 8]
-
-
-        good_batch_size = next(size for size in range(49, 5_000) if not problems(size))
-    """,
-    reasoning="54 rows make seven parts of 7 and one of 5; the last batch has 5,000 - 92 x 54 = 32 rows, "
-    "four for each GPU. All from 49 to 53 starve a replica or a GPU, in the full batches or in the last one.",
-    hints=(
-        "An epoch has two kinds of batches: full ones, and perhaps a shorter one at the end. How long is it?",
-        "5_000 % batch_size rows are in the last batch; 0 means that there is none.",
-        "Ask of both splits: is a 1 in it, and has it eight parts? Take the first size with no complaint.",
-    ),
-    why="A batch size has to suit the last batch, too; it need not be a multiple of the number of GPUs.",
-)
-def good_batch_size(answer: Any) -> None:
-    """Find the smallest batch size from 49 on that starves no replica and no GPU, in any batch."""
-    if type(answer) is not int or not AT_LEAST <= answer <= SAMPLES:
-        wrong("form", f"Write a whole number from {AT_LEAST} to {SAMPLES:,}.")
-    _complain(answer, "", "A full batch")
-    if SAMPLES % answer:
-        _complain(SAMPLES % answer, "last_", "The last batch")
-    if any(_feeds_all(size) for size in range(AT_LEAST, answer)):
-        wrong("not_smallest", "That one works, but a smaller one does, too. It need not be a multiple of 8.")
-
-
-def _complain(rows: int, key: str, batch: str) -> None:
-    """Say what is wrong with a batch on eight GPUs, if something is."""
-    sizes = _chunks(rows, GPUS)
-    if 1 in sizes:
-        wrong(f"{key}single", f"{batch} has {rows} rows, split as {sizes}: batch norm fails on a single row.")
-    if len(sizes) < GPUS:
-        wrong(f"{key}idle", f"{batch} has {rows} rows, split as {sizes}: only {len(sizes)} GPUs have work.")
-
-
-def _feeds_all(batch_size: int) -> bool:
-    """Tell whether a batch size starves nobody."""
-    splits = [_chunks(rows, GPUS) for rows in (batch_size, SAMPLES % batch_size) if rows]
-    return all(1 not in sizes and len(sizes) == GPUS for sizes in splits)
-
-
 # ---- section 2: what happens inside --------------------------------------------------------------------
 @exercise(
     kind="predict",
@@ -250,7 +198,7 @@ def _feeds_all(batch_size: int) -> bool:
     choices=("added up", "averaged", "only that of cuda:0 counts"),
 )
 def how_combined(guess: Any, actual: str) -> None:
-    """Three replicas send back a gradient each. What becomes of them in `model.weight.grad`?"""
+    """Three replicas send back a gradient each. What becomes of them in model.weight.grad?"""
     if guess not in ("added up", "averaged", "only that of cuda:0 counts"):
         wrong("word", 'Choose one of "added up", "averaged" and "only that of cuda:0 counts".')
     if guess == actual:
@@ -378,6 +326,58 @@ def _judge_strict(answer: Any, wrapped: bool) -> None:
             "silent",
             "It loads, but it also takes a checkpoint with too few or too many tensors, and is silent.",
         )
+
+
+SAMPLES, GPUS, AT_LEAST = 5_000, 8, 49
+
+
+@exercise(
+    kind="write",
+    minutes=6,
+    difficulty="medium",
+    stub="good_batch_size = ...",
+    solution="""
+        def problems(batch_size):
+            batches = {batch_size, 5_000 % batch_size} - {0}  # the full ones, and the last one
+            splits = [split_sizes(batch, 8) for batch in batches]
+            return [split for split in splits if 1 in split or len(split) < 8]
+
+
+        good_batch_size = next(size for size in range(49, 5_000) if not problems(size))
+    """,
+    reasoning="54 rows make seven parts of 7 and one of 5; the last batch has 5,000 - 92 x 54 = 32 rows, "
+    "four for each GPU. All from 49 to 53 starve a replica or a GPU, in the full batches or in the last one.",
+    hints=(
+        "An epoch has two kinds of batches: full ones, and perhaps a shorter one at the end. How long is it?",
+        "5_000 % batch_size rows are in the last batch; 0 means that there is none.",
+        "Ask of both splits: is a 1 in it, and has it eight parts? Take the first size with no complaint.",
+    ),
+    why="A batch size has to suit the last batch, too; it need not be a multiple of the number of GPUs.",
+)
+def good_batch_size(answer: Any) -> None:
+    """Find the smallest batch size from 49 on that starves no replica and no GPU, in any batch."""
+    if type(answer) is not int or not AT_LEAST <= answer <= SAMPLES:
+        wrong("form", f"Write a whole number from {AT_LEAST} to {SAMPLES:,}.")
+    _complain(answer, "", "A full batch")
+    if SAMPLES % answer:
+        _complain(SAMPLES % answer, "last_", "The last batch")
+    if any(_feeds_all(size) for size in range(AT_LEAST, answer)):
+        wrong("not_smallest", "That one works, but a smaller one does, too. It need not be a multiple of 8.")
+
+
+def _complain(rows: int, key: str, batch: str) -> None:
+    """Say what is wrong with a batch on eight GPUs, if something is."""
+    sizes = _chunks(rows, GPUS)
+    if 1 in sizes:
+        wrong(f"{key}single", f"{batch} has {rows} rows, split as {sizes}: batch norm fails on a single row.")
+    if len(sizes) < GPUS:
+        wrong(f"{key}idle", f"{batch} has {rows} rows, split as {sizes}: only {len(sizes)} GPUs have work.")
+
+
+def _feeds_all(batch_size: int) -> bool:
+    """Tell whether a batch size starves nobody."""
+    splits = [_chunks(rows, GPUS) for rows in (batch_size, SAMPLES % batch_size) if rows]
+    return all(1 not in sizes and len(sizes) == GPUS for sizes in splits)
 
 
 # ---- section 4: memory ---------------------------------------------------------------------------------
