@@ -120,7 +120,9 @@ class Exercise:
     # ---- what the reader calls ------------------------------------------------------------------------
     def check(self, *answers: Any) -> None:
         """Judge the answers, show the verdict and the lesson's progress. Never raises."""
-        self._show(self.verdict(*answers), "Fill the gap and run this cell again.")
+        change = self.kind in ("repair", "challenge")  # their code runs already
+        todo = "Change this cell and run it again." if change else "Fill the gap and run this cell again."
+        self._show(self.verdict(*answers), todo)
 
     def guess(self, value: Any = ...) -> None:
         """Commit to a prediction; without one, ask for it (with buttons where widgets work)."""
