@@ -186,3 +186,37 @@ def test_the_box_takes_the_pages_colours_and_escapes_code():
     assert "a &lt; b" in page
     assert "&lt;b&gt;" in page
     assert "#" not in page.replace("&#x27;", "")
+
+
+class Kernel:
+    """An IPython shell inside a notebook's kernel."""
+
+    kernel = object()
+
+
+def test_choices_are_buttons_where_widgets_work(lesson, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr("IPython.get_ipython", Kernel)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.delenv("COURSE_WIDGETS", raising=False)
+    lesson.sizes.choices = ("added", "averaged")
+    lesson.sizes.guess(...)
+    (box,) = shown
+    buttons = box.children[-1]
+    assert [label for label, _ in buttons.options] == ["added", "averaged"]
+    buttons.value = "averaged"
+    lesson.sizes.compare("averaged")
+    assert shown[-1].title == RIGHT
+
+
+@pytest.mark.parametrize("why", ["off", "not installed", "no notebook"])
+def test_choices_are_text_where_they_do_not(lesson, monkeypatch, capsys, why):
+    if why != "no notebook":
+        monkeypatch.setattr("IPython.get_ipython", Kernel)
+    monkeypatch.setattr("IPython.display.display", lambda page: print(page))
+    monkeypatch.setenv("COURSE_WIDGETS", "off" if why == "off" else "")
+    if why == "not installed":
+        monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    lesson.sizes.choices = ("added", "averaged")
+    lesson.sizes.guess(...)
+    assert "'added' or 'averaged'" in capsys.readouterr().out
