@@ -41,8 +41,10 @@ def _check_mean(
     said = answer(model.to(device), loader, criterion, device)
     if said is None:
         wrong("nothing", "The function returns nothing.")
+    if not isinstance(said, int | float | torch.Tensor):
+        wrong("number", f"The function should return a number, and returned a {type(said).__name__}.")
     if getattr(said, "requires_grad", False):
-        wrong("graph", "The result still drags the graph of every batch along. Return a float.")
+        wrong("graph", "The result still drags the graph of every batch along. Return the bare number.")
     if close(value := float(said), right, 1e-4):
         return
     total = right * sum(sizes)

@@ -73,7 +73,7 @@ def rows_out(guess: Any, actual: int) -> None:
     minutes=8,
     difficulty="medium",
     stub="""
-        class WebNet(nn.Module):
+        class OneConv(nn.Module):
             def __init__(self):
                 super().__init__()
                 self.conv1 = nn.Conv2d(3, 8, 3)
@@ -86,7 +86,7 @@ def rows_out(guess: Any, actual: int) -> None:
                 return self.fc1(x)
     """,
     solution="""
-        class WebNet(nn.Module):
+        class OneConv(nn.Module):
             def __init__(self):
                 super().__init__()
                 self.conv1 = nn.Conv2d(3, 8, 3)
@@ -106,7 +106,7 @@ def rows_out(guess: Any, actual: int) -> None:
     ),
     why="A size is computed, not guessed, and with the batch's axis kept a wrong one fails where it is.",
 )
-def WebNet(answer: Any) -> None:
+def OneConv(answer: Any) -> None:
     """Repair the network: its one convolution, ten scores for each picture, no rows that belong to nobody."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -164,7 +164,7 @@ loader_mean = myth(
     difficulty="medium",
     stub='''
         def mean_loss(model, batches, criterion, device):
-            """Return the mean loss over all samples of `batches`, a float."""
+            """Return the mean loss over all samples of `batches`, a number."""
             return ...
     ''',
     solution="""
@@ -186,7 +186,7 @@ loader_mean = myth(
     why="A number that changes with the batch size alone cannot tell one model from another.",
 )
 def mean_loss(answer: Callable[..., Any]) -> None:
-    """Return the mean loss over all samples of the batches, as a float, whatever the sizes of the batches."""
+    """Return the mean loss over all samples of the batches, as a number, whatever sizes the batches have."""
     with torch.random.fork_rng(devices=[]):
         judge_mean(answer)
 

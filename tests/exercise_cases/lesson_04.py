@@ -46,19 +46,19 @@ def _changed(answer: str, *pairs: str) -> str:
 
 
 NET, MEAN, RESUME, EPOCH = (
-    getattr(lesson_04, name).worked for name in ("WebNet", "mean_loss", "resume", "faster_epoch")
+    getattr(lesson_04, name).worked for name in ("OneConv", "mean_loss", "resume", "faster_epoch")
 )
 RELU, FLATTEN = "nn.functional.relu(self.conv1(x))", "torch.flatten(x, 1)"
 OLD_SIZE, RIGHT_SIZE = "8 * 6 * 6", "8 * 15 * 15"
 DIVIDE = "return loss_sum / samples"
 
 RIGHT = {
-    "WebNet": [
+    "OneConv": [
         "import torch.nn.functional as F\n"
         + _changed(NET, RELU, "F.relu(self.conv1(x))", FLATTEN, "x.reshape(x.shape[0], -1)"),
         _changed(NET, RELU, "self.conv1(x).clamp(min=0)", "nn.Linear(8 * 15 * 15, 10)", "nn.LazyLinear(10)"),
         """
-class WebNet(nn.Sequential):
+class OneConv(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1800, 10))
 """,
@@ -136,7 +136,7 @@ WRONG = {
     "set_size": _guesses(
         "set_size", float32=586, float64=1172, colours=49, megabytes=153.6, other=3, number="much"
     ),
-    "WebNet": {
+    "OneConv": {
         "name": _changed(NET, RELU, "F.relu(self.conv1(x))"),
         "rows": _changed(NET, RIGHT_SIZE, OLD_SIZE, FLATTEN, "x.view(-1, 8 * 6 * 6)"),
         "size": _changed(NET, RIGHT_SIZE, OLD_SIZE),
@@ -168,6 +168,7 @@ WRONG = {
         "drop_last": _changed(MEAN, DIVIDE, "return loss_sum / len(batches.dataset)"),
         "last": _changed(MEAN, DIVIDE, "return loss.item()"),
         "graph": _changed(MEAN, "@torch.inference_mode()\n", "", ".item()", ""),
+        "number": _changed(MEAN, DIVIDE, "return f'{loss_sum / samples}'"),
         "nothing": _changed(MEAN, DIVIDE, "print(loss_sum / samples)"),
         "criterion": _changed(MEAN, "loss = criterion(", "loss = nn.functional.cross_entropy("),
         "other": _changed(MEAN, DIVIDE, "return 2 * loss_sum / samples"),
