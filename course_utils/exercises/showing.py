@@ -72,7 +72,8 @@ def ask(question: str, choices: tuple[Any, ...], choose: Callable[[Any], None]) 
         return False
     from IPython.display import display
 
-    buttons = ToggleButtons(options=[(str(choice), choice) for choice in choices], value=None)
+    options = [(str(choice), choice) for choice in choices]
+    buttons = ToggleButtons(options=options, value=None, style={"button_width": "auto"})
     buttons.observe(lambda change: choose(change["new"]), names="value")
     display(VBox([HTML(f"<strong>Your guess</strong><br>{html.escape(question)}"), buttons]))
     return True
