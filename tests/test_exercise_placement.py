@@ -32,6 +32,7 @@ COPIES: dict[str, tuple[int, int, Run]] = {  # copies, bytes
     "clone": (0, 0, lambda x, g: g.clone()),
     "module": (2, 24, lambda x, g: nn.Linear(2, 2).to("cuda")),
     "copy_": (1, 16, lambda x, g: g.copy_(x)),
+    "new_tensor": (1, 8, lambda x, g: g.new_tensor([1.0, 2.0])),
     "copy_ back": (1, 16, lambda x, g: x.copy_(g)),
     "assignment to a part": (1, 8, lambda x, g: g.__setitem__(slice(2), x[:2])),
     "item": (1, 4, lambda x, g: g.sum().item()),
