@@ -16,11 +16,11 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import CodeType
 from typing import Any, Literal, NoReturn
 
 from . import progress
 from .showing import Page, ask, show
+from .stubs import blank, functions_in, is_stub
 
 Kind = Literal["predict", "write", "repair", "myth", "challenge"]
 Difficulty = Literal["easy", "medium", "hard"]
@@ -126,7 +126,7 @@ class Exercise:
 
     def guess(self, value: Any = ...) -> None:
         """Commit to a prediction; without one, ask for it (with buttons where widgets work)."""
-        if not _blank(value):
+        if not blank(value):
             self._guess = value
             show(Page("Your guess", [f"Noted: {value!r}. What follows settles it."]))
         elif not (self.choices and ask(self.task, self.choices, self._choose)):
@@ -178,8 +178,8 @@ class Exercise:
         """Tell whether every answer is still as the stub has it."""
         if self.kind == "predict":  # the other argument is what came out
             answers = answers[:1]
-        codes = _codes(compile(self.stub, "stub", "exec"))
-        return all(_blank(answer) or _is_stub(answer, codes) for answer in answers)
+        codes = functions_in(compile(self.stub, "stub", "exec"))
+        return all(blank(answer) or is_stub(answer, codes) for answer in answers)
 
 
 def exercise(**facts: Any) -> Callable[[Callable[..., Score | None]], Exercise]:
@@ -237,42 +237,3 @@ def _tell(error: Exception) -> str:
     line = f' in the line "{own[0].line}"' if own and own[0].line else ""
     text = (str(error).splitlines() or [""])[0][:200]
     return f"Your code raised {type(error).__name__}{line}: {text}"
-
-
-def _blank(value: Any) -> bool:
-    """Tell whether a value is a gap that nobody has filled."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple) and value:
-        return all(_blank(item) for item in value)
-    return value is None or value is ...
-
-
-def _codes(code: CodeType) -> dict[str, CodeType]:
-    """Return the functions in compiled source, by qualified name."""
-    found = {}
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            found[constant.co_qualname] = constant
-            found |= _codes(constant)
-    return found
-
-
-def _is_stub(answer: Any, codes: dict[str, CodeType]) -> bool:
-    """Tell whether a function, or each function of a class, is that of the stub."""
-    if isinstance(answer, type):
-        own = [value for value in vars(answer).values() if hasattr(value, "__code__")]
-        return bool(own) and all(_is_stub(function, codes) for function in own)
-    code = getattr(answer, "__code__", None)
-    stub = codes.get(code.co_qualname) if code is not None else None
-    return stub is not None and _same(code, stub)
-
-
-def _same(one: CodeType, two: CodeType) -> bool:
-    """Tell whether two compiled functions do the same, wherever they were written."""
-    if (one.co_code, one.co_names, len(one.co_consts)) != (two.co_code, two.co_names, len(two.co_consts)):
-        return False
-    pairs = zip(one.co_consts, two.co_consts, strict=True)
-    return all(
-        _same(a, b) if isinstance(a, CodeType) and isinstance(b, CodeType) else a == b for a, b in pairs
-    )
