@@ -170,14 +170,14 @@ loader_mean = myth(
     solution="""
         @torch.inference_mode()
         def mean_loss(model, batches, criterion, device):
-            loss_sum, samples = 0.0, 0
+            loss_sum, samples = torch.zeros((), device=device), 0
             for x, y in batches:
                 loss = criterion(model(x.to(device)), y.to(device))
-                loss_sum += loss.item() * len(y)
+                loss_sum += loss * len(y)
                 samples += len(y)
-            return loss_sum / samples
+            return loss_sum.item() / samples
     """,
-    reasoning="criterion returns a batch's mean, so times len(y) it is a sum; sums may be added.",
+    reasoning="criterion returns a batch's mean, so times len(y) it is a sum, and sums add up.",
     hints=(
         "criterion returns the mean over a batch. Which number turns it into the sum over that batch?",
         "Add up two things: the batches' sums, and how many samples you have seen.",
@@ -283,8 +283,8 @@ def set_size(guess: Any, actual: int) -> None:
             order = torch.randperm(samples).to(device)
             shift = torch.randint(-2, 3, (samples, 2)).to(device)
             flip = (torch.rand(samples, 1) < 0.5).to(device)
-            for part in torch.arange(samples).split(batch_size):
-                part = slice(part[0], part[-1] + 1)
+            for start in range(0, samples, batch_size):
+                part = slice(start, start + batch_size)
                 batch = gather(pictures, order[part], shift[part], flip[part])
                 batch = batch.float().sub_(127).div_(64).permute(0, 3, 1, 2)
                 loss = criterion(model(batch), labels[order[part]])

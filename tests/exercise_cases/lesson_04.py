@@ -50,7 +50,7 @@ NET, MEAN, RESUME, EPOCH = (
 )
 RELU, FLATTEN = "nn.functional.relu(self.conv1(x))", "torch.flatten(x, 1)"
 OLD_SIZE, RIGHT_SIZE = "8 * 6 * 6", "8 * 15 * 15"
-DIVIDE = "return loss_sum / samples"
+DIVIDE = "return loss_sum.item() / samples"
 
 RIGHT = {
     "OneConv": [
@@ -161,17 +161,17 @@ WRONG = {
         "raises": _changed(NET, "super().__init__()", "super()"),
     },
     "mean_loss": {
-        "means": _changed(MEAN, "* len(y)", "", DIVIDE, "return loss_sum / len(batches)"),
+        "means": _changed(MEAN, "* len(y)", "", DIVIDE, "return loss_sum.item() / len(batches)"),
         "dataset": _changed(MEAN, "* len(y)", ""),
-        "sum": _changed(MEAN, DIVIDE, "return loss_sum"),
+        "sum": _changed(MEAN, DIVIDE, "return loss_sum.item()"),
         "batch_size": _changed(MEAN, "* len(y)", "* batches.batch_size"),
-        "drop_last": _changed(MEAN, DIVIDE, "return loss_sum / len(batches.dataset)"),
+        "drop_last": _changed(MEAN, DIVIDE, "return loss_sum.item() / len(batches.dataset)"),
         "last": _changed(MEAN, DIVIDE, "return loss.item()"),
         "graph": _changed(MEAN, "@torch.inference_mode()\n", "", ".item()", ""),
-        "number": _changed(MEAN, DIVIDE, "return f'{loss_sum / samples}'"),
-        "nothing": _changed(MEAN, DIVIDE, "print(loss_sum / samples)"),
+        "number": _changed(MEAN, DIVIDE, "return f'{loss_sum.item() / samples}'"),
+        "nothing": _changed(MEAN, DIVIDE, "print(loss_sum.item() / samples)"),
         "criterion": _changed(MEAN, "loss = criterion(", "loss = nn.functional.cross_entropy("),
-        "other": _changed(MEAN, DIVIDE, "return 2 * loss_sum / samples"),
+        "other": _changed(MEAN, DIVIDE, "return 2 * loss_sum.item() / samples"),
         "raises": _changed(MEAN, "x.to(device)", "x"),
     },
     "resume": {
@@ -206,7 +206,7 @@ WRONG = {
         + "\n\ndef load_run(file, model, optimizer, schedule, shuffler):\n    model.resume()",
     },
     "faster_epoch": {
-        "count": _changed(EPOCH, ".split(batch_size)", ".split(batch_size)[:-1]"),
+        "count": _changed(EPOCH, "range(0, samples,", "range(0, samples - batch_size,"),
         "repeats": _changed(EPOCH, "torch.randperm(samples)", "torch.randint(samples, (samples,))"),
         "labels": _changed(EPOCH, "labels[order[part]]", "labels[part]"),
         "order": _changed(EPOCH, "torch.randperm(samples)", "torch.arange(samples)"),
