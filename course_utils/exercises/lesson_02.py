@@ -55,8 +55,8 @@ always_copies = myth(
     "On a machine with the CPU alone, y.cpu() has nothing to do either, and 6 belongs to the list.",
     hints=(
         "Ask of each line: would the result differ from y in device or dtype?",
-        "y is float32 and on device; other is, too. Two lines ask for something else than that, and "
-        "one asks for a copy in so many words.",
+        "y is float32 and on device; other is, too. On a GPU two lines ask for something else than that, "
+        "and one asks for a copy in so many words.",
     ),
     why="Code that changes the result of .to in place must know whether y changes with it.",
 )
@@ -93,14 +93,15 @@ def same_object(guess: Any, actual: list[int]) -> None:
 )
 def who_changes(guess: Any, actual: list[str]) -> None:
     """Neither result is assigned: which one changes, "model", "x", "both" or "neither"?"""
-    said = guess.strip().lower() if isinstance(guess, str) else guess
+    said = guess[0] if isinstance(guess, list | tuple) and len(guess) == 1 else guess
+    said = said.strip().lower() if isinstance(said, str) else said
     hints = {
         "model": "The model changed, as the output shows.",
         "x": "The other way round: x.to made a new tensor, which nobody kept.",
         "both": "The model did change. But x is the tensor it was: x.to made a new one, which nobody kept.",
         "neither": "That holds for x. A module, however, changes in place, and returns itself.",
     }
-    if said not in hints:
+    if not isinstance(said, str) or said not in hints:
         wrong("word", 'Answer with one of "model", "x", "both" and "neither".')
     if said != ("neither" if not actual else actual[0] if len(actual) == 1 else "both"):
         wrong(said, hints[said])
@@ -138,8 +139,8 @@ def what_moves(guess: Any, actual: list[str]) -> None:
     hints = {
         "scale": ("plain", "scale is a plain attribute. PyTorch does not know that it belongs to the model."),
         "layers": ("list", "layers is a Python list, and .to does not look into lists."),
-        "mask": ("nonpersistent", "mask is a buffer like mean: persistent=False changes saving, not moving."),
         "mean": ("buffer", "mean is not trained, but register_buffer made it part of the model: it moves."),
+        "mask": ("nonpersistent", "mask is a buffer like mean: persistent=False changes saving, not moving."),
         "weight": ("parameter", "weight is a parameter, the first thing that a model moves."),
     }
     _compare(guess, actual, hints)
@@ -210,7 +211,7 @@ def standardize(answer: Any) -> None:
     mean, std, x = (torch.rand(size, generator=generator) + 0.5 for size in (3, 3, (4, 3)))
     expected = (x - mean) / std
     with some_gpus() as gpus:
-        layer, other = answer(mean.clone(), std.clone()), answer(torch.zeros(3), torch.ones(3))
+        layer, other = _built(answer, mean.clone(), std.clone()), answer(torch.zeros(3), torch.ones(3))
         if not isinstance(layer, nn.Module):
             wrong("module", "Standardize must stay a layer, a subclass of nn.Module.")
         found = _apart(layer, x)
@@ -227,8 +228,20 @@ def standardize(answer: Any) -> None:
         other.to(gpus[0]).to(CPU).load_state_dict(layer.state_dict())
         if not torch.allclose(other(x), expected):
             wrong("not_saved", "It moves. But a new layer that loads the state_dict still has other numbers.")
-        if not torch.allclose(answer(mean, std).eval()(x), expected):
-            wrong("training", "After .eval() the results are others; they should not depend on the mode.")
+        if not all(torch.allclose(answer(mean, std).train(mode)(x), expected) for mode in (True, False)):
+            text = "After .train() or .eval() the results are others; they should not depend on the mode."
+            wrong("training", text)
+
+
+def _built(answer: Any, mean: torch.Tensor, std: torch.Tensor) -> Any:
+    """Make a layer; explain a buffer whose name is taken."""
+    try:
+        return answer(mean, std)
+    except KeyError as error:
+        if "already exists" in str(error):
+            text = "register_buffer makes the attribute itself, and something of that name is there already."
+            wrong("taken", text)
+        raise
 
 
 def _apart(layer: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
@@ -263,7 +276,7 @@ def _moves(answer: Any, x: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, 
         )
         wrong("override", text)
     if found is None or found.device != gpu:
-        wrong("stays_behind", "After .to(device) a tensor of the layer is still where it was.")
+        wrong("stays_behind", "After .to(device) forward still meets a tensor that stayed where it was.")
     if counter.copies:
         wrong("in_forward", "It works, but forward copies to the GPU. The layer should move once, with .to.")
     if not torch.allclose(found.cpu(), (x - mean) / std):
@@ -362,4 +375,8 @@ def evaluate(answer: Any) -> Score:
     with some_gpus() as gpus:
         count_copies(answer, (5, 3), 1, gpus[-1])
         counter = count_copies(answer, (16,) * 8 + (8,), 2, gpus[0])
+    if counter.nbytes < 136 * 3 * 16 * 16:  # the images as uint8: no answer gets by with less
+        wrong(
+            "uncounted", "The images reached the GPU in a way that is not counted. Copy tensors, as with .to."
+        )
     return Score(counter.copies, f"copies ({counter.nbytes / 1024:.0f} KiB)", par=19)

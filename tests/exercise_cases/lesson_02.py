@@ -91,6 +91,20 @@ OWN_TO = """
 NORM = "self.norm = nn.BatchNorm1d(3, eps=1e-12, affine=False).eval(); " + (
     "self.norm.running_mean.copy_(mean); self.norm.running_var.copy_(std**2)"
 )
+BY_FILE = """
+import io
+
+def evaluate(model, batches, device):
+    images, labels = (torch.cat(part) for part in zip(*batches))
+    file = io.BytesIO()
+    torch.save((images, labels), file)
+    file.seek(0)
+    images, labels = torch.load(file, map_location=device)
+    with torch.no_grad():
+        logits = model(images / 255)
+        loss = nn.functional.cross_entropy(logits, labels)
+    return loss.item(), (logits.argmax(1) == labels).float().mean().item()
+"""
 
 RIGHT = {
     "standardize": [
@@ -103,7 +117,9 @@ RIGHT = {
             'self.register_buffer("both", torch.stack([mean, std]))',
             "return x.sub(self.both[0]).div(self.both[1])",
         ),
-        standardize(NORM, "return self.norm(x)"),
+        standardize(
+            BUFFERS, "return nn.functional.batch_norm(x, self.mean, self.std**2, training=False, eps=1e-12)"
+        ),
         standardize(PLAIN, more=OWN_APPLY),
     ],
     "load_checkpoint": [
@@ -139,7 +155,7 @@ WRONG = {
         "x": 'exercise.who_changes.guess("x")',
         "both": 'exercise.who_changes.guess("Both")',
         "neither": 'exercise.who_changes.guess("neither")',
-        "word": "exercise.who_changes.guess(True)",
+        "word": 'exercise.who_changes.guess(["model", "x"])',
     },
     "moves_computation": {
         "true": 'moves_computation = "true"',
@@ -150,7 +166,7 @@ WRONG = {
         "plain": 'exercise.what_moves.guess(["weight", "mean", "mask", "scale"])',
         "list": 'exercise.what_moves.guess(["weight", "mean", "mask", "layers"])',
         "nonpersistent": 'exercise.what_moves.guess(["weight", "mean"])',
-        "buffer": 'exercise.what_moves.guess(["weight", "mask"])',
+        "buffer": 'exercise.what_moves.guess(["weight"])',
         "parameter": 'exercise.what_moves.guess("mean mask")',
         "form": 'exercise.what_moves.guess(["weights"])',
     },
@@ -175,8 +191,9 @@ WRONG = {
         "gradient": standardize(BUFFERS, "return (x.detach() - self.mean) / self.std"),
         "one_way": standardize(PLAIN, more=OWN_APPLY.replace("self.mean, self.std = fn", ONLY_THERE, 1)),
         "module": "def Standardize(mean, std):\n    return lambda x: (x - mean) / std",
-        "training": standardize(BUFFERS, "return (x - self.mean) / self.std if self.training else x"),
-        "raises": standardize('self.register_buffer("mean", mean); self.register_buffer("mean", std)'),
+        "training": standardize(NORM, "return self.norm(x)"),
+        "taken": standardize(f"{PLAIN}; {BUFFERS}"),
+        "raises": standardize("self.register_buffer(mean); self.register_buffer(std)"),
     },
     "save_whole_model": {
         "true": 'save_whole_model = "true"',
@@ -209,6 +226,7 @@ WRONG = {
         ),
         "scaling": evaluate(x="images.to(device).float()"),
         "loss": evaluate(gain="nn.functional.cross_entropy(logits, y)"),
+        "uncounted": BY_FILE,
         "raises": evaluate(x="images.to(device)"),
     },
 }
