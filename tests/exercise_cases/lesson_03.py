@@ -188,11 +188,20 @@ def accuracy(model, batches, device):
         right += (model(x.to(device)).argmax(1) == y.to(device)).sum()
     return float(right) / sum(len(y) for _, y in batches)
 """,
+        """
+def accuracy(model, batches, device):
+    guesses = []
+    for start in range(0, len(batches), 3):
+        x = torch.cat([x for x, _ in batches[start : start + 3]]).to(device)
+        guesses.append(model(x).argmax(dim=1))
+        del x
+    return (torch.cat(guesses).cpu() == torch.cat([y for _, y in batches])).float().mean().item()
+""",
     ],
 }
 
 WRONG = {
-    "named": _guesses("named", mat1="mat1", self="self", other="bias"),
+    "named": _guesses("named", mat1="input", self="self", other="index"),
     "raising": _guesses("raising", all="12345", turned="1235", indices="123", embedding="234", other="14"),
     "allowed_mixes": _guesses(
         "allowed_mixes",
@@ -201,16 +210,22 @@ WRONG = {
         gpu_number="abceg",
         gpu_index="abefg",
         in_place="abegh",
-        missed="abe",
+        number="aeg",
+        index="abg",
+        copying="abe",
+        missed="beg",
     ),
     "one_device": _words("one_device", "true", "outdated", "no"),
     "long_tensor": _words("long_tensor", "true", "false", "no"),
     "add_cuda": _words("add_cuda", "true", "outdated", "no"),
     "add_positions": {
-        "fixed": 'def add_positions(x):\n    return x + torch.arange(x.shape[1], device="cuda")',
+        "fixed": "def add_positions(x):\n    return x + torch.arange(x.shape[1]).to(device)",
         "copy": "def add_positions(x):\n    return x + torch.arange(x.shape[1]).to(x.device)",
         "moved": "def add_positions(x):\n    return x.cpu() + torch.arange(x.shape[1])",
         "values": "def add_positions(x):\n    return x + torch.arange(x.shape[0], device=x.device)[:, None]",
+        "in place": "def add_positions(x):\n    x += torch.arange(x.shape[1], device=x.device)\n    return x",
+        "dtype": "def add_positions(x):\n"
+        "    return x + torch.arange(x.shape[1], dtype=torch.float64, device=x.device)",
         "gradient": "def add_positions(x):\n    return x.data + torch.arange(x.shape[1], device=x.device)",
         "return": "def add_positions(x):\n    x + torch.arange(x.shape[1], device=x.device)",
     },
@@ -250,11 +265,31 @@ def left_behind(model, device):
         tensors += [(k, v) for k, v in vars(module).items() if isinstance(v, torch.Tensor)]
     return [name for name, t in tensors if t.device != device]
 """,
+        "dot": lesson_03.left_behind.worked.replace('.lstrip(".")', ""),
+        "twice": """
+def left_behind(model, device):
+    found = []
+    for prefix, module in model.named_modules():
+        start = prefix + "." if prefix else ""
+        tensors = [*module.named_parameters(), *module.named_buffers(), *vars(module).items()]
+        found += [start + k for k, v in tensors if isinstance(v, torch.Tensor) and v.device != device]
+    return found
+""",
+        "comparison": lesson_03.left_behind.worked.replace("tensor.device !=", "str(tensor.device) !="),
         "index": lesson_03.left_behind.worked.replace(
             "tensor.device != device", "tensor.device.type != device.type"
         ),
         "fixed": lesson_03.left_behind.worked.replace("!= device]", '!= torch.device("cuda:0")]'),
-        "all": lesson_03.left_behind.worked.replace(" if tensor.device != device", ""),
+        "all": """
+def left_behind(model, device):
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    names = [name for name, tensor in tensors if tensor.device != device]
+    for prefix, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, torch.Tensor):
+                names.append(f"{prefix}.{key}".lstrip("."))
+    return names
+""",
         "names": "def left_behind(model, device):\n"
         "    return [p for p in model.parameters() if p.device != device]",
         "moved": "def left_behind(model, device):\n"
@@ -316,6 +351,19 @@ def left_behind(model, device):
 def accuracy(model, batches, device):
     x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
     return (model(x.to(device)).argmax(dim=1) == y.to(device)).float().mean().item()
+""",
+        "kept": """
+def accuracy(model, batches, device):
+    guesses = []
+    for start in range(0, len(batches), 3):
+        x = torch.cat([x for x, _ in batches[start : start + 3]]).to(device)
+        guesses.append(model(x).argmax(dim=1))
+    return (torch.cat(guesses).cpu() == torch.cat([y for _, y in batches])).float().mean().item()
+""",
+        "fixed": """
+def accuracy(model, batches, device):
+    guesses = torch.cat([model(x.cuda()).argmax(dim=1) for x, _ in batches])
+    return (guesses.cpu() == torch.cat([y for _, y in batches])).float().mean().item()
 """,
         "mean of means": """
 def accuracy(model, batches, device):
