@@ -55,6 +55,19 @@ def test_a_launch_is_short_and_waiting_is_long():
             torch.cuda.synchronize("cpu")
 
 
+def test_a_mac_waits_for_its_own_gpu_and_knows_no_cuda():
+    queues = Queues(1, kind="mps")
+    work = queues.work(0, 0.5)
+    with queues.instead({}):
+        for wait in (torch.mps.synchronize, lambda: torch.accelerator.synchronize(torch.device("mps:0"))):
+            start = time.perf_counter()
+            work()
+            wait()
+            assert time.perf_counter() - start == pytest.approx(0.5, rel=0.01)
+        with pytest.raises(AssertionError, match="not compiled with CUDA"):
+            torch.cuda.synchronize()
+
+
 def test_events_measure_the_queue_of_the_current_gpu():
     queues = Queues(2, backlog=3.0)
     with queues.instead({}), torch.cuda.device("cuda:1"):

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .engine import wrong
 
 _NO_WORK = ("_unsafe_view", "_reshape_alias", "empty", "empty_like", "empty_strided", "new_empty")
-_WAYS_OUT = ("numpy", "tolist", "__array__", "__dlpack__")
+_WAYS_OUT = ("numpy", "tolist", "__array__", "__dlpack__", "cpu")
 
 
 class _Launches(TorchDispatchMode):
@@ -24,12 +24,14 @@ class _Launches(TorchDispatchMode):
 
 
 class _StaysInside(TorchFunctionMode):
-    """Finds data that leave PyTorch, and so would escape the count."""
+    """Finds data that leave PyTorch or go to the CPU, and so would escape the count."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        if name in _WAYS_OUT:
-            wrong("left", f"{name}() takes the numbers out of PyTorch, to the CPU. Stay with tensors.")
+        there = (*args[1:], *(kwargs or {}).values()) if name == "to" else ()
+        if name in _WAYS_OUT or any(isinstance(item, str) and item == "cpu" for item in there):
+            what = "It" if name in ("to", "cpu") else f"{name}()"
+            wrong("left", f"{what} takes the numbers to the CPU. Stay with tensors, on their device.")
         return func(*args, **(kwargs or {}))
 
 
@@ -48,6 +50,8 @@ def check_nearest(got: Any, points: torch.Tensor, centres: torch.Tensor) -> None
         centres: shape (k, d).
     """
     n, k = len(points), len(centres)
+    if isinstance(got, torch.return_types.min):
+        wrong("pair", "min(dim=...) returns two tensors, values and indices. Wanted is one of them.")
     if not isinstance(got, torch.Tensor):
         wrong("list", f"It should return one tensor; it returned a {type(got).__name__}.")
     got = got.cpu()
@@ -75,4 +79,6 @@ def _tell_apart(
         wrong("dot", "The largest product is not the least distance: long vectors win it.")
     if torch.equal(got, torch.cdist(points, centres, p=1).argmin(1)):
         wrong("manhattan", "It adds up absolute differences; wanted are squares.")
+    if torch.equal(got, (points[:, None] - centres).sum(-1).abs().argmin(1)):
+        wrong("sum_first", "The differences are added up before they are squared, so they cancel each other.")
     wrong("other", "Some points have a nearer centre than the one it names. Which dimension is reduced?")

@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from . import progress
 from .engine import Score, close, exercise, myth, wrong
@@ -123,13 +124,13 @@ available_works = myth(
 )
 toolkit_first = myth(
     "toolkit_first",
-    "Before PyTorch you must install the CUDA toolkit and cuDNN.",
-    "outdated",
+    "Before `pip install torch` you must install the CUDA toolkit and cuDNN.",
+    "false",
     "PyTorch's packages bring the CUDA libraries and cuDNN along; what you install is the driver.",
     {
         "true": "The list below names what pip fetches together with a PyTorch built for CUDA.",
-        "false": "Nearly. It is not needed today; but for code that you compile yourself, as all users of "
-        "CUDA once did, it was and is. Which word says that?",
+        "outdated": "It was no truer in the past: PyTorch's packages brought both along in its first year "
+        "already. The toolkit was and is for those who compile CUDA code themselves.",
     },
     __name__,
 )
@@ -172,9 +173,27 @@ def pick_device(answer: Any) -> None:
         ("mps", 0, "cpu", "old_mac", "On a Mac whose GPU PyTorch cannot use it should return the CPU."),
         ("xpu", 1, "xpu", "intel", "NVIDIA and Apple are not all: on a machine with an Intel GPU it errs."),
     ):
-        with machine(kind, count):
-            got = answer()
+        got, failure, asks_only = None, None, _AsksOnly()
+        try:
+            with machine(kind, count), asks_only:
+                got = answer()
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+        if asks_only.broken:
+            wrong("tensor", "It makes a tensor. Asking is enough, and takes no memory on any device.")
+        if failure:
+            wrong("raises", f"{hint} Your function raises {failure}")
         _check_device(got, type_, key, hint)
+
+
+class _AsksOnly(TorchFunctionMode):
+    """Notices tensors that are made or tried to be made, also where the error is caught."""
+
+    broken = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.broken |= func is not torch.device
+        return func(*args, **(kwargs or {}))
 
 
 def _check_device(got: Any, type_: str, key: str, hint: str) -> None:
@@ -313,25 +332,37 @@ def seconds_per_call(answer: Any) -> None:
     for gpus in (0, 2):
         _time(answer, "cpu", gpus=gpus, first=3000)
     _time(answer, "cuda:1", backlog=300, first=3000)
+    _time(answer, "mps:0", gpus=1)
+
+
+_CPU = (
+    "It raises an error for device cpu, which needs no waiting, beside a GPU or alone. "
+    "Ask for device.type: a torch.device never equals text."
+)
+_MAC = "Right for NVIDIA's GPUs, not for a Mac's, mps:0. Which function waits for a GPU of any kind?"
 
 
 def _time(answer: Any, name: str, *, gpus: int = 2, backlog: float = 0, first: float = 0) -> None:
     """Try an answer on work of known length; the backlog and the first call are given in multiples of it."""
     device = torch.device(name)
     seconds = Random().uniform(0.001, 0.02)  # not torch's numbers: the lesson goes on with those
-    queues = Queues(gpus, backlog * seconds)
+    queues = Queues(gpus, backlog * seconds, "cuda" if name == "cpu" else device.type)
     work = queues.work(device.index, seconds, first * seconds)
     try:
         with queues.instead(getattr(answer, "__globals__", {})):
             got = answer(work, device)
-    except (RuntimeError, ValueError):
+    except (RuntimeError, ValueError, AssertionError):
+        if name == "mps:0":
+            wrong("mac", _MAC)
         if name != "cpu":
             raise
-        wrong("cpu", "It raises an error for device cpu, which needs no waiting and may be alone.")
+        wrong("cpu", _CPU)
     got = got.item() if isinstance(got, torch.Tensor) and got.numel() == 1 else got
     if isinstance(got, bool) or not isinstance(got, int | float):
         wrong("nothing", f"It should return a number of seconds; it returned {got!r}.")
     if not 0.95 * seconds < got < 1.05 * (seconds + LAUNCH):
+        if name == "mps:0":
+            wrong("mac", _MAC)
         _tell_apart(got, seconds, queues, plain=not (backlog or first), other=device.index == 1)
 
 
@@ -359,6 +390,9 @@ def _tell_apart(got: float, seconds: float, queues: Queues, *, plain: bool, othe
 
 
 # ---- Your turn ----------------------------------------------------------------------------------------
+_GIVEN = 200 * (10 * 3 + 2) + 1  # launches of the function as given, for 200 points and 10 centres
+
+
 @exercise(
     kind="challenge",
     minutes=10,
@@ -398,4 +432,6 @@ def nearest(answer: Any) -> Score:
         if not (torch.equal(points, before[0]) and torch.equal(centres, before[1])):
             wrong("changed", "It changes the points or the centres that it was given.")
         check_nearest(got, points, centres)
+    if launches >= _GIVEN:
+        wrong("as_many", f"The result is right, but it takes {launches:,} launches: no fewer than before.")
     return Score(launches, "launches for 200 points and 10 centres", 2)

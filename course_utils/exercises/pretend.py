@@ -9,7 +9,7 @@ import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -69,6 +69,7 @@ class Queues:
     """GPUs that take work from a queue each, and a clock that only their work and their launches move.
 
     Attributes:
+        kind: what PyTorch calls these GPUs: "cuda" or "mps".
         now: the pretended clock, in seconds.
         free: for each GPU, when its queue will be empty.
         current: number of the current GPU.
@@ -76,8 +77,8 @@ class Queues:
         early: whether a clock was read while a queue was not empty.
     """
 
-    def __init__(self, count: int, backlog: float = 0.0) -> None:
-        self.now, self.current = 1000.0, 0
+    def __init__(self, count: int, backlog: float = 0.0, kind: str = "cuda") -> None:
+        self.kind, self.now, self.current = kind, 1000.0, 0
         self.free = [self.now + backlog] * count
         self.calls = self.readings = 0
         self.slept, self.early = 0.0, False
@@ -107,8 +108,8 @@ class Queues:
         if device is None or isinstance(device, int):
             return self.current if device is None else device
         named = torch.device(device)
-        if named.type != "cuda":
-            raise ValueError(f"Expected a cuda device, but got: {named}")
+        if named.type != self.kind:
+            raise ValueError(f"Expected a {self.kind} device, but got: {named}")
         return self.current if named.index is None else named.index
 
     def read(self) -> float:
@@ -136,7 +137,7 @@ class Queues:
     def instead(self, space: dict[str, Any]) -> Iterator[None]:
         """Replace PyTorch's GPUs and Python's clocks by these, also where `space` holds them by name."""
         known: dict[int, Any] = {}
-        with machine("cuda" if self.free else None, len(self.free)), ExitStack() as stack:
+        with machine(self.kind if self.free else None, len(self.free)), ExitStack() as stack:
             for owner, name, value in self._replacements():
                 known[id(getattr(owner, name))] = value
                 _replace(stack, owner, name, value)
@@ -156,19 +157,37 @@ class Queues:
             yield time, f"{name}_ns", nanoseconds
         yield time, "sleep", self._here(time.sleep, self.sleep)
         yield timeit, "default_timer", self._here(timeit.default_timer, self.read)
-        for owner in (torch.accelerator, torch.cuda):
-            yield owner, "synchronize", self.wait
+        yield torch.accelerator, "synchronize", self.wait
+        yield torch, "Event", lambda *_, **__: Mark(self)
+        for kind, functions in (("cuda", self._cuda()), ("mps", self._mps())):
+            for owner, name, value in functions:
+                yield owner, name, value if self.kind == kind else _not_built(kind)
+
+    def _cuda(self) -> Iterator[_Replacement]:
+        yield torch.cuda, "synchronize", self.wait
         yield torch.cuda, "current_device", lambda: self.current
         yield torch.cuda, "device", self.on
         yield torch.cuda, "set_device", lambda device: setattr(self, "current", self.number(device))
         yield torch.cuda, "current_stream", lambda device=None: Mark(self, self.number(device))
         yield torch.cuda, "Event", lambda **_: Mark(self)
-        yield torch, "Event", lambda *_, **__: Mark(self)
+
+    def _mps(self) -> Iterator[_Replacement]:
+        yield torch.mps, "synchronize", self.wait
+        yield torch.mps, "Event", lambda **_: Mark(self)
 
     def _here(self, real: Callable[..., Any], pretended: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function that is `pretended` in this thread; a kernel's other threads need true clocks."""
         thread = threading.get_ident()
         return lambda *args: (pretended if threading.get_ident() == thread else real)(*args)
+
+
+def _not_built(kind: str) -> Callable[..., NoReturn]:
+    """Return what stands for a function of a kind of GPU that this PyTorch was not built for."""
+
+    def fail(*_: Any, **__: Any) -> NoReturn:
+        raise AssertionError(f"Torch not compiled with {kind.upper()} enabled")
+
+    return fail
 
 
 class Mark:

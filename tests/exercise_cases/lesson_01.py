@@ -69,7 +69,8 @@ RIGHT = {
         "def seconds_per_call(work, device):\n    return course_utils.measure(work, device)",
         """
 def seconds_per_call(work, device, calls=20):
-    wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
+    waits = {"cuda": lambda: torch.cuda.synchronize(device), "mps": torch.mps.synchronize}
+    wait = waits.get(device.type, lambda: None)
     work(), wait()
     start = perf_counter()
     for _ in range(calls):
@@ -81,15 +82,15 @@ def seconds_per_call(work, device, calls=20):
 def seconds_per_call(work, device):
     def once():
         work()
-        if device.type != "cpu":
-            torch.cuda.synchronize(device)
+        if torch.device("cpu") != device:
+            torch.accelerator.synchronize(device)
     return min(timeit.repeat(once, number=1, repeat=9))
 """.replace("return min", "once()\n    return min"),
         """
 def seconds_per_call(work, device):
     work()
-    if device.type == "cpu":
-        return timeit.timeit(work, number=3) / 3
+    if device.type != "cuda":
+        return float(course_utils.measure(work, device, repeats=1))
     with torch.cuda.device(device):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
@@ -102,7 +103,7 @@ def seconds_per_call(work, device):
 def seconds_per_call(work, device):
     times = []
     for _ in range(7):
-        if device.type != "cpu":
+        if device.type == "cuda":
             torch.cuda.current_stream(device).synchronize()
         start = time.monotonic_ns()
         work()
@@ -144,7 +145,7 @@ WRONG = {
     },
     "toolkit_first": {
         "true": 'toolkit_first = "true"',
-        "false": 'toolkit_first = "false"',
+        "outdated": 'toolkit_first = "outdated"',
         "word": 'toolkit_first = "no"',
     },
     "pick_device": {
@@ -168,6 +169,10 @@ WRONG = {
         "nothing": _picks("return torch.accelerator.current_accelerator(check_available=True)"),
         "no_gpu": _picks("return torch.device('cuda', 0)"),
         "no_cuda": _picks("return torch.device('cpu')"),
+        "tensor": _picks(
+            "try: return torch.ones(1, device=torch.accelerator.current_accelerator()).device",
+            "except Exception: return torch.device('cpu')",
+        ),
         "raises": _picks(_CHECKED, "return torch.device(found.type, 0)"),
     },
     "same_name": {
@@ -192,10 +197,17 @@ WRONG = {
         "launch": _timed("work()", ""),
         "before": _timed("work()", _READY),
         "warm_up": _timed(_READY, _READY),
-        "cpu": _timed("work(); torch.accelerator.synchronize()", "torch.accelerator.synchronize()"),
+        "cpu": _timed(
+            "work(); torch.accelerator.synchronize(device) if device != 'cpu' else None",
+            "torch.accelerator.synchronize(device) if device != 'cpu' else None",
+        ),
         "other_gpu": _timed(
             "work(); torch.cuda.is_available() and torch.cuda.synchronize()",
             "torch.cuda.is_available() and torch.cuda.synchronize()",
+        ),
+        "mac": _timed(
+            'work(); device.type == "cuda" and torch.cuda.synchronize(device)',
+            'device.type == "cuda" and torch.cuda.synchronize(device)',
         ),
         "unit": _timed(f"work(); {_READY}", _READY, "(time.perf_counter() - start) * 1000"),
         "total": _timed(f"work(); {_READY}", f"work(); {_READY}"),
@@ -215,7 +227,12 @@ WRONG = {
         "dot": _nearest("(points @ centres.T).argmax(dim=1)"),
         "manhattan": _nearest("(points[:, None] - centres).abs().sum(-1).argmin(1)"),
         "list": _nearest("torch.cdist(points, centres).argmin(dim=1)[:, None].unbind()"),
-        "left": _nearest("torch.tensor(torch.cdist(points, centres).argmin(dim=1).tolist())"),
+        "left": _nearest("torch.cdist(points.cpu(), centres.cpu()).argmin(dim=1)"),
+        "pair": _nearest("torch.cdist(points, centres).min(dim=1)"),
+        "sum_first": _nearest("((points[:, None] - centres).sum(-1) ** 2).argmin(1)"),
+        "as_many": _nearest(
+            "torch.stack([torch.stack([((p - c) ** 2).sum() for c in centres]).argmin() for p in points])"
+        ),
         "changed": _nearest("torch.cdist(points, centres.mul_(1)).argmin(dim=1)").replace(
             "mul_(1)", "add_(1)"
         ),
