@@ -39,7 +39,7 @@ def checkpoint_is_loaded(
         home: where the answer's model is, and has to stay.
     """
     saved, model = _net(epoch).to(writer), _net(0).to(home)
-    held = [*model.parameters(), *model.buffers()]
+    held = list(model.parameters())
     with TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.pt"
         torch.save({"model": saved.state_dict(), "epoch": epoch}, path)
@@ -80,7 +80,10 @@ def _call(answer: Any, path: Path, model: nn.Module, visible: int) -> Any:
     except RuntimeError as error:
         text = str(error)
         if text.startswith("Attempting to deserialize") and visible == 0:
-            told = "On a machine without a GPU, torch.load still looks for the GPU that the file names."
+            told = (
+                "On a machine without a GPU, torch.load still looks for one: the one that the file names, or "
+                "that map_location names."
+            )
             wrong("map_location", told)
         if text.startswith("Attempting to deserialize"):
             told = (
@@ -97,8 +100,8 @@ def _is_loaded(model: nn.Module, saved: nn.Module, held: list[torch.Tensor], hom
     now = [*model.parameters(), *model.buffers()]
     if any(tensor.device != home for tensor in now):
         wrong("moved", "The numbers may be right, but the model is no longer on the device it was on.")
-    if any(one is not two for one, two in zip(held, now, strict=True)):
-        text = "The model got new tensors. An optimizer that was built before still holds the old ones."
+    if any(one is not two for one, two in zip(held, model.parameters(), strict=True)):
+        text = "The model got new parameters. An optimizer that was built before still holds the old ones."
         wrong("replaced", text)
     for key, kind in (("not_loaded", "parameters"), ("buffers", "buffers")):
         pairs = zip(getattr(model, kind)(), getattr(saved, kind)(), strict=True)

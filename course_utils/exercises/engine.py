@@ -159,7 +159,9 @@ class Exercise:
 
     def solution(self) -> None:
         """Show a worked answer and its reasoning."""
-        show(Page("A worked answer", [self.reasoning], "Other answers are right, too.", code=self.worked))
+        open_ = self.kind not in ("predict", "myth")
+        below = "Other answers are right, too." if open_ else ""
+        show(Page("A worked answer", [self.reasoning], below, code=self.worked))
 
     # ---- judging --------------------------------------------------------------------------------------
     def verdict(self, *answers: Any) -> Verdict:

@@ -132,6 +132,11 @@ RIGHT = {
             ", map_location='cpu'",
             "for name, tensor in model.state_dict().items(): tensor.copy_(checkpoint['model'][name])",
         ),
+        load(
+            ", map_location='cpu'",
+            "place = next(model.parameters()).device; model.cpu(); "
+            "model.load_state_dict(checkpoint['model']); model.to(place)",
+        ),
     ],
     "evaluate": [ALL_AT_ONCE, evaluate()],
 }
