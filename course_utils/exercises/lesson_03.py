@@ -170,6 +170,10 @@ def left_behind(answer: Callable[[nn.Module, torch.device], Sequence[str]]) -> N
         for astray, *_ in _ASTRAY:
             hint = f"It works for {first}, but not for {second}. Compare with the argument device."
             _try_left_behind(answer, second, first, astray, "fixed", hint)
+        if second.type == "cpu":  # one GPU only: ask for one with another number
+            model = _scattered(first, first, set())
+            if set(answer(model, torch.device("cuda", 1))) != set(_tensors(model)):
+                wrong("index", "Two GPUs are two devices: cuda:0 was taken for cuda:1.")
 
 
 def _try_left_behind(
