@@ -122,6 +122,12 @@ def faster_epoch(model, pictures, labels, criterion, optimizer):
         right += (logits.argmax(1) == labels[rows]).sum().item()
     return loss_sum / n, right / n
 """,
+        _changed(
+            EPOCH,
+            "loss = criterion(model(batch), labels[order[part]])",
+            "with torch.autocast(device.type, dtype=torch.bfloat16):\n"
+            "            loss = criterion(model(batch), labels[order[part]])",
+        ),
     ],
 }
 
