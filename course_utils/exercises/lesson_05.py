@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import index
 from typing import Any
 
 import torch
@@ -16,6 +17,18 @@ from .traffic import Traffic, several_gpus
 summary = partial(progress.summary, "05")
 
 Reduce = Callable[[list[torch.Tensor]], Any]
+
+
+def _choice(guess: Any, choices: Sequence[str]) -> str:
+    """Return the choice that a guess names; capitals and spaces do not matter."""
+    for choice in choices:
+        if isinstance(guess, str) and _letters(guess) == _letters(choice):
+            return choice
+    wrong("word", "Choose one of " + ", ".join(map(repr, choices)) + ".")
+
+
+def _letters(text: str) -> str:
+    return "".join(text.lower().split())
 
 
 # ---- section 1: who gets which rows --------------------------------------------------------------------
@@ -43,12 +56,13 @@ def _compare_split(guess: Any, actual: Sequence[int]) -> None:
         wrong(
             "sum", f"Your parts make {sum(guess)} rows. The batch has {total}, and each row goes somewhere."
         )
-    if guess == _even(total, len(guess)):
+    if len(guess) >= len(rows) and guess == _even(total, len(guess)):
         wrong("even", f"That would be an even split. What came out is {rows}: full parts first.")
     if sorted(guess) == sorted(rows):
         wrong("order", f"The right numbers. They come in this order: {rows}.")
     if len(guess) < len(rows):
-        wrong("too_few", f"More GPUs get rows than you say: {rows}. Does the part depend on the batch?")
+        wrong("too_few", f"You give rows to {len(guess)} of the GPUs, but {len(rows)} get some: {rows}. "
+              "The size of a part follows from the batch and the number of GPUs.")  # fmt: skip
     wrong("other", f"What came out is {rows}. What do all parts but the last have in common?")
 
 
@@ -172,6 +186,8 @@ def _judge_split(sizes: list[Any], batch: int, gpus: int) -> None:
         size for size in _even(batch, gpus) if size
     ]:
         wrong("even", f"{case}: {sizes} is the even split. The first parts are all full, of the same size.")
+    if gpus != 8 and sizes == _chunks(batch, 8):  # its answers for eight GPUs were right
+        wrong("eight", f"{case}: {sizes} would be right for 8 GPUs. The number of GPUs is an argument, too.")
     if sizes[:1] == [min(batch, full + 1)]:
         wrong("one_more", f"{case}: {sizes}. Parts of {full} are enough: rounding up is not always one more.")
     if len(sizes) >= gpus and sizes[:-1] == [batch // gpus] * (len(sizes) - 1):
@@ -182,6 +198,9 @@ def _judge_split(sizes: list[Any], batch: int, gpus: int) -> None:
 
 
 # ---- section 2: what happens inside --------------------------------------------------------------------
+COMBINED = ("added up", "averaged", "only that of cuda:0 counts")
+
+
 @exercise(
     kind="predict",
     minutes=1,
@@ -195,12 +214,11 @@ def _judge_split(sizes: list[Any], batch: int, gpus: int) -> None:
         "Broadcast uses one weight three times. What does autograd do with a tensor that is used so?",
     ),
     why="Nothing needs to be averaged: the loss, taken over the whole batch, has done the division.",
-    choices=("added up", "averaged", "only that of cuda:0 counts"),
+    choices=COMBINED,
 )
 def how_combined(guess: Any, actual: str) -> None:
     """Three replicas send back a gradient each. What becomes of them in model.weight.grad?"""
-    if guess not in ("added up", "averaged", "only that of cuda:0 counts"):
-        wrong("word", 'Choose one of "added up", "averaged" and "only that of cuda:0 counts".')
+    guess = _choice(guess, COMBINED)
     if guess == actual:
         return
     if guess == "averaged":
@@ -228,7 +246,7 @@ def _tricky() -> nn.Sequential:
 
 
 def _nested() -> nn.Sequential:
-    return _net(first=nn.Linear(3, 4), inner=nn.ModuleDict({"module": nn.Linear(4, 2)}))
+    return _net(inner=nn.ModuleDict({"module": nn.Linear(3, 4)}), last=nn.Linear(4, 2))
 
 
 def _loads(answer: Any, make: Callable[[], nn.Module], wrapped: bool, backwards: bool = False) -> str:
@@ -300,13 +318,15 @@ def _judge_names(answer: Any) -> None:
                 "letters",
                 'Layers named "embedding" or "layer" lose letters: `lstrip` takes letters, not words.',
             )
-        if _loads(answer, _nested, wrapped) != "yes":
-            wrong("inner", 'A layer of the model may itself be called "module", as in "inner.module.weight".')
         if _loads(answer, _tricky, wrapped, backwards=True) != "yes":
             wrong(
                 "order",
                 "In a file the tensors may come in another order. Only their names say what they are.",
             )
+        if any(_loads(answer, _nested, wrapped, backwards) != "yes" for backwards in (False, True)):
+            if wrapped:
+                wrong("inner", 'A layer may itself be called "module", as in "module.inner.module.weight".')
+            wrong("anywhere", 'The name "inner.module.weight" has no prefix: "module." is not at its front.')
 
 
 def _judge_strict(answer: Any, wrapped: bool) -> None:
@@ -356,7 +376,11 @@ SAMPLES, GPUS, AT_LEAST = 5_000, 8, 49
 )
 def good_batch_size(answer: Any) -> None:
     """Find the smallest batch size from 49 on that starves no replica and no GPU, in any batch."""
-    if type(answer) is not int or not AT_LEAST <= answer <= SAMPLES:
+    try:
+        answer = index(answer)  # takes NumPy's whole numbers, too
+    except TypeError:
+        answer = 0
+    if not AT_LEAST <= answer <= SAMPLES:
         wrong("form", f"Write a whole number from {AT_LEAST} to {SAMPLES:,}.")
     _complain(answer, "", "A full batch")
     if SAMPLES % answer:
@@ -415,8 +439,7 @@ SHARES = ("both", "only (4, 4)", "only (6, 2)", "neither")
 )
 def right_shares(guess: Any, actual: str) -> None:
     """With which shares of the 8 rows is DDP's gradient the one that a single process computes?"""
-    if guess not in SHARES:
-        wrong("word", "Choose one of " + ", ".join(map(repr, SHARES)) + ".")
+    guess = _choice(guess, SHARES)
     if guess == actual:
         return
     if guess == "both":
@@ -450,7 +473,7 @@ def _judge_sums(
     start = [torch.randint(-(2**20), 2**20, shape, generator=draw).float() for _ in devices]
     tensors = [tensor.to(device) for tensor, device in zip(start, devices, strict=True)]
     with Traffic() as traffic:
-        answer(list(tensors))
+        _run(answer, tensors)
     if [tensor.device for tensor in tensors] != devices:
         wrong("moved", "After the call a tensor is on another GPU than before. Each has to stay where it is.")
     ends, total = [tensor.cpu() for tensor in tensors], torch.stack(start).sum(0)
@@ -459,6 +482,17 @@ def _judge_sums(
     if not all(torch.equal(end, total) for end in ends):
         _diagnose(start, ends, total)
     return traffic
+
+
+def _run(answer: Reduce, tensors: list[torch.Tensor]) -> None:
+    """Call `answer`; where it fails with more than two GPUs, with which it has worked, say with how many."""
+    try:
+        answer(list(tensors))
+    except Exception as error:  # an error of the reader's code
+        if len(tensors) == 2:
+            raise
+        text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}"
+        wrong("count", f"It works with 2 GPUs, but not with {len(tensors)}. There it raises {text}")
 
 
 def _diagnose(start: list[torch.Tensor], ends: list[torch.Tensor], total: torch.Tensor) -> None:
@@ -470,11 +504,11 @@ def _diagnose(start: list[torch.Tensor], ends: list[torch.Tensor], total: torch.
     if end_as(start):
         wrong("rebound", "The tensors are as before. A new one, in the list or returned, reaches no model: "
               "write the sum into the tensors that are there.")  # fmt: skip
-    if end_as([total, *start[1:]]):
-        wrong(
-            "first",
-            "cuda:0 has the sum, the tensors on the other GPUs are as before. All of them must change.",
-        )
+    as_before = [gpu for gpu, end in enumerate(ends) if torch.equal(end, start[gpu])]
+    if end_as([start[gpu] if gpu in as_before else total for gpu in range(len(ends))]):
+        places = " and ".join(f"cuda:{gpu}" for gpu in as_before)
+        wrong("first", f"With {len(ends)} GPUs: on {places} the tensor is as before, on the others it is "
+              "the sum. All of them must change.")  # fmt: skip
     if all(torch.allclose(end, total / len(ends)) for end in ends):
         wrong("mean", "That is the mean. Here it should be the sum; who wants the mean divides afterwards.")
     if end_as([total - own for own in start]):
@@ -488,10 +522,11 @@ def _diagnose(start: list[torch.Tensor], ends: list[torch.Tensor], total: torch.
             "twice",
             "Some tensors count twice: one that already held a sum was added again as if it were new.",
         )
-    wrong(
-        "other",
-        f"With {len(ends)} GPUs, at least one is not the sum of all. Print them before and after.",
-    )
+    if end_as([ends[0]] * len(ends)):
+        wrong("equal", f"With {len(ends)} GPUs, all tensors end equal, as they should, but they are not "
+              "the sum of all. Which of them were added?")  # fmt: skip
+    places = " and ".join(f"cuda:{gpu}" for gpu, end in enumerate(ends) if not torch.equal(end, total))
+    wrong("other", f"With {len(ends)} GPUs, what ends on {places} is not the sum of all.")
 
 
 _REDUCE_STUB = """
@@ -569,9 +604,9 @@ def fair_all_reduce(tensors):
 def fair_all_reduce(answer: Any) -> Score:
     """Write an all-reduce in which the busiest GPU sends and receives as little as possible."""
     with several_gpus() as devices:
-        for count in {2, min(3, len(devices)), len(devices)}:
+        for count in sorted({2, min(3, len(devices)), len(devices)}):
             _judge_sums(answer, devices[:count], (count * 12,))
-            for length in (count * 12 + 1, count - 1, 101):
+            for length in (count * 12 + 1, 101, count - 1):
                 _judge_length(answer, devices[:count], length)
         count, length = len(devices), len(devices) * 1_000
         traffic = _judge_sums(answer, devices, (length,), seed=1)
@@ -591,5 +626,6 @@ def _judge_length(answer: Reduce, devices: list[torch.device], length: int) -> N
     try:
         _judge_sums(answer, devices, (length,))
     except Exception as error:  # an error of the reader's code, or a wrong sum
+        case = f"{length} number{'s' * (length > 1)} on {len(devices)} GPUs"
         wrong("remainder", "It works where the length is a multiple of the number of GPUs, but not with "
-              f"{length} numbers on {len(devices)} GPUs: {str(error).splitlines()[0][:120]}")  # fmt: skip
+              f"{case}: {(str(error).splitlines() or [''])[0][:120]}")  # fmt: skip

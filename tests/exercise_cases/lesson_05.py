@@ -79,6 +79,8 @@ for gpu, tensor in enumerate(tensors):
         part[gpu].copy_(total)"""
 
 RIGHT = {
+    "how_combined": ["exercise.how_combined.guess('Added up')"],
+    "right_shares": ["exercise.right_shares.guess('only (4,4)')"],
     "split_by_hand": [
         split("sizes, size = [], math.ceil(batch / gpus)\nwhile sum(sizes) < batch:\n"
               "    sizes.append(min(size, batch - sum(sizes)))\nreturn sizes"),
@@ -89,7 +91,7 @@ RIGHT = {
         split("size = -(-batch // gpus)\n"
               "return tuple(min(size, batch - i * size) for i in range(-(-batch // size)))"),
     ],
-    "good_batch_size": ["good_batch_size = 54"],
+    "good_batch_size": ["good_batch_size = 54", "good_batch_size = numpy.arange(49, 60)[5]"],
     "load_saved": [
         load("saved = dict(saved)\nconsume_prefix_in_state_dict_if_present(saved, 'module.')\n"
              "model.load_state_dict(saved)"),
@@ -127,7 +129,7 @@ WRONG = {
         even="[4, 4, 4, 4, 4, 4, 3, 3]",
         order="[2, 4, 4, 4, 4, 4, 4, 4]",
         other="[3, 3, 3, 3, 3, 3, 3, 9]",
-        too_few="[5, 5, 5, 5, 6, 4]",
+        too_few="[10, 10, 10]",
     ),
     "last_batch": guesses(
         "last_batch",
@@ -155,6 +157,8 @@ WRONG = {
         "torch": split("yield from split_sizes(batch, gpus)"),
         "one_more": split("part = batch // gpus + 1\n"
                           "return [min(part, batch - first) for first in range(0, batch, part)]"),
+        "eight": split("part = -(-batch // 8)\n"
+                       "return [min(part, batch - first) for first in range(0, batch, part)]"),
         "other": split("return [4, 4, 4, 4, 4, 4, 4, 2]"),
         "raises": split("return batch.chunk(gpus)"),
     },
@@ -175,6 +179,9 @@ WRONG = {
         "plain": renamed("name[7:]"),
         "letters": renamed("name.lstrip('module.')"),
         "inner": renamed("name.replace('module.', '')"),
+        "anywhere": load("if 'module.' in next(iter(saved)):\n"
+                         "    saved = {name[7:]: tensor for name, tensor in saved.items()}\n"
+                         "model.load_state_dict(saved)"),
         "silent": load("plain = {name.removeprefix('module.'): tensor for name, tensor in saved.items()}\n"
                        "model.load_state_dict(plain, strict=False)"),
         "order": load("pairs = zip(model.state_dict().values(), saved.values(), strict=True)\n"
@@ -209,7 +216,10 @@ WRONG = {
                         "for tensor in tensors:\n    tensor.data = total"),
         "rounded": reduce("total = sum(tensor.to('cuda:0').bfloat16().float() for tensor in tensors)\n"
                           "for tensor in tensors:\n    tensor.copy_(total)"),
-        "other": reduce("for tensor in tensors:\n    tensor.copy_(tensors[0])"),
+        "equal": reduce("for tensor in tensors:\n    tensor.copy_(tensors[0])"),
+        "count": reduce("partners = [tensors[gpu ^ 1].to(t.device) for gpu, t in enumerate(tensors)]\n"
+                        "for tensor, partner in zip(tensors, partners):\n    tensor += partner"),
+        "other": reduce("for gpu, tensor in enumerate(tensors):\n    tensor += gpu"),
         "raises": reduce("total = sum(tensors)\nfor tensor in tensors:\n    tensor.copy_(total)"),
     },
     "fair_all_reduce": {
@@ -220,6 +230,9 @@ WRONG = {
                           "totals = [sum(numbers) for numbers in zip(*lists)]\n"
                           "for tensor in tensors:\n"
                           "    tensor.copy_(torch.tensor(totals, device=tensor.device))"),
+        "count": fair("total = tensors[0] + tensors[1].to(tensors[0].device)\n"
+                      "for tensor, own in zip(tensors, [total, total], strict=True):\n"
+                      "    tensor.copy_(own)"),
         "first": fair("for tensor in tensors[1:]:\n    tensors[0].add_(tensor.to(tensors[0].device))"),
         "twice": fair("total = tensors[0]\nfor tensor in tensors:\n    total += tensor.to(total.device)\n"
                       "for tensor in tensors:\n    tensor.copy_(total)"),
