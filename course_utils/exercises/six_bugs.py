@@ -68,7 +68,7 @@ def judge_six_bugs(net: type[nn.Module], script: Script) -> None:
             wrong(
                 "hard-coded",
                 f"6 of 6 found, and one thing too many: on {first} the script runs, on {second} it does not. "
-                f"{_told(error)} Which line says a device by its name?",
+                f"{_told(error)} Which line names one device, whatever device the script is given?",
             )
         model = _judge_results(net, script, second)
         _judge_copies(script, first)
@@ -246,7 +246,8 @@ def _judge_copies(script: Script, gpu: torch.device) -> None:
                 wrong(
                     "copies",
                     f"6 of 6 found, but on {place} each {name} batch makes {count // 2} copies between "
-                    f"devices; {needed} are enough. What else is moved for every batch? Move it once.",
+                    f"devices; {needed} are enough. What else is moved for every batch? Make it where the data "
+                    "are, or move it once.",
                 )
 
 
