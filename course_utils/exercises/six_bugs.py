@@ -246,8 +246,8 @@ def _judge_copies(script: Script, gpu: torch.device) -> None:
                 wrong(
                     "copies",
                     f"6 of 6 found, but on {place} each {name} batch makes {count // 2} copies between "
-                    f"devices; {needed} are enough. What else is moved for every batch? Make it where the data "
-                    "are, or move it once.",
+                    f"devices; {needed} are enough. What else is moved for every batch? Make it where the "
+                    "data are, or move it once.",
                 )
 
 
