@@ -92,6 +92,16 @@ def test_an_error_in_the_readers_code_is_told_and_not_raised(lesson):
     assert "TypeError" in verdict.text
 
 
+def test_the_line_that_raised_is_the_readers_own(lesson):
+    import torch
+
+    @torch.no_grad()
+    def double(x):
+        return x.missing
+
+    assert 'in the line "return x.missing"' in lesson.double.verdict(double).text
+
+
 def test_check_shows_outcome_and_progress(lesson, capsys):
     lesson.double.check(made(STUB))
     lesson.double.check(lambda x: 0)
