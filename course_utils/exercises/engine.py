@@ -237,6 +237,6 @@ def _tell(error: Exception) -> str:
     """Say what the reader's code raised, and in which of its lines."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith(_LIBRARY) and "-packages" not in f.filename]
-    line = f' in the line "{own[0].line}"' if own and own[0].line else ""
+    line = f' in the line "{own[-1].line}"' if own and own[-1].line else ""
     text = (str(error).splitlines() or [""])[0][:200]
     return f"Your code raised {type(error).__name__}{line}: {text}"
