@@ -25,7 +25,7 @@ from .stubs import blank, functions_in, is_stub
 Kind = Literal["predict", "write", "repair", "myth", "challenge"]
 Difficulty = Literal["easy", "medium", "hard"]
 NOT_ATTEMPTED, NOT_YET, RIGHT = "Not attempted yet", "Not right yet", "Right"
-_LIBRARY = str(Path(__file__).parent)
+_LIBRARY = str(Path(__file__).parents[1])
 
 
 class NotYet(Exception):
