@@ -1,0 +1,168 @@
+"""Judging the memory golf: one training step, exact, on the card, with the smallest peak."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from .accumulating import agree, flat, peak_of
+from .engine import Score, wrong
+
+BATCH, WIDTH, BLOCKS = 256, 512, 8
+PAR = 4.02
+_SMALL = 64  # numbers that may be elsewhere, such as Adam's count of steps
+Job = tuple[nn.Sequential, torch.optim.Optimizer, torch.Tensor, torch.Tensor]
+
+
+def golf_job(gpu: torch.device | str) -> Job:
+    """Return the golf's model, its AdamW after a first step, and the batch to train on.
+
+    The model is an `nn.Sequential` of 8 blocks, each a linear layer of 512 x 512 and a ReLU, and one linear
+    layer for 10 classes; x is (256, 512), y is (256,).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # the GPU's random numbers belong to the lesson
+        blocks = [nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()) for _ in range(BLOCKS)]
+        model = nn.Sequential(*blocks, nn.Linear(WIDTH, 10)).to(gpu)
+        x, y = torch.randn(BATCH, WIDTH).to(gpu), torch.randint(10, (BATCH,)).to(gpu)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=True)  # as is the default on CUDA
+    _plain_step(model, optimizer, x, y)
+    return model, optimizer, x, y
+
+
+def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+class _Place(TorchDispatchMode):
+    """Watches operations: do they stay on one GPU, and how much is allocated there after each?"""
+
+    def __init__(self, gpu: torch.device) -> None:
+        super().__init__()
+        self.gpu, self.elsewhere, self.most = gpu, "", 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.most = max(self.most, torch.cuda.memory_allocated(self.gpu))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.numel() > _SMALL and tensor.device != self.gpu:
+                self.elsewhere = str(tensor.device)
+        return result
+
+
+def judge_golf(answer: Callable[..., Any], gpu: torch.device) -> Score:
+    """Judge a step against the plain one; return MiB at its peak, besides what was there before."""
+    played, plain = golf_job(gpu), golf_job(gpu)
+    rows: list[int] = []
+    handle = played[0][0][0].register_forward_hook(lambda layer, x, result: rows.append(len(x[0])))
+    before = _state(played)
+    place = _Place(gpu)
+    start = torch.cuda.memory_allocated(gpu)
+    peak = peak_of(lambda: _play(answer, played, place), gpu)
+    handle.remove()
+    _is_honest(place, start + peak)
+    moves = [_moved(before, _state(played))]
+    before = _state(plain)
+    right = _gradient(plain)
+    _plain_step(*plain)
+    moves.append(_moved(before, _state(plain)))
+    _is_whole(played, plain)
+    _compare(played, plain, right, sum(rows), moves)
+    _goes_on(played, plain)
+    return Score(peak / 2**20, "MiB", PAR)
+
+
+def _play(answer: Callable[..., Any], job: Job, place: _Place) -> None:
+    """Call an answer and watch it."""
+    with place:
+        answer(*job)
+
+
+def _is_honest(place: _Place, peak: int) -> None:
+    """See that all of the step was on the card, and that its peak is what PyTorch says."""
+    if place.elsewhere:
+        wrong("elsewhere", f"It made tensors on {place.elsewhere}. All of the step should stay on the card.")
+    if place.most > peak:
+        wrong("reset", "It resets PyTorch's peak. The whole step counts, from beginning to end.")
+
+
+def _state(job: Job) -> tuple[torch.Tensor, list[int]]:
+    """Return all parameters as a vector, and how many steps the optimizer has counted for each."""
+    model, optimizer = job[:2]
+    steps = [int(optimizer.state[parameter]["step"]) for parameter in model.parameters()]
+    return flat(model.parameters()).clone(), steps
+
+
+def _moved(before: tuple[torch.Tensor, list[int]], after: tuple[torch.Tensor, list[int]]) -> Any:
+    """Return how the parameters moved, and by how many steps."""
+    counts = [two - one for one, two in zip(before[1], after[1], strict=True)]
+    return after[0] - before[0], counts
+
+
+def _gradient(job: Job) -> torch.Tensor:
+    """Return the gradient of the whole batch."""
+    model, _, x, y = job
+    loss = nn.functional.cross_entropy(model(x), y)
+    return flat(torch.autograd.grad(loss, list(model.parameters())))
+
+
+def _averages(job: Job, name: str) -> torch.Tensor:
+    """Return one of Adam's two averages as a vector."""
+    return flat(job[1].state[parameter][name] for parameter in job[0].parameters())
+
+
+def _is_whole(played: Job, plain: Job) -> None:
+    """See that model and optimizer are what they were: the same layers, in float32, on the card."""
+    for parameter, other in zip(played[0].parameters(), plain[0].parameters(), strict=True):
+        if (parameter.dtype, parameter.device) != (other.dtype, other.device):
+            wrong("changed", f"A parameter has become {parameter.dtype} on {parameter.device}.")
+    layers, others = (
+        [type(layer) for layer in model.modules() if not list(layer.children())]
+        for model in (played[0], plain[0])
+    )
+    if layers != others:
+        wrong("changed", "The model has other layers than before. Train the model that was given.")
+
+
+def _compare(played: Job, plain: Job, right: torch.Tensor, rows: int, moves: list[Any]) -> None:
+    """Compare steps, gradients (as Adam has noted them) and parameters with those of the plain step."""
+    (move, counts), (wanted, _) = moves
+    if set(counts) == {0}:
+        wrong("no_step", "The optimizer has not taken its step.")
+    if set(counts) != {1}:
+        wrong("steps", "The optimizer should step once for each parameter, when its gradient is complete.")
+    noted, expected = (_averages(job, "exp_avg") for job in (played, plain))
+    off = 10 * (noted - expected)  # Adam keeps 0.9 of the old average and adds 0.1 of the gradient
+    if not agree(off + right, right, 2e-4):
+        found = (off + right) @ right / (right @ right)
+        similar = torch.cosine_similarity(off + right, right, dim=0)
+        if rows < BATCH:
+            wrong("samples", f"The model saw {rows} of {BATCH} samples. Each one has to count.")
+        if similar > 0.9999 and not 0.99 < found < 1.01:
+            wrong("scale", f"The gradient is {found:.3g} times as long as that of the mean over the batch.")
+        if similar > 0.98:
+            wrong("precision", "The gradient is off by rounding: 16 bits are not exact enough for this hole.")
+        wrong("gradient", "The gradient is not that of the whole batch.")
+    if not agree(move, wanted, 1e-2):
+        wrong("other_step", "The gradient is right, but the step is not the one that this AdamW takes.")
+
+
+def _goes_on(played: Job, plain: Job) -> None:
+    """See that the model can be trained on as before: a backward is a backward, a step is a step."""
+    text = "Something stays behind: after your step, a plain one of the same model goes wrong. Hooks?"
+    before, others = _state(played), _state(plain)
+    model, _, x, y = played
+    nn.functional.cross_entropy(model(x), y).backward()
+    if not torch.equal(_state(played)[0], before[0]):
+        wrong("left", text)
+    _plain_step(*played)
+    _plain_step(*plain)
+    move, counts = _moved(before, _state(played))
+    if set(counts) != {1} or not agree(move, _moved(others, _state(plain))[0], 2e-2):
+        wrong("left", text)
