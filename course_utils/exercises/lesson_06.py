@@ -44,7 +44,7 @@ def _gpu() -> Iterator[torch.device]:
     why="The optimizer's state comes with the first step, so a first forward that fits proves little.",
 )
 def first_step(guess: Any, actual: float) -> None:
-    """By how many MiB does the memory in use grow in the first `optimizer.step()`?"""
+    """By how many MiB does the memory in use grow in the first optimizer.step()?"""
     if isinstance(guess, bool) or not isinstance(guess, int | float):
         wrong("number", "Give a number of MiB.")
     came = actual or 24.0  # 0 where PyTorch keeps no count
@@ -81,7 +81,7 @@ _COLUMNS = ("allocated", "reserved", "both", "neither")
     choices=_COLUMNS,
 )
 def emptied(guess: Any, actual: str) -> None:
-    """After `del big`, which number falls when `torch.cuda.empty_cache()` is called?"""
+    """After del big, which number falls when torch.cuda.empty_cache() is called?"""
     said = guess.strip().lower() if isinstance(guess, str) else guess
     if said not in _COLUMNS:
         wrong("choice", 'Choose one of "allocated", "reserved", "both" and "neither".')
