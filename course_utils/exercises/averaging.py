@@ -30,7 +30,8 @@ def _check_mean(
     smoothing: float = 0.0,
 ) -> None:
     """Compare an answer with the loss of all samples at once, and with what usual mistakes return."""
-    model, criterion = nn.Linear(6, 10).eval(), nn.CrossEntropyLoss(label_smoothing=smoothing)
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 10)).eval()  # in train() mode it says something else
+    criterion = nn.CrossEntropyLoss(label_smoothing=smoothing)
     x, y = 5 * torch.randn(size, 6), torch.randint(10, (size,))
     loader = DataLoader(TensorDataset(x, y), batch_size=batch_size, drop_last=drop_last)
     with torch.no_grad():
@@ -39,6 +40,8 @@ def _check_mean(
         right = criterion(model(x[: sum(sizes)]), y[: sum(sizes)]).item()
         plain = nn.functional.cross_entropy(model(x[: sum(sizes)]), y[: sum(sizes)]).item()
     said = answer(model.to(device), loader, criterion, device)
+    if model.training:
+        wrong("train", "The model came in eval() mode and is in train() mode now. Leave it as it is.")
     if said is None:
         wrong("nothing", "The function returns nothing.")
     if not isinstance(said, int | float | torch.Tensor):
@@ -58,6 +61,10 @@ def _check_mean(
         wrong("dataset", "A sum of means, divided by the number of samples: far too small. Make sums first.")
     if close(value, sum(means) * batch_size / sum(sizes), 1e-4):
         wrong("batch_size", f"Every batch is weighted by {batch_size}, but their sizes are {sizes}.")
+    if close(value, total / len(sizes), 1e-4):
+        wrong("batches", "You divide by the number of batches. The sum goes over samples: count those.")
+    if close(value, means[0], 1e-4) and len(sizes) > 1:
+        wrong("first", "That is the first batch alone. Does the function return inside the loop?")
     if close(value, means[-1], 1e-4):
         wrong("last", "That is the last batch alone.")
     if smoothing and close(value, plain, 1e-4):

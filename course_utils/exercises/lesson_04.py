@@ -63,7 +63,7 @@ def rows_out(guess: Any, actual: int) -> None:
         wrong("same", "One row for each picture is what should come out. But which axis does the view fix?")
     if guess == 150:
         wrong("width", "150 is how long a row is. How many such rows do 25 x 1176 numbers make?")
-    if guess == "an error":
+    if isinstance(guess, str) and "error" in guess.lower():
         wrong("error", "64 x 1176 was no multiple of 150, hence the error. Is 25 x 1176 one?")
     wrong("other", "Divide all numbers of the batch by the length of a row.")
 

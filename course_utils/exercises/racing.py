@@ -65,7 +65,7 @@ def _check_variety(marks: Marks) -> None:
     if any(len(flip) >= 16 and len(flip.unique()) == 1 for flip in marks.mirrored):
         wrong("mirror", "In a batch all pictures are mirrored, or none is. Each picture needs its own draw.")
     if any(len(place) >= 8 and len(place.unique()) == 1 for place in marks.places):
-        wrong("shift", "In a batch all pictures have the same shift. Each picture needs its own draw.")
+        wrong("shift", "In a batch all pictures have the same shift, or none. Each needs its own draw.")
 
 
 def race(answer: Callable[..., Any], epochs: int = 10) -> float:

@@ -1,5 +1,6 @@
 """What a repaired network has to do: a row of scores for each picture, at any batch size."""
 
+import re
 from typing import Any
 
 import torch
@@ -27,11 +28,20 @@ def _scores(net: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
             raise
         wrong("name", "Python knows no F. Import it, or call relu by its full name.")
     except RuntimeError as error:
+        if re.search(r"shape '\[[1-9]\d*, (-1|1800)\]' is invalid", str(error)):
+            wrong("fixed", f"The view is told a fixed number of pictures; this time {len(pictures)} came in.")
         if "view size" in str(error) or "is invalid for input of size" in str(error):
             wrong("still", "The view still makes rows of a wrong length. What does one picture have there?")
-        if "shapes cannot be multiplied" in str(error):
-            wrong("size", f"The layer fc1 gets another number of features than it was made for: {error}.")
+        if match := re.search(r"cannot be multiplied \((\d+)x(\d+) and (\d+)x", str(error)):
+            _explain_features(len(pictures), *map(int, match.groups()))
         raise
+
+
+def _explain_features(pictures: int, rows: int, features: int, expected: int) -> None:
+    """Give the hint for a linear layer that gets `rows` x `features` numbers and was made for others."""
+    if rows != pictures:
+        wrong("flat", f"{pictures} pictures reach fc1 as {rows} x {features} numbers, not as one row each.")
+    wrong("size", f"fc1 was made for {expected} features and gets {features}. Follow the side length.")
 
 
 def _check_scores(scores: Any, pictures: int) -> None:
