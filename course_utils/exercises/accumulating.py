@@ -100,7 +100,8 @@ def try_accumulation(
     found = before - flat(batch.model.parameters())
     if steps:
         load_flat(batch.model, before)
-    _judge_parts(sizes, n, size)
+    if not _spares_unlabelled(sizes, batch):
+        _judge_parts(sizes, n, size)
     _judge_steps(len(steps))
     _judge_gradient(found, right, stale, batch)
     _judge_peak(peak, batch, gpu)
@@ -132,6 +133,11 @@ def peak_of(run: Callable[[], Any], gpu: torch.device) -> int:
     before = torch.cuda.memory_allocated(gpu)
     run()
     return torch.cuda.max_memory_allocated(gpu) - before
+
+
+def _spares_unlabelled(sizes: list[int], batch: Batch) -> bool:
+    """Tell whether small enough parts left out no more than the samples that have no label."""
+    return max(sizes, default=0) <= batch.size and batch.valid <= sum(sizes) < len(batch.x)
 
 
 def _judge_parts(sizes: list[int], n: int, size: int) -> None:

@@ -84,3 +84,7 @@ def _judge_answers(log: type, model: nn.Module, gpu: torch.device) -> None:
         wrong("scores", "`last` should be the scores of the last batch, a tensor: a row for each sample.")
     if not torch.allclose(last.detach().cpu(), scores[-1].cpu(), atol=1e-5):
         wrong("scores", "`last` holds other numbers than the scores of the last batch.")
+    made.batch(model, *_batch(gpu, ROWS - 1))
+    kept = made.last
+    if kept is None or not torch.allclose(kept.detach().cpu(), scores[-1].cpu(), atol=1e-5):
+        wrong("not_good", "After a damaged batch, `last` no longer holds the scores of the last good one.")

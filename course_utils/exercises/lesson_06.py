@@ -301,8 +301,8 @@ scaler_name = myth(
             optimizer.zero_grad()
             try:
                 for part_x, part_y in zip(x.split(size), y.split(size), strict=True):
-                    loss = F.cross_entropy(model(part_x), part_y, reduction="sum") / len(x)
-                    loss.backward()
+                    # no name for the loss: after a failed backward it would keep the activations
+                    (F.cross_entropy(model(part_x), part_y, reduction="sum") / len(x)).backward()
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise
@@ -372,7 +372,7 @@ def careful_step(answer: Any) -> None:
         "With the hooks the batch must stay whole, so activations count again: checkpoint_sequential(model, "
         "segments, x, use_reentrant=False) from torch.utils.checkpoint.",
     ),
-    why="You have traded time for memory at every place where the step allows it.",
+    why="A peak falls only where it stands: the ledger shows the place, and each change moves it.",
 )
 def smallest_step(answer: Any) -> Score:
     """Take the same training step with the smallest peak."""

@@ -137,11 +137,12 @@ class ValidationLog:
     @torch.no_grad()
     def batch(self, model, x, y):
         try:
-            self.last = model(x)
-            loss = F.cross_entropy(self.last, y)
+            scores = model(x)
+            loss = F.cross_entropy(scores, y)
         except ValueError as error:
             self.failed.append(f"{type(error).__name__}: {error}")
         else:
+            self.last = scores
             self.total += loss
             self.count += 1
 
@@ -153,6 +154,8 @@ class ValidationLog:
         _accumulate(),
         _accumulate("F.cross_entropy(model(a), b) * (b != -100).sum() / valid"),
         _accumulate(before="model.zero_grad()", after="optimizer.step(); optimizer.zero_grad()"),
+        _accumulate(before="optimizer.zero_grad(); x, y = x[y != -100], y[y != -100]"),
+        _accumulate(parts="((a, b) for a, b in zip(x.split(size), y.split(size)) if (b != -100).any())"),
         _accumulate(
             "F.cross_entropy(model(x[a:a + size]), y[a:a + size], reduction='none').sum() / valid",
             parts="((start, 0) for start in range(0, len(x), size))",
@@ -237,6 +240,7 @@ WRONG = {
         "mean": _log(mean="sum(self.losses)"),
         "failed": _log(error="None"),
         "scores": _log(last="scores.argmax(1).cpu()"),
+        "not_good": _log("self.last = scores = model(x).detach()", last="scores"),
         "raises": _log(loss="loss.numpy()"),
     },
     "empty_cache_helps": {
