@@ -9,8 +9,8 @@ from torch.overrides import TorchFunctionMode
 
 from . import progress
 from .engine import Score, close, exercise, myth, wrong
-from .launches import check_nearest, counted
-from .pretend import LAUNCH, Queues, machine
+from .judging.launches import check_nearest, counted
+from .judging.pretend import LAUNCH, Queues, machine
 
 summary = partial(progress.summary, "01")
 

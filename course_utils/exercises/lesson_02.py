@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from . import progress
-from .checkpoints import checkpoint_is_loaded, no_code_is_run
 from .engine import Score, exercise, myth, wrong
-from .evaluation import count_copies
-from .placement import CopyCounter, some_gpus
+from .judging.checkpoints import checkpoint_is_loaded, no_code_is_run
+from .judging.evaluation import count_copies
+from .judging.placement import CopyCounter, some_gpus
 
 summary = partial(progress.summary, "02")
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from . import progress
 from .engine import Score, exercise, myth, wrong
-from .mixes import two_devices
-from .placement import CopyCounter
-from .six_bugs import judge_six_bugs
+from .judging.mixes import two_devices
+from .judging.placement import CopyCounter
+from .judging.six_bugs import judge_six_bugs
 
 summary = partial(progress.summary, "03")
 

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from . import progress
-from .averaging import judge_mean
 from .engine import Score, close, exercise, myth, wrong
-from .racing import judge_epoch, race
-from .repairing import judge_network
-from .resuming import judge_resume
+from .judging.averaging import judge_mean
+from .judging.racing import judge_epoch, race
+from .judging.repairing import judge_network
+from .judging.resuming import judge_resume
 
 summary = partial(progress.summary, "04")
 

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from . import progress
 from .engine import Score, exercise, myth, wrong
-from .traffic import Traffic, several_gpus
+from .judging.traffic import Traffic, several_gpus
 
 summary = partial(progress.summary, "05")
 

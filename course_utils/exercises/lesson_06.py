@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from . import progress
-from .accumulating import try_accumulation
 from .engine import Score, exercise, myth, wrong
-from .golfing import golf_job, judge_golf
-from .leaking import judge_log
-from .placement import some_gpus
-from .surviving import judge_survivor
+from .judging.accumulating import try_accumulation
+from .judging.golfing import golf_job, judge_golf
+from .judging.leaking import judge_log
+from .judging.placement import some_gpus
+from .judging.surviving import judge_survivor
 
 __all__ = ["golf_job", "summary"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .engine import wrong
+from ..engine import wrong
 from .placement import visible_gpus
 
 _sprung: list[bool] = []

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .engine import wrong
+from ..engine import wrong
 
 HINTS = {
     "model": "The resumed run starts from other weights. Is the model saved, and loaded into this model?",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .engine import wrong
+from ..engine import wrong
 
 Answer = Callable[..., Any]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

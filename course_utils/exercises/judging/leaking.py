@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .engine import close, wrong
+from ..engine import close, wrong
 
 KIB = 2**10
 ROWS = 64

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..engine import wrong
 from .accumulating import agree, flat, load_flat
-from .engine import wrong
 
 MIB = 2**20
 _MOST_CALLS = 300

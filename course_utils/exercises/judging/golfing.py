@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..engine import Score, wrong
 from .accumulating import agree, flat, peak_of
-from .engine import Score, wrong
 
 BATCH, WIDTH, BLOCKS = 256, 512, 8
 PAR = 4.02

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .engine import wrong
+from ..engine import wrong
 
 
 def judge_network(net: nn.Module) -> None:

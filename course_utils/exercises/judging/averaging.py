@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from .engine import close, wrong
+from ..engine import close, wrong
 
 
 def judge_mean(answer: Callable[..., Any]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .engine import wrong
+from ..engine import wrong
 
 _NO_WORK = ("_unsafe_view", "_reshape_alias", "empty", "empty_like", "empty_strided", "new_empty")
 _WAYS_OUT = ("numpy", "tolist", "__array__", "__dlpack__", "cpu")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from .engine import wrong
+from ..engine import wrong
 from .mixes import Mix, Watch, two_devices
 from .placement import CopyCounter
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from course_utils.timing import synchronize
 
-from .engine import close, wrong
+from ..engine import close, wrong
 from .watching import Marks, Watched, easy_pictures, first_loop, marked_pictures, read_marks
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .engine import close, wrong
+from ..engine import close, wrong
 from .placement import CopyCounter
 
 _cross_entropy = nn.functional.cross_entropy

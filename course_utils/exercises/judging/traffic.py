@@ -9,7 +9,7 @@ from unittest.mock import patch
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..virtual import moves, virtual_gpus
+from ...virtual import moves, virtual_gpus
 
 _COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
 

@@ -1,0 +1,1 @@
+"""What the judges of the exercises try an answer on: pretended machines, counted copies, planted bugs."""
