@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -53,34 +54,35 @@ def training_step(net: type[nn.Module], device: str, batch: int, parallel: bool)
     return step
 
 
-def virtual_cost(batch: int, parallel: bool, rounds: int) -> float:
-    """Return CPU time of a step on virtual GPUs over a step on the plain CPU, with one thread."""
+@contextmanager
+def one_thread_and_gpus() -> Iterator[type[nn.Module]]:
+    """Have one thread and virtual GPUs inside a `with` block; yield lesson 04's network."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with virtual_gpus(8):
-            net = lesson_code(LESSON, ["Net"])["Net"]
-            steps = [training_step(net, "cuda:0", batch, parallel), training_step(net, "cpu", batch, False)]
-            return ratio(*steps, rounds=rounds, clock=time.process_time)
+            yield lesson_code(LESSON, ["Net"])["Net"]
     finally:
         torch.set_num_threads(threads)
+
+
+def virtual_cost(batch: int, parallel: bool, rounds: int) -> float:
+    """Return CPU time of a step on virtual GPUs over a step on the plain CPU, with one thread."""
+    with one_thread_and_gpus() as net:
+        steps = [training_step(net, "cuda:0", batch, parallel), training_step(net, "cpu", batch, False)]
+        return ratio(*steps, rounds=rounds, clock=time.process_time)
 
 
 def ledger_cost(batch: int, rounds: int) -> float:
     """Return CPU time of a step on a virtual GPU inside `track_memory` over one outside, with one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with virtual_gpus(8):
-            step = training_step(lesson_code(LESSON, ["Net"])["Net"], "cuda:0", batch, False)
+    with one_thread_and_gpus() as net:
+        step = training_step(net, "cuda:0", batch, False)
 
-            def tracked() -> None:
-                with track_memory():
-                    step()
+        def tracked() -> None:
+            with track_memory():
+                step()
 
-            return ratio(tracked, step, rounds, time.process_time)
-    finally:
-        torch.set_num_threads(threads)
+        return ratio(tracked, step, rounds, time.process_time)
 
 
 def loop_gain(pictures: int, rounds: int) -> float:

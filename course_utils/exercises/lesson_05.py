@@ -12,7 +12,8 @@ from torch.overrides import TorchFunctionMode
 
 from . import progress
 from .engine import Score, exercise, myth, wrong
-from .judging.traffic import Traffic, several_gpus
+from .judging.placement import some_gpus
+from .judging.traffic import Traffic
 
 summary = partial(progress.summary, "05")
 
@@ -561,7 +562,7 @@ def all_reduce(tensors):
 )
 def all_reduce(answer: Any) -> None:
     """Write an all-reduce: afterwards every one of the tensors is the sum of all, on its own GPU."""
-    with several_gpus(most=4) as devices:
+    with some_gpus(2, most=4) as devices:
         for count in range(2, len(devices) + 1):
             for shape in ((5,), (3, 4)):
                 _judge_sums(answer, devices[:count], shape)
@@ -603,7 +604,7 @@ def fair_all_reduce(tensors):
 )
 def fair_all_reduce(answer: Any) -> Score:
     """Write an all-reduce in which the busiest GPU sends and receives as little as possible."""
-    with several_gpus() as devices:
+    with some_gpus(2) as devices:
         for count in sorted({2, min(3, len(devices)), len(devices)}):
             _judge_sums(answer, devices[:count], (count * 12,))
             for length in (count * 12 + 1, 101, count - 1):

@@ -13,6 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from ..style import CATEGORY_COLORS
+from ..virtual.blocks import block_size
 from .labels import ACCUMULATE, BACKWARD, FORWARD, FROM_HOST, NOTHING, OTHER, RECOMPUTE, Label, read
 from .marks import WITH_WORKSPACE, Mark
 
@@ -107,10 +108,6 @@ def replay(
     return replayed.result()
 
 
-def _round(nbytes: int) -> int:
-    return max(512, -(-nbytes // 512) * 512)
-
-
 class _Replayer:
     def __init__(self, segments: Iterable[Mapping[str, Any]]) -> None:
         self.lives: dict[int, list[_Life]] = defaultdict(list)  # at each address, one after the other
@@ -120,7 +117,7 @@ class _Replayer:
             self.reserved[0] += segment["total_size"]
             for block in segment["blocks"]:
                 if block["state"] == "active_allocated":
-                    size = _round(block.get("requested_size", block["size"]))
+                    size = block_size(block.get("requested_size", block["size"]))
                     self._begin(block["address"], Block(size, OTHER, BEFORE, 0), None, float("-inf"))
         self.held = self.reserved_peak = self.reserved[0]
 
@@ -136,7 +133,7 @@ class _Replayer:
             self.reserved_peak = max(self.reserved_peak, self.held)
         elif action == "alloc":
             label, words = read(entry.get("user_metadata", ""))
-            block = Block(_round(entry["size"]), OTHER, words, point)
+            block = Block(block_size(entry["size"]), OTHER, words, point)
             self._begin(entry["addr"], block, label, entry["time_us"])
             self._point(label, words, free=False)
         elif action == "free_requested" and entry["addr"] in self.live:

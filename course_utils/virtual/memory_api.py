@@ -1,12 +1,13 @@
 """The C functions below `torch.cuda.memory`, for virtual GPUs: figures, limits, snapshots, history."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from .allocator import Allocator
-from .blocks import BYTE_COUNTERS, COUNTERS, Segment
+from .blocks import BYTE_COUNTERS, COUNTERS, Counter, Segment
 from .machine import Machine, active
 
 _2_11 = torch.__version__.startswith("2.11.")
@@ -20,21 +21,16 @@ def statistics(memory: Allocator) -> dict[str, Any]:
     """
     pools = {"all": memory.statistics} | {pool.name: pool.statistics for pool in memory.pools}
     nested: dict[str, Any] = {
-        name: {pool: _figures(statistics[name]) for pool, statistics in pools.items()}
+        name: {pool: asdict(statistics[name]) for pool, statistics in pools.items()}
         for name in COUNTERS + BYTE_COUNTERS
     }
     nested["active"], nested["active_bytes"] = nested["allocation"], nested["allocated_bytes"]
     for name in ("oversize_allocations", "oversize_segments"):
-        nested[name] = dict.fromkeys(("current", "peak", "allocated", "freed"), 0)
+        nested[name] = asdict(Counter())
     nested |= {"num_alloc_retries": memory.retries, "num_ooms": memory.ooms}
     nested["num_sync_all_streams"] = memory.synchronizations
     nested |= {"num_device_alloc": memory.device_allocations, "num_device_free": memory.device_frees}
     return nested | {"max_split_size": -1} | ({} if _2_11 else {"num_oom_rejections": 0})
-
-
-def _figures(counter: Any) -> dict[str, int]:
-    names = ("current", "peak", "allocated", "freed")
-    return {name: getattr(counter, name) for name in names}
 
 
 def _counters(memory: Allocator) -> Iterator[Any]:

@@ -17,12 +17,12 @@ _FACTORIES = ("tensor", "as_tensor", "asarray")
 
 
 @contextmanager
-def some_gpus() -> Iterator[list[torch.device]]:
-    """Yield the GPUs there are, real or virtual; on a machine without any, virtual ones for the block."""
+def some_gpus(needed: int = 1, most: int = 8) -> Iterator[list[torch.device]]:
+    """Yield at most `most` GPUs, real or virtual; where there are fewer than `needed`, virtual ones."""
     with ExitStack() as stack:
-        if not torch.cuda.is_available():
-            stack.enter_context(virtual_gpus())
-        yield [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+        if torch.cuda.device_count() < needed:
+            stack.enter_context(virtual_gpus(count=most))
+        yield [torch.device("cuda", index) for index in range(min(most, torch.cuda.device_count()))]
 
 
 @contextmanager

@@ -1,26 +1,16 @@
-"""What the all-reduce exercises need: several GPUs, and every byte that travels between devices counted."""
+"""What the all-reduce exercises need: every byte that travels between devices counted."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...virtual import moves, virtual_gpus
+from ...virtual import moves
 
 _COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
-
-
-@contextmanager
-def several_gpus(most: int = 8) -> Iterator[list[torch.device]]:
-    """Yield GPUs to try an answer on, at most `most`; virtual ones where there are fewer than two."""
-    with ExitStack() as stack:
-        if torch.cuda.device_count() < 2:
-            stack.enter_context(virtual_gpus(count=most))
-        yield [torch.device("cuda", index) for index in range(min(most, torch.cuda.device_count()))]
 
 
 class Traffic(TorchDispatchMode):
