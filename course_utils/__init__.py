@@ -12,6 +12,9 @@ __version__ = "0.1.0"
 # public name -> the module that defines it
 _PUBLIC = {
     "start": "session",
+    "doctor": "diagnosis",
+    "gpu_status": "gpu_table",
+    "watch_gpus": "gpu_watch",
     "virtual_gpus": "virtual",
     "load_cifar10": "data",
     "draw_machine": "machine_map",

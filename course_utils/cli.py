@@ -17,6 +17,9 @@ Usage: python3 -m course_utils COMMAND [ARGUMENTS]
                         further arguments go to JupyterLab, for example --no-browser
   test [...]            install what is needed, then run pytest with these arguments
   run [LESSON ...]      run lessons without a browser, all by default; copies and HTML go to build/lessons
+  doctor                say what this machine is, what stops its GPU, and what to do about it
+  demo [...]            rehearse the lessons on the morning of a class; its own options: demo --help
+  slides [...]          build slide decks that open without a network; its own options: slides --help
   bench [...]           measure this machine; its own options: bench --help
 
 LESSON is a name (04_cifar_training_loop), its beginning, or a number (4).
@@ -61,7 +64,40 @@ def bench(arguments: list[str]) -> int:
     return benchmark(arguments)
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"lab": lab, "test": test, "run": run, "bench": bench}
+def doctor(arguments: list[str]) -> int:
+    """Examine the machine; installs nothing."""
+    from course_utils.diagnosis import main as examine
+
+    return examine(arguments)
+
+
+def demo(arguments: list[str]) -> int:
+    """Rehearse a class."""
+    if _lives_elsewhere():
+        return hand_over([bootstrap.prepare(), "-m", "course_utils", "demo", *arguments])
+    from course_utils.classroom.demo import main as rehearse
+
+    return rehearse(arguments)
+
+
+def slides(arguments: list[str]) -> int:
+    """Build slide decks."""
+    if _lives_elsewhere():
+        return hand_over([bootstrap.prepare(), "-m", "course_utils", "slides", *arguments])
+    from course_utils.classroom.slides import main as build
+
+    return build(arguments)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "lab": lab,
+    "test": test,
+    "run": run,
+    "doctor": doctor,
+    "demo": demo,
+    "slides": slides,
+    "bench": bench,
+}
 
 
 def main(arguments: list[str]) -> int:

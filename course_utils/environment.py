@@ -11,7 +11,8 @@ from pathlib import Path
 from course_utils.lessons import ROOT
 
 DISTRIBUTION = "pytorch-gpu-course"
-NOT_FOR_COLAB = ("jupyterlab",)  # Colab is the notebook; JupyterLab would replace parts of its server
+# Colab is the notebook; JupyterLab would replace parts of its server
+NOT_FOR_COLAB = ("jupyterlab", "jupyterlab-rise", "playwright", "sphinx-revealjs")
 
 
 @dataclass(frozen=True)
