@@ -1,0 +1,1 @@
+"""For the instructor: slide decks, and the rehearsal on the morning of a class."""
