@@ -1,0 +1,86 @@
+"""A lesson in a JupyterLab page: what a reader does with it, in words."""
+
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from playwright.sync_api import ConsoleMessage, Locator, Page
+
+from .lab import Lab
+
+PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+OPEN_SECONDS, RUN_SECONDS = 60, 240
+# no cell waits or runs, and the kernel says that it is idle
+_QUIET = """panel => {
+    const at = document.querySelector(panel)
+    const prompts = [...at.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(node => node.innerText)
+    const status = at.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status
+    return status === 'idle' && !prompts.some(text => text.includes('*'))
+}"""
+
+
+class NotebookPage:
+    """One notebook in one page.
+
+    Attributes:
+        page: Playwright's page.
+        notebook: the notebook as it is on disk, with its stored outputs.
+        complaints: what the page wrote to the browser's console as an error, so far.
+    """
+
+    def __init__(self, page: Page, path: Path) -> None:
+        self.page, self.path = page, path
+        self.notebook: NotebookNode = nbformat.read(path, as_version=4)
+        self.complaints: list[str] = []
+        page.on("console", self._listen)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _listen(self, message: ConsoleMessage) -> None:
+        url = message.location.get("url", "")
+        elsewhere = url.startswith("http") and not url.startswith("http://localhost:")  # a badge, say
+        if message.type == "error" and not elsewhere:
+            self.complaints.append(f"{message.text} ({url})")
+
+    # ---- what a reader does -------------------------------------------------------------------------
+    def open(self, lab: Lab) -> None:
+        """Open the notebook and wait for its cells and its kernel."""
+        self.page.goto(lab.link(f"notebooks/{self.path.name}"))
+        self.cell(len(self.notebook.cells) - 1).wait_for(timeout=OPEN_SECONDS * 1000)
+        self.wait_until_quiet(OPEN_SECONDS)
+
+    def run_all(self) -> None:
+        """Run every cell by the menu and wait until the last has run, or one has failed."""
+        self.menu("Run", "Run All Cells")
+        first = self.page.locator(f"{PANEL} .jp-CodeCell .jp-InputPrompt").first
+        first.filter(has_text="[").filter(has_not_text="[ ]").wait_for()
+        self.wait_until_quiet(RUN_SECONDS)
+
+    def wait_until_quiet(self, seconds: float = RUN_SECONDS) -> None:
+        """Wait until no cell is running and the kernel is idle."""
+        self.page.wait_for_function(_QUIET, arg=PANEL, timeout=seconds * 1000)
+
+    def menu(self, *names: str) -> None:
+        """Choose from the menu bar."""
+        for name in names:
+            self.page.get_by_role("menuitem", name=name, exact=True).click()
+
+    def command(self, name: str, **arguments: object) -> None:
+        """Run one of JupyterLab's commands by its name, as the command palette does."""
+        self.page.evaluate("([name, args]) => jupyterapp.commands.execute(name, args)", [name, arguments])
+
+    def theme(self, dark: bool) -> None:
+        """Choose the light or the dark theme and wait until it is there."""
+        name = f"JupyterLab {'Dark' if dark else 'Light'}"
+        self.command("apputils:change-theme", theme=name)
+        self.page.locator(f"body[data-jp-theme-name='{name}']").wait_for(state="attached")
+
+    # ---- what it shows ------------------------------------------------------------------------------
+    def cell(self, which: int | str) -> Locator:
+        """Return a cell by its place in the notebook or by its id."""
+        if isinstance(which, str):
+            which = [cell.id for cell in self.notebook.cells].index(which)
+        return self.page.locator(f"{PANEL} .jp-Notebook .jp-Cell").nth(which)
+
+    def prompt(self, which: int | str) -> str:
+        """Return what stands left of a code cell, such as "[3]:"."""
+        return self.cell(which).locator(".jp-InputPrompt").inner_text()
