@@ -59,8 +59,8 @@ def test_run_records_what_cells_print_and_not_their_children(recorded: NotebookN
 
 
 def test_pytest_compares_strictly_and_runs_twice(recorded: NotebookNode, tmp_path: Path) -> None:
-    (tmp_path / "tests").mkdir()
-    shutil.copy(SANITIZE_FILE, tmp_path / "tests")
+    (tmp_path / "course_utils").mkdir()
+    shutil.copy(SANITIZE_FILE, tmp_path / "course_utils")
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     for name in ("pyproject.toml", "conftest.py"):
         shutil.copy(ROOT / name, tmp_path)

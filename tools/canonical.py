@@ -7,19 +7,19 @@
   the slug of the section's heading, with a number for the cells after the heading.
 - Execution counts 1..n once every code cell has been run, else none is touched.
 - Outputs: kept, neighbouring pieces of a stream joined; without metadata, widget state, memory addresses and
-  paths of the machine (patterns in tests/nbval_sanitize.cfg, which pytest uses too).
+  paths of the machine (patterns in course_utils/nbval_sanitize.cfg, which pytest uses too).
 """
 
 import re
 from copy import deepcopy
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from nbval.plugin import coalesce_streams, get_sanitize_patterns
-from project import SANITIZE_FILE
+from nbval.plugin import coalesce_streams
+
+from course_utils.scrubbing import scrub
 
 NOTEBOOK_METADATA = {
     "accelerator": "GPU",
@@ -90,19 +90,6 @@ def _clean_output(output: NotebookNode) -> NotebookNode:
         for mime in [mime for mime in output.data if mime.startswith("text/")]:
             output.data[mime] = scrub(output.data[mime])
     return output
-
-
-@cache
-def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    pairs = get_sanitize_patterns(SANITIZE_FILE.read_text(encoding="utf-8"))
-    return [(re.compile(pattern), replacement) for pattern, replacement in pairs]
-
-
-def scrub(text: str) -> str:
-    """Replace memory addresses and machine paths in an output's text."""
-    for pattern, replacement in _patterns():
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def slug(text: str) -> str:
