@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
@@ -52,8 +53,11 @@ def run_lessons(lessons: list[Path], output: Path = OUTPUT) -> int:
     return 1 if failures else 0
 
 
-def execute(notebook: NotebookNode, path: Path) -> str:
-    """Run `notebook` in place, in the folder of `path`; report the cell that failed, or return nothing."""
+def execute(notebook: NotebookNode, path: Path, settings: Mapping[str, str] | None = None) -> str:
+    """Run `notebook` in place, in the folder of `path`; report the cell that failed, or return nothing.
+
+    `settings` are variables for its kernel, besides those of this process.
+    """
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in code:
         cell.outputs, cell.execution_count = [], None
@@ -71,7 +75,9 @@ def execute(notebook: NotebookNode, path: Path) -> str:
         )
         try:
             # the kernel's own log would tear the progress bar; what cells print comes another way
-            client.execute(env=_kernel_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            client.execute(
+                env=_kernel_environment(settings or {}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
         except CellExecutionError as error:
             return _report(begun, f"{error.ename}: {error.evalue}")
         except RuntimeError as error:  # DeadKernelError, or one that did not start
@@ -93,10 +99,10 @@ def _report(begun: list[NotebookNode], error: str) -> str:
     return f"\n  cell [{len(begun)}]\n{indent(source, ' ' * 6)}\n{indent(error, ' ' * 4)}"
 
 
-def _kernel_environment() -> dict[str, str]:
+def _kernel_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """This process's variables, COURSE_DEVICE and COURSE_DATA among them, with this checkout to import."""
     path = [str(ROOT), os.environ.get("PYTHONPATH")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))} | dict(settings)
 
 
 def _let_ctrl_c_through(notebook: NotebookNode) -> None:

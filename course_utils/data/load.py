@@ -67,17 +67,11 @@ def _find(
     folder: str | os.PathLike[str] | None, download: bool, train_size: int | None, test_size: int | None
 ) -> _Found:
     """Read the pictures that the arguments and the environment ask for."""
-    asker = "COURSE_DATA" if folder is None else "folder"
-    named = os.environ.get("COURSE_DATA", "") if folder is None else os.fspath(folder)
-    reason = f"{asker}={named} asks for them"
-    if named != "standin":
-        path = Path(named).expanduser() if named else _default_folder()
-        if named and not path.is_dir():
-            raise FileNotFoundError(
-                f"{asker} names a folder that does not exist: '{path}'. Correct or create it."
-            )
+    path = data_folder(folder)
+    reason = f"{_asker(folder)}=standin asks for them"
+    if path is not None:
         try:
-            return _read(path.parent if path.name == BATCHES else path, download)
+            return _read(path, download)
         except DownloadError as error:
             reason = f"the real ones are not here: {error}"
     return _Found(STANDIN, make_standin(True, train_size), make_standin(False, test_size), reason)
@@ -114,6 +108,27 @@ def _announcement(found: _Found, train: int, test: int) -> str:
     ]
     reason = f"; {found.reason}" if found.reason else ""
     return f"Data: {found.source}, {counts[0]} for training and {counts[1]} for testing{reason}."
+
+
+def data_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
+    """Return where `load_cifar10` looks for pictures; None where the stand-in is asked for.
+
+    Raises:
+        FileNotFoundError: `folder` or COURSE_DATA names a folder that does not exist.
+    """
+    named = os.environ.get("COURSE_DATA", "") if folder is None else os.fspath(folder)
+    if named == "standin":
+        return None
+    path = Path(named).expanduser() if named else _default_folder()
+    if named and not path.is_dir():
+        raise FileNotFoundError(
+            f"{_asker(folder)} names a folder that does not exist: '{path}'. Correct or create it."
+        )
+    return path.parent if path.name == BATCHES else path
+
+
+def _asker(folder: object) -> str:
+    return "COURSE_DATA" if folder is None else "folder"
 
 
 def _default_folder() -> Path:
