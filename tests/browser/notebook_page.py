@@ -1,6 +1,7 @@
 """A lesson in a JupyterLab page: what a reader does with it, in words."""
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -10,12 +11,13 @@ from .lab import Lab
 
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 OPEN_SECONDS, RUN_SECONDS = 60, 240
-# no cell waits or runs, and the kernel says that it is idle
+# No cell waits or runs, and the kernel is connected and says that it is idle; what the page shows is "idle",
+# too, before there is a kernel, and Run All then does nothing.
 _QUIET = """panel => {
-    const at = document.querySelector(panel)
-    const prompts = [...at.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(node => node.innerText)
-    const status = at.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status
-    return status === 'idle' && !prompts.some(text => text.includes('*'))
+    const prompts = [...document.querySelectorAll(`${panel} .jp-CodeCell .jp-InputPrompt`)]
+    const context = window.jupyterapp?.shell.currentWidget?.sessionContext
+    return context?.isReady && context.session?.kernel?.status === 'idle'
+        && !prompts.some(node => node.innerText.includes('*'))
 }"""
 
 
@@ -52,7 +54,7 @@ class NotebookPage:
         """Run every cell by the menu and wait until the last has run, or one has failed."""
         self.menu("Run", "Run All Cells")
         first = self.page.locator(f"{PANEL} .jp-CodeCell .jp-InputPrompt").first
-        first.filter(has_text="[").filter(has_not_text="[ ]").wait_for()
+        first.filter(has_not_text="[ ]").wait_for()
         self.wait_until_quiet(RUN_SECONDS)
 
     def wait_until_quiet(self, seconds: float = RUN_SECONDS) -> None:
@@ -84,3 +86,30 @@ class NotebookPage:
     def prompt(self, which: int | str) -> str:
         """Return what stands left of a code cell, such as "[3]:"."""
         return self.cell(which).locator(".jp-InputPrompt").inner_text()
+
+    def measure(self, script: str) -> dict[str, Any]:
+        """Run one of the scripts of `measures`; what it returns for each cell goes by the cell's id."""
+        values = self.page.evaluate(script, PANEL)
+        return dict(zip((cell.id for cell in self.notebook.cells), values, strict=True))
+
+    # ---- keyboard only ------------------------------------------------------------------------------
+    def select(self, which: int | str) -> Locator:
+        """Make a cell the active one, in command mode, as the arrow keys do; return it."""
+        index = which if isinstance(which, int) else [cell.id for cell in self.notebook.cells].index(which)
+        script = """index => {
+            const {content} = jupyterapp.shell.currentWidget
+            content.deselectAll(); content.activeCellIndex = index; content.mode = 'command'; content.activate()
+        }"""
+        self.page.evaluate(script, index)
+        cell = self.cell(index)
+        self.page.locator(f"{PANEL} .jp-Notebook .jp-mod-active").and_(cell).wait_for()
+        cell.scroll_into_view_if_needed()
+        return cell
+
+    def run_by_key(self, which: int | str) -> None:
+        """Run a code cell with Ctrl+Enter and wait for its end."""
+        before = self.prompt(which)
+        self.select(which)
+        self.page.keyboard.press("Control+Enter")
+        self.cell(which).locator(".jp-InputPrompt").filter(has_not_text=before).wait_for()
+        self.wait_until_quiet()

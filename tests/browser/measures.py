@@ -1,0 +1,83 @@
+"""What is measured in the page, in JavaScript: sizes, cut-off content, contrast."""
+
+# Each takes the selector of the visible notebook and returns one entry per cell, in order.
+
+# heights in pixels of what is shown of the cell's own text or code, and of the area that notebooks scroll in
+HEIGHTS = """panel => {
+    const at = document.querySelector(panel)
+    const area = at.querySelector('.jp-WindowedPanel-outer').clientHeight
+    const inputs = [...at.querySelectorAll('.jp-Notebook .jp-Cell .jp-Cell-inputArea')]
+    return inputs.map(input => [input.getBoundingClientRect().height, area])
+}"""
+
+# what sticks out to the right of its cell, and no box on the way can be scrolled sideways
+CUT_OFF = """panel => {
+    const scrolls = node => ['auto', 'scroll'].includes(getComputedStyle(node).overflowX)
+    const reachable = (node, cell) => {
+        for (let box = node.parentElement; box !== cell; box = box.parentElement) if (scrolls(box)) return true
+        return false
+    }
+    const cells = [...document.querySelectorAll(`${panel} .jp-Notebook .jp-Cell`)]
+    return cells.map(cell => {
+        const edge = cell.getBoundingClientRect().right + 1
+        const beyond = node => node.getBoundingClientRect().width && node.getBoundingClientRect().right > edge
+        const hidden = node => node.scrollWidth > node.clientWidth + 2 && node.clientWidth > 20
+            && ['hidden', 'clip'].includes(getComputedStyle(node).overflowX)
+        const ours = [...cell.querySelectorAll('.jp-RenderedMarkdown *, .jp-OutputArea-output *, .jp-Editor')]
+        return ours.filter(node => (beyond(node) || hidden(node)) && !reachable(node, cell))
+            .map(node => `${node.tagName}.${node.className}: ${(node.textContent || '').slice(0, 40)}`)
+    })
+}"""
+
+# the lowest contrast (WCAG 2.2, 1.4.3) between a text and what is behind it, and that text
+CONTRAST = """panel => {
+    const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true})
+    const known = {}
+    const rgba = colour => {
+        if (!(colour in known)) {
+            canvas.clearRect(0, 0, 1, 1)
+            canvas.fillStyle = colour
+            canvas.fillRect(0, 0, 1, 1)
+            known[colour] = [...canvas.getImageData(0, 0, 1, 1).data]
+        }
+        return known[colour]
+    }
+    const light = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map(v => v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4)
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z
+    }
+    const behind = node => {
+        for (let box = node; box; box = box.parentElement) {
+            const colour = rgba(getComputedStyle(box).backgroundColor)
+            if (colour[3] > 250) return colour
+        }
+        return [255, 255, 255, 255]
+    }
+    const ratio = node => {
+        const [one, two] = [light(rgba(getComputedStyle(node).color)), light(behind(node))]
+        return (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05)
+    }
+    const speaks = node => [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim())
+    return [...document.querySelectorAll(`${panel} .jp-Notebook .jp-Cell`)].map(cell => {
+        const texts = [...cell.querySelectorAll('.jp-RenderedMarkdown *, .jp-OutputArea-output, .jp-OutputArea-output *')]
+        const found = texts.filter(speaks).map(node => [ratio(node), node.textContent.trim().slice(0, 40)])
+        return found.sort((one, two) => one[0] - two[0])[0] || [21, '']
+    })
+}"""
+
+# pictures that are really drawn, and widgets with a size, in the outputs
+SHOWN = """panel => [...document.querySelectorAll(`${panel} .jp-Notebook .jp-Cell`)].map(cell => {
+    const count = (what, good) => [...cell.querySelectorAll(`.jp-OutputArea-output ${what}`)].filter(good).length
+    const sized = node => node.getBoundingClientRect().width > 10 && node.getBoundingClientRect().height > 10
+    return {
+        pictures: count('img', node => node.naturalWidth > 10 && sized(node)) + count('svg', sized),
+        widgets: count('.jupyter-widgets', sized),
+        buttons: [...cell.querySelectorAll('.widget-toggle-button')].map(node => node.innerText.trim()),
+        sliders: count('.widget-slider', sized),
+        text: [...cell.querySelectorAll('.jp-OutputArea-output')].map(node => node.innerText).join('\\n'),
+    }
+})"""
+
+# the outputs as the page holds them, in the notebook's format
+OUTPUTS = """() => jupyterapp.shell.currentWidget.content.widgets
+    .map(cell => cell.outputArea ? cell.outputArea.model.toJSON() : [])"""
