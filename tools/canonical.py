@@ -5,8 +5,11 @@
 - Cell metadata: only `CELL_KEYS`. Colab's, JupyterLab's and nbclient's own keys and timestamps go.
 - Cell ids: readable and stable. A kebab-case id an author chose stays. A random one is replaced by
   the slug of the section's heading, with a number for the cells after the heading.
+- Slides: text cells are cut to what fits on one (tools/slideshow.py), and each cell has the slide type of
+  course_utils/classroom/slide_types.py. An author writes neither.
 - Execution counts 1..n once every code cell has been run, else none is touched.
-- Outputs: kept, neighbouring pieces of a stream joined; without metadata, widget state, memory addresses and
+- Outputs: kept, neighbouring pieces of a stream joined; without metadata (but for a picture's alternative
+  text), what a progress bar has wiped away, widget state, memory addresses and
   paths of the machine (patterns in course_utils/nbval_sanitize.cfg, which pytest uses too).
 """
 
@@ -32,6 +35,7 @@ WIDGET_TYPES = ("application/vnd.jupyter.widget-view+json", "application/vnd.jup
 
 READABLE_ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?")
+WIPED_BAR = re.compile(r"^ +\r", re.M)  # the blanks that a progress bar prints over itself in the end
 HEADING = re.compile(r"^#+ +(.+)$", re.M)
 ID_LENGTH = 40
 
@@ -57,7 +61,9 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
     result.nbformat, result.nbformat_minor = 4, 5
     for cell in result.cells:
         _clean_cell(cell)
+    result.cells = cut(result.cells)
     _name_cells(result.cells)
+    write_types(result.cells)
     _count_executions(result.cells)
     return result
 
@@ -73,14 +79,15 @@ def _clean_cell(cell: NotebookNode) -> None:
 def clean_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Outputs without what belongs to the machine or the run; a stream may come in pieces of any size."""
     groups = groupby(deepcopy(outputs), key=lambda output: (output.output_type, output.get("name")))
-    return [_clean_output(output) for _, group in groups for output in coalesce_streams(list(group))]
+    cleaned = [_clean_output(output) for _, group in groups for output in coalesce_streams(list(group))]
+    return [output for output in cleaned if output.output_type != "stream" or output.text]
 
 
 def _clean_output(output: NotebookNode) -> NotebookNode:
     if "metadata" in output:
-        output.metadata = NotebookNode()
+        output.metadata = _alternative_texts(output.metadata)
     if output.output_type == "stream":
-        output.text = scrub(output.text)
+        output.text = scrub(WIPED_BAR.sub("", output.text))
     elif output.output_type == "error":
         output.evalue = scrub(output.evalue)
         output.traceback = [scrub(line) for line in output.traceback]
@@ -90,6 +97,12 @@ def _clean_output(output: NotebookNode) -> NotebookNode:
         for mime in [mime for mime in output.data if mime.startswith("text/")]:
             output.data[mime] = scrub(output.data[mime])
     return output
+
+
+def _alternative_texts(metadata: NotebookNode) -> NotebookNode:
+    pictures = {mime: about for mime, about in metadata.items() if mime.startswith("image/")}
+    kept = {mime: {"alt": about["alt"]} for mime, about in pictures.items() if about.get("alt")}
+    return nbformat.from_dict(kept)
 
 
 def slug(text: str) -> str:

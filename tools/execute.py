@@ -38,6 +38,7 @@ def kernel_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str
     env.setdefault("COURSE_DEVICE", "virtual")
     env.setdefault("COURSE_PROGRESS", "off")  # an exercise that the author solved once is unsolved in here
     env["COURSE_WIDGETS"] = "off"  # buttons have random names
+    env["TQDM_DISABLE"] = "1"  # a bar prints times, and how often it is redrawn differs from run to run
     return env | SAME_DIGITS
 
 

@@ -1,11 +1,13 @@
 """The judge of a training epoch: what it shows the network, whether it learns, and how fast it is."""
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from course_utils.timing import synchronize
 
@@ -75,7 +77,7 @@ def race(answer: Callable[..., Any], epochs: int = 10) -> float:
     device = next(fast.parameters()).device
     first, data = first_loop(pictures, labels), (pictures.to(device), labels.to(device))
     slow_seconds, fast_seconds = [], []
-    for epoch in range(epochs):
+    for epoch in tqdm(range(epochs), "trying your epoch", leave=False, file=sys.stdout):
         if epoch < 3:
             slow_seconds.append(_seconds(lambda: first(slow, criterion, slow.optimizer), device))
         fast.forget()
