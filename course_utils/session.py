@@ -1,10 +1,11 @@
 """The first call of every lesson: find the device, switch virtual GPUs on where needed, say so."""
 
 import os
+from glob import glob
 
 import torch
 
-from . import style, virtual
+from . import environment, style, virtual
 
 MODES = ("auto", "real", "virtual", "cpu")
 CUDA_GPUS_NEEDED = {"05_data_parallel": 2, "06_memory_tricks": 1}  # other lessons run on any device
@@ -14,6 +15,8 @@ def start(
     lesson: str, *, mode: str | None = None, count: int = 8, memory: int | str = "2 GiB", seed: int = 0
 ) -> torch.device:
     """Begin a lesson: seed, find the device, print one honest line about it.
+
+    In Colab and on Kaggle a second line says what to click, where the runtime has no GPU.
 
     Running it again is safe: the settings of the last call hold.
 
@@ -48,6 +51,8 @@ def start(
         line = f"{too_few} {line}"
     torch.manual_seed(seed)
     print(f"{lesson}: {line}")
+    if wanted == "auto" and real is None and (advice := _hosted_advice()):
+        print(advice)
     return device
 
 
@@ -55,6 +60,18 @@ def _real_gpu() -> torch.device | None:
     """Return the accelerator PyTorch can use now, or None."""
     found = torch.accelerator.current_accelerator(check_available=True)
     return found if found is None or found.index is not None else torch.device(found.type, 0)
+
+
+def _hosted_advice() -> str:
+    """Say how a hosted notebook without a usable GPU gets one; "" on a machine of one's own."""
+    # Kaggle's images are built on Colab's and have its variable too
+    on_kaggle = "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+    if not on_kaggle and not environment.in_colab():
+        return ""
+    if glob("/dev/nvidia[0-9]*"):  # a GPU runtime, where another click would change nothing
+        return "This runtime has a GPU, but PyTorch cannot use it. To see why, run: course_utils.doctor()"
+    menu = "Settings, Accelerator, GPU T4 x2" if on_kaggle else "Runtime, Change runtime type, T4 GPU"
+    return f"For a real GPU: menu {menu}; then run this cell again. The virtual ones are enough to go on."
 
 
 def _too_few(real: torch.device | None, needed: int) -> str:

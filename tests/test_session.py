@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import course_utils
-from course_utils import virtual
+from course_utils import session, virtual
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
-    monkeypatch.delenv("COURSE_DEVICE", raising=False)
+    for name in ("COURSE_DEVICE", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     yield
     virtual.switch_off()
@@ -126,3 +127,46 @@ def test_virtual_gpus_step_in_where_a_lesson_needs_more_than_there_are(
     assert ("this machine has" in line) is virtual_ones
     course_utils.start(lesson, mode="real")  # who asks for the real one gets it
     assert not virtual.is_active()
+
+
+COLAB = "For a real GPU: menu Runtime, Change runtime type, T4 GPU; then run this cell again."
+KAGGLE = "For a real GPU: menu Settings, Accelerator, GPU T4 x2; then run this cell again."
+UNUSABLE = "This runtime has a GPU, but PyTorch cannot use it. To see why, run: course_utils.doctor()"
+
+
+@pytest.mark.parametrize(
+    ("variables", "gpu_files", "advice"),
+    [
+        (["COLAB_RELEASE_TAG"], [], COLAB),
+        (["KAGGLE_KERNEL_RUN_TYPE"], [], KAGGLE),
+        (["COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"], [], KAGGLE),  # what Kaggle really sets
+        (["COLAB_RELEASE_TAG"], ["/dev/nvidia0"], UNUSABLE),
+    ],
+    ids=["colab", "kaggle", "kaggle on a colab image", "colab with a GPU that torch cannot use"],
+)
+def test_a_hosted_notebook_without_a_gpu_says_what_to_click(
+    variables, gpu_files, advice, monkeypatch, capsys
+):
+    for name in variables:
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setattr(session, "glob", lambda pattern: gpu_files)
+    course_utils.start("01_device_basics")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("01_device_basics: 8 VIRTUAL GPUs")
+    assert second.startswith(advice)
+
+
+@pytest.mark.parametrize("mode", ["virtual", "cpu"])
+def test_who_asks_for_something_else_than_a_gpu_gets_no_advice(mode, monkeypatch, capsys):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
+    course_utils.start("x", mode=mode)
+    said(capsys)
+
+
+def test_a_lesson_that_needs_more_gpus_than_colab_has_gives_no_advice(monkeypatch, capsys):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
+    one = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: one)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    course_utils.start("05_data_parallel")
+    assert "it needs 2 CUDA GPUs" in said(capsys)
