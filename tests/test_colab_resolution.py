@@ -1,0 +1,90 @@
+"""pip, asked for the course with everything it needs, leaves Colab's packages alone. Nothing is downloaded.
+
+Colab is imitated by an environment that holds the names and versions of its package list, and no code.
+"""
+
+import json
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import colab_environment
+import pytest
+from project import ROOT
+
+COURSE = "pytorch-gpu-course"
+NEEDS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+NEWER = {"torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.9.0"}  # to be had, and not to be taken
+
+
+def metadata(name: str, version: str, needs: list[str]) -> str:
+    """The METADATA file of a package."""
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    return "\n".join([*lines, *(f"Requires-Dist: {need}" for need in needs)]) + "\n"
+
+
+def write_wheel(folder: Path, name: str, version: str, needs: list[str]) -> Path:
+    """A wheel without code."""
+    info = f"{name.replace('-', '_')}-{version}"
+    path = folder / f"{info}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{info}.dist-info/METADATA", metadata(name, version, needs))
+        wheel.writestr(
+            f"{info}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}.dist-info/RECORD", "")
+    return path
+
+
+@pytest.fixture(scope="module")
+def colab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that seems to hold all of Colab's packages."""
+    folder = tmp_path_factory.mktemp("colab") / "env"
+    builder = venv.EnvBuilder(with_pip=False)
+    builder.create(folder)
+    paths = builder.ensure_directories(folder)
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.check_output([paths.env_exe, "-c", code], text=True).strip()
+    for name, version in colab_environment.packages().items():
+        info = Path(site) / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(metadata(name, version, []), encoding="utf-8")
+    return Path(paths.env_exe)
+
+
+def resolve(colab: Path, folder: Path, needs: list[str]) -> subprocess.CompletedProcess:
+    """What pip would install for a course with these needs, where newer packages can be had."""
+    for name, version in NEWER.items():
+        write_wheel(folder, name, version, [])
+    course = write_wheel(folder, COURSE, "0.1.0", needs)
+    offline = ["--isolated", "--no-index", "--no-cache-dir", "--find-links", folder]
+    report = ["--dry-run", "--quiet", "--report", folder / "report.json"]
+    pip = [sys.executable, "-m", "pip", "--python", colab, "install"]
+    return subprocess.run([*pip, *offline, *report, course], capture_output=True, text=True)
+
+
+def would_install(folder: Path) -> set[str]:
+    """The names in pip's report."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return {item["metadata"]["name"] for item in report["install"]}
+
+
+def test_the_course_takes_colabs_packages_as_they_are(colab: Path, tmp_path: Path) -> None:
+    done = resolve(colab, tmp_path, NEEDS)
+    assert done.returncode == 0, done.stderr
+    assert would_install(tmp_path) == {COURSE}
+
+
+def test_a_need_for_a_newer_torch_would_be_seen(colab: Path, tmp_path: Path) -> None:
+    done = resolve(colab, tmp_path, [*NEEDS, "torch>=2.12"])
+    assert done.returncode == 0, done.stderr
+    assert would_install(tmp_path) == {COURSE, "torch"}
+
+
+def test_a_need_that_colab_lacks_would_be_seen(colab: Path, tmp_path: Path) -> None:
+    done = resolve(colab, tmp_path, [*NEEDS, "jupyterlab-rise"])
+    assert done.returncode == 1
+    assert "No matching distribution found for jupyterlab-rise" in done.stderr
