@@ -1,0 +1,182 @@
+"""The rehearsal on the morning of a class: the machine, the pictures, each lesson once, what will differ."""
+
+import argparse
+import io
+import time
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from copy import deepcopy
+from pathlib import Path
+from textwrap import wrap
+
+import nbformat
+
+from course_utils.classroom.comparing import BUTTONS, Difference, differences
+from course_utils.data import data_folder, load_cifar10
+from course_utils.data.load import STANDIN
+from course_utils.diagnosis import examine
+from course_utils.lessons import choose
+from course_utils.runner import execute
+
+HELP = """\
+Rehearse the lessons on the machine of the class: what the doctor finds, which pictures are here, each lesson
+once in a fresh kernel, how long it takes, and where it prints something else than its stored page.
+Fast: stand-in pictures, one pass, no download. No notebook and no progress is changed. Exit code 1 where a
+lesson did not run to its end, the pictures are faulty, or the doctor says that the course cannot run here.
+"""
+WIDTH = 100  # columns of a terminal on a projector
+MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
+
+
+def main(arguments: list[str]) -> int:
+    """Rehearse, or make a stick; returns 0 where the class can begin, else 1."""
+    options = _options(arguments)
+    if options.stick:
+        from course_utils.classroom.stick import make_stick
+
+        return make_stick(options.stick, packages=options.packages)
+    lessons = choose(options.lessons)
+    obstacles: list[str] = []
+    try:
+        obstacles += machine()
+        obstacles += pictures(options.download)
+        looks = rehearse(lessons, obstacles, real_data=options.real_data)
+    except KeyboardInterrupt:
+        print("\nStopped. No notebook and no progress was changed.")
+        return 130
+    return verdict(obstacles, looks)
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python3 -m course_utils demo", description=HELP, formatter_class=layout)
+    parser.add_argument("lessons", nargs="*", metavar="LESSON", help="a name or a number; all by default")
+    parser.add_argument("--real-data", action="store_true", help="rehearse with the pictures that are here")
+    parser.add_argument("--download", action="store_true", help="fetch CIFAR-10 first (170 MB), once")
+    parser.add_argument(
+        "--stick", type=Path, metavar="FOLDER", help="instead: prepare FOLDER for a room without internet"
+    )
+    parser.add_argument(
+        "--packages", action="store_true", help="with --stick: the wheels for this platform, too"
+    )
+    options = parser.parse_args(arguments)
+    if options.packages and not options.stick:
+        parser.error("--packages needs --stick FOLDER")
+    return options
+
+
+def machine() -> list[str]:
+    """Print what the doctor finds, in short; return what stops the course."""
+    heading("The machine")
+    findings = examine()
+    for finding in findings:
+        if finding.level != "ok" or finding is findings[-1]:
+            tell(f"{MARKS[finding.level]}: {finding.title}")
+            tell(*(text for text in (finding.meaning, finding.fix) if text), indent=4)
+    passed = sum(finding.level == "ok" for finding in findings)
+    tell(f"{passed} of {len(findings)} checks are fine. All of them: python3 -m course_utils doctor")
+    return ["the doctor says that the course cannot run here"] if findings[-1].level == "problem" else []
+
+
+def pictures(download: bool) -> list[str]:
+    """Print which pictures the class will get; return what is wrong with them."""
+    heading("The pictures")
+    said = io.StringIO()  # the line may be wider than the terminal; progress bars go another way
+    try:
+        folder = data_folder()
+        with redirect_stdout(said):
+            train_set, _ = load_cifar10(download=download)
+    except (ValueError, FileNotFoundError) as error:
+        tell(f"PROBLEM: {error}")
+        return ["the folder of pictures is faulty"]
+    if folder is None or download:
+        tell(*said.getvalue().splitlines())
+    elif train_set.source == STANDIN:
+        tell(
+            f"CIFAR-10 is not here ({folder}). So each learner's lesson 04 will download 170 MB, or draw "
+            "stand-in pictures where there is no network. To fetch it here, once, before you rehearse: "
+            "python3 -m course_utils demo --download"
+        )
+    else:
+        tell(*said.getvalue().splitlines(), f"They lie in {folder}; COURSE_DATA names such a folder.")
+    return []
+
+
+def rehearse(lessons: list[Path], obstacles: list[str], *, real_data: bool) -> int:
+    """Run each lesson once and print what differs; return how many cells somebody should look at.
+
+    A lesson that fails is added to `obstacles`.
+    """
+    settings = {"COURSE_PROGRESS": "off"} | ({} if real_data else {"COURSE_DATA": "standin"})
+    heading(f"The lessons, with {'the pictures above' if real_data else 'stand-in pictures'}")
+    looks, begun = 0, time.perf_counter()
+    for path in lessons:
+        stored = nbformat.read(path, as_version=4)
+        run, started = deepcopy(stored), time.perf_counter()
+        failure = execute(run, path, settings)
+        found = differences(stored, run)
+        looks += report(path.stem, time.perf_counter() - started, failure, found)
+        obstacles += [f"{path.stem} did not run to its end"] if failure else []
+    print(f"\n{len(lessons)} lessons took {time.perf_counter() - begun:.0f} s here.")
+    return looks
+
+
+def report(name: str, seconds: float, failure: str, found: list[Difference]) -> int:
+    """Print how one lesson went; return how many of its cells somebody should look at."""
+    looks = [difference for difference in found if not difference.reason]
+    buttons = [difference for difference in found if difference.reason == BUTTONS]
+    others = [difference for difference in found if difference.reason not in ("", BUTTONS)]
+    end = "FAILED" if failure else "ran to its end"
+    print(f"\n{name:<28}{seconds:6.1f} s  {end}; {count(found)} something else", flush=True)
+    if failure:
+        print("\n".join(shorten_line(line) for line in failure.strip("\n").splitlines()))
+    if buttons:
+        tell(f"expected, {BUTTONS}: cells {', '.join(f'[{one.number}]' for one in buttons)}", indent=2)
+    if others:
+        tell(f"expected, {len(others)}:", indent=2)
+        show(others)
+    if looks:
+        tell(f"look at these before class, {len(looks)}:", indent=2)
+        show(looks)
+    return len(looks)
+
+
+def count(found: list[Difference]) -> str:
+    """Say how many cells, as the beginning of a sentence."""
+    return f"{len(found) or 'no'} cell{' prints' if len(found) == 1 else 's print'}"
+
+
+def show(found: Iterable[Difference]) -> None:
+    """Print each cell with the first line that is not the stored one."""
+    for difference in found:
+        reason = f" ({difference.reason})" if difference.reason else ""
+        print(shorten_line(f"    {difference.section}, cell [{difference.number}]{reason}"))
+        print(shorten_line(f"      stored: {difference.stored}"))
+        print(shorten_line(f"      here:   {difference.here}"))
+
+
+def verdict(obstacles: list[str], looks: int) -> int:
+    """Print whether the class can begin; return 0 where it can, else 1."""
+    heading("The verdict")
+    if obstacles:
+        tell(f"NOT READY: {'; '.join(obstacles)}.")
+        return 1
+    tell(f"Ready, but look at {looks} cells first; they are listed above." if looks else "Ready.")
+    return 0
+
+
+def heading(text: str) -> None:
+    """Print the title of a part."""
+    print(f"\n{text}\n{'-' * len(text)}", flush=True)
+
+
+def tell(*paragraphs: str, indent: int = 0) -> None:
+    """Print paragraphs no wider than the terminal."""
+    for paragraph in paragraphs:
+        for line in wrap(paragraph, WIDTH - indent, break_long_words=False, break_on_hyphens=False):
+            print(" " * indent + line, flush=True)
+
+
+def shorten_line(line: str) -> str:
+    """Cut a line to the terminal's width."""
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..."
