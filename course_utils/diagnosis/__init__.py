@@ -1,6 +1,15 @@
-"""The doctor: what this machine is, what stops its GPU, and what to do about it. Standard library only."""
+"""The doctor: what this machine is, what stops its GPU, and what to do about it. Standard library only.
 
-from .facts import Finding
+`surroundings.py` and `processes.py` collect facts, `rules_*.py` say what they mean, `report.py` puts that
+in order. PyTorch is only ever started in a process of its own (`probe.py`), so the asking process stays as it is.
+"""
+
+import sys
+
+from course_utils.lessons import ROOT
+
+from . import processes, report, surroundings
+from .facts import Facts, Finding
 
 __all__ = ["Finding", "doctor", "examine", "main"]
 
@@ -14,21 +23,30 @@ Installs and changes nothing. Exit code 0 where the course can run, on real or v
 
 def examine() -> list[Finding]:
     """Examine this machine; the last finding is the verdict, a "problem" where the course cannot run."""
-    return [Finding("ok", "This machine can run the course.")]
+    return report.judge(collect())
+
+
+def collect() -> Facts:
+    """Find out all that the rules need; takes as long as importing PyTorch once."""
+    caller, course = surroundings.look_at_caller(), surroundings.look_at_course()
+    python = sys.executable if caller.notebook else str(course.environment.python)
+    there = caller.notebook or course.environment.python.exists()
+    interpreter = processes.ask_interpreter(python) if there else None
+    return Facts(caller, interpreter, processes.ask_driver(), surroundings.look_at_place(folder=ROOT), course)
 
 
 def doctor() -> None:
-    """Print what this machine is and what stops its GPU; changes nothing, loads nothing."""
-    for finding in examine():
-        print(finding.title)
+    """Print what this machine is, what stops its GPU, and what to do about it; changes nothing."""
+    print(report.text(examine()))
 
 
 def main(arguments: list[str]) -> int:
     """Print the report; return 0 where the course can run, else 1."""
     if arguments:
         print(HELP, end="")
-        return 0
+        return int(arguments[0] not in ("-h", "--help"))
+    if sys.stderr.isatty():
+        print("Trying this machine, and its PyTorch: a few seconds ...", file=sys.stderr, flush=True)
     findings = examine()
-    for finding in findings:
-        print(finding.title)
+    print(report.text(findings))
     return int(findings[-1].level == "problem")

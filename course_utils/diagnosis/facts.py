@@ -1,13 +1,16 @@
-"""What the doctor finds out about a machine, and what it says about it. Standard library only."""
+"""What the doctor finds out about a machine, and the form of what it says. Standard library only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from course_utils.environment import Environment
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report: what it is, what it means, and the one command or click that puts it right.
+    """One finding: what it is, what it means, and the one command or click that puts it right.
 
     `level` is "ok", "note" (nothing stops you) or "problem"; `fix` is empty where there is nothing to do.
     """
@@ -16,3 +19,108 @@ class Finding:
     title: str
     meaning: str = ""
     fix: str = ""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as PyTorch sees it. `error`: what a kernel on it ended with; empty where it ran."""
+
+    name: str
+    capability: tuple[int, int] = (0, 0)
+    memory: int = 0  # bytes
+    uuid: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python and its PyTorch, as `probe.py` saw them in a process of their own."""
+
+    path: str
+    version: tuple[int, ...] = ()
+    packages: Mapping[str, str] = field(default_factory=dict)  # versions, build tag included: "2.15.0+cu132"
+    recorded: str = (
+        ""  # torch's version as pip recorded it: no build tag where it came from the package index
+    )
+    needs_torch: str = ""  # what torchvision's metadata asks for: "torch==2.11.0"
+    torch_file: str = ""  # where `import torch` would find it
+    torch: str = ""  # the version that was imported
+    computes: bool = False  # on the CPU
+    cuda: str = ""  # the CUDA version PyTorch was built with; empty for a CPU-only build
+    archs: tuple[str, ...] = ()  # "sm_75" ...
+    driver_cuda: int = 0  # the CUDA version of the driver as PyTorch reads it: 12080
+    accelerator: str = ""  # "cuda", "mps", "xpu"; empty: none that can be used
+    gpus: tuple[Gpu, ...] = ()
+    libcuda: str = ""  # the driver library that was loaded
+    vision: bool = False  # torchvision can be imported
+    warnings: tuple[str, ...] = ()
+    errors: Mapping[str, str] = field(default_factory=dict)  # step -> first line of its error
+    step: str = ""  # the last step begun
+    end: str = ""  # how it ended, where it did not reach the end: "no answer in 120 seconds"
+
+
+@dataclass(frozen=True)
+class Driver:
+    """NVIDIA's driver, without PyTorch."""
+
+    version: str = ""  # "580.65.06"
+    cuda: str = ""  # the newest CUDA version it supports: "13.0"
+    gpus: tuple[str, ...] = ()  # names of all physical GPUs
+    error: str = ""  # what nvidia-smi said instead
+    module: str = ""  # version of the loaded kernel module
+    cards: int = 0  # NVIDIA display cards on the PCI bus, with a driver or without
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The process that asks: a terminal's command, or a notebook kernel."""
+
+    python: str = ""
+    version: tuple[int, ...] = (3, 11)
+    notebook: bool = False
+    elsewhere: str = ""  # the environment of the shell or of JupyterLab, where it is another one
+    torch: str = ""  # the version it has imported
+    uuids: tuple[str, ...] | None = None  # GPUs it has started CUDA on; None: CUDA not started
+    virtual: str = ""  # "8 virtual GPUs of 2.0 GiB"
+    changed: tuple[str, ...] = ()  # variables set since the process began
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it runs. Sizes in bytes; -1 where unknown."""
+
+    system: str = "linux"  # sys.platform
+    wsl: bool = False
+    container: bool = False
+    host: str = ""  # "colab", "kaggle" or empty
+    variables: Mapping[str, str] = field(default_factory=dict)  # those that matter to CUDA and PyTorch
+    strays: tuple[str, ...] = ()  # CUDA libraries found on LD_LIBRARY_PATH
+    memory: int = -1
+    shared_memory: int = -1
+    disk_free: int = -1
+
+
+@dataclass(frozen=True)
+class Course:
+    """The course itself. `data` is one of the names in `surroundings.DATA`."""
+
+    environment: Environment
+    root: str = ""  # empty where only the package is installed
+    data: str = "none"
+    data_folder: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of it; `interpreter` is None where the course's environment does not exist yet."""
+
+    caller: Caller
+    interpreter: Interpreter | None
+    driver: Driver
+    place: Place
+    course: Course
+
+    @property
+    def gpus_there(self) -> tuple[str, ...]:
+        """Names of the NVIDIA GPUs this machine has, whether PyTorch can use them or not."""
+        return self.driver.gpus or ("an NVIDIA GPU",) * self.driver.cards

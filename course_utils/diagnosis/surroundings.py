@@ -1,0 +1,156 @@
+"""Look around without starting anything: the calling process, the machine, the course's folder."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from course_utils import environment
+from course_utils.lessons import ROOT
+
+from .facts import Caller, Course, Place
+from .processes import _text
+
+# what the data folder holds, as load_cifar10 would find it
+DATA = ("official", "archive", "incomplete", "pictures", "none", "standin", "lost")
+_BATCHES, _ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"  # as in data.official, which needs numpy
+_FILES = ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
+_BATCH_BYTES = 31_000_000  # every batch is a little larger
+VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "CUDA_LAUNCH_BLOCKING",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "LD_LIBRARY_PATH",
+    "COURSE_DEVICE",
+    "COURSE_DATA",
+)
+
+
+def look_at_caller(root: Path = Path("/")) -> Caller:
+    """What the asking process is and has loaded; loads nothing, starts nothing."""
+    torch = sys.modules.get("torch")
+    cuda = getattr(torch, "cuda", None)
+    machine = sys.modules.get("course_utils.virtual.machine")
+    virtual = machine.active() if machine and machine.is_active() else None
+    uuids = None
+    with suppress(Exception):  # CUDA can be started and broken
+        if cuda is not None and virtual is None and cuda.is_initialized():
+            cards = [cuda.get_device_properties(number) for number in range(cuda.device_count())]
+            uuids = tuple(str(getattr(card, "uuid", "")) for card in cards)
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    notebook = hasattr(shell, "kernel")
+    return Caller(
+        python=sys.executable,
+        version=tuple(sys.version_info[:3]),
+        notebook=notebook,
+        elsewhere=_elsewhere(notebook, root),
+        torch=str(getattr(torch, "__version__", "")),
+        uuids=uuids,
+        virtual=f"{virtual.count} of {virtual.capacity / 2**30:g} GiB" if virtual else "",
+        changed=_changed(root),
+    )
+
+
+def look_at_place(root: Path = Path("/"), folder: Path = ROOT) -> Place:
+    """Where this runs, and with how much room; `folder` is where the packages go."""
+    release = _text(root / "proc/sys/kernel/osrelease").lower()
+    variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    host = "colab" if environment.in_colab() else "kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else ""
+    container = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
+    return Place(
+        system=sys.platform,
+        wsl="microsoft" in release,
+        container=not host and (container or "KUBERNETES_SERVICE_HOST" in os.environ),
+        host=host,
+        variables=variables,
+        strays=tuple(_strays(variables.get("LD_LIBRARY_PATH", ""))),
+        memory=_memory(root),
+        shared_memory=_free(root / "dev/shm", total=True),
+        disk_free=_free(folder),
+    )
+
+
+def look_at_course(root: Path = ROOT) -> Course:
+    """Where the course is installed, and what data it would use."""
+    here = (root / "notebooks").is_dir() and (root / "pyproject.toml").is_file()
+    folder, state = look_at_data(root if here else None, os.environ)
+    return Course(environment.find(root), str(root) if here else "", state, folder)
+
+
+def look_at_data(root: Path | None, variables: Mapping[str, str]) -> tuple[str, str]:
+    """Return the data folder, and which of DATA it holds, by the rules of `load_cifar10`."""
+    named = variables.get("COURSE_DATA", "")
+    if named == "standin":
+        return named, named
+    cache = Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytorch-gpu-course"
+    folder = Path(named).expanduser() if named else root / "data" if root else cache
+    if named and not folder.is_dir():
+        return str(folder), "lost"
+    folder = folder.parent if folder.name == _BATCHES else folder
+    batches = folder / _BATCHES
+    sizes = {file.name: file.stat().st_size for file in batches.glob("*")}
+    if all(
+        sizes.get(name, 0) > (_BATCH_BYTES if "batch_" in name or "_batch" in name else 0) for name in _FILES
+    ):
+        return str(folder), "official"
+    if (folder / _ARCHIVE).is_file():
+        return str(folder), "archive"
+    if batches.is_dir():
+        return str(folder), "incomplete"
+    pictures = (folder / "train").is_dir() or (folder / "test").is_dir()
+    return str(folder), "pictures" if pictures else "none"
+
+
+def _elsewhere(notebook: bool, root: Path) -> str:
+    """The environment that the shell or JupyterLab runs in, where this process runs in another one."""
+    active = os.environ.get("VIRTUAL_ENV", "")
+    if active and Path(active).resolve() != Path(sys.prefix).resolve():
+        return active
+    server = _text(root / "proc" / os.environ.get("JPY_PARENT_PID", "none") / "cmdline").partition("\0")[0]
+    if (
+        notebook
+        and not active
+        and server.startswith("/")
+        and Path(server).parent != Path(sys.executable).parent
+    ):
+        return str(Path(server).parent.parent)
+    return ""
+
+
+def _changed(root: Path) -> tuple[str, ...]:
+    """The variables that differ from those the process began with (Linux; elsewhere nothing is known)."""
+    began = dict(
+        line.partition("=")[::2] for line in _text(root / "proc/self/environ").split("\0") if "=" in line
+    )
+    return tuple(name for name in VARIABLES if began and began.get(name) != os.environ.get(name))
+
+
+def _strays(path: str) -> Iterator[str]:
+    """CUDA libraries on LD_LIBRARY_PATH: they are loaded before those that belong to PyTorch."""
+    for folder in filter(None, path.split(os.pathsep)):
+        for pattern in ("libcudnn.so*", "libcublas.so*", "libcudart.so*", "libnccl.so*"):
+            with suppress(OSError):
+                yield from sorted(map(str, Path(folder).glob(pattern)))[:1]
+
+
+def _memory(root: Path) -> int:
+    """The machine's memory in bytes, or what its container may use; -1 where unknown."""
+    limit = _text(root / "sys/fs/cgroup/memory.max").strip()
+    lines = [
+        line.split() for line in _text(root / "proc/meminfo").splitlines() if line.startswith("MemTotal")
+    ]
+    sizes = [int(limit)] if limit.isdecimal() else []
+    return min([*sizes, *(int(line[1]) * 1024 for line in lines)], default=-1)
+
+
+def _free(folder: Path, total: bool = False) -> int:
+    """Free (or all) bytes of the disk a folder is on; -1 where there is none."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return -1
+    return usage.total if total else usage.free
