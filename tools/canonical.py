@@ -21,7 +21,9 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from nbval.plugin import coalesce_streams
+from slideshow import cut
 
+from course_utils.classroom.slide_types import write_types
 from course_utils.scrubbing import scrub
 
 NOTEBOOK_METADATA = {

@@ -2,9 +2,13 @@
 
     new NAME TITLE     make an empty lesson, for example: new 01_device_basics "Device basics"
     check              say what breaks the canonical form (tools/canonical.py) or a rule (tools/lesson.py)
-    fix                write the canonical form, the badge and the setup cell; then check
+    fix                write the canonical form, the slide types, the badge and the setup cell; then check
     run [--twice]      run in a fresh kernel, keep the outputs, print the seconds each cell took;
-                       --twice runs all cells a second time in the same kernel and compares
+                       --twice runs all cells a second time in the same kernel and compares.
+                       Marked is a cell over two seconds that tells its reader nothing meanwhile: give its
+                       loop a bar, tqdm(..., leave=False, file=sys.stdout), whose text goes through
+                       tqdm.write, or print before one long call how many seconds it takes. Runs by this
+                       tool and by pytest switch bars off, so the stored output has none
     from-py FILE       make or update a lesson from a py:percent file; outputs of unchanged cells stay
     to-py LESSON       write a lesson as a py:percent file, by default to build/NAME.py (ignored by git)
 
@@ -13,6 +17,7 @@ In a py:percent file a cell begins with `# %%` or `# %% [markdown]`; tags and re
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +27,9 @@ import lesson
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from project import NOTEBOOKS, ROOT, find_lessons
+
+LONG = 2.0  # seconds without a sign of life, after which a reader wonders
+SAYS_SO = re.compile(r"\btqdm\b|\bprint\(.*\bseconds?\b")
 
 
 def write(path: Path, notebook: NotebookNode) -> None:
@@ -58,8 +66,10 @@ def run(path: Path, *, twice: bool) -> list[str]:
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         return [f"{path.name}: left as it was, a cell failed\n{error}"]
     write(path, result.notebook)
+    sources = {cell.id: cell.source for cell in result.notebook.cells}
     for cell_id, seconds in result.seconds.items():
-        print(f"{seconds:8.2f} s  {cell_id}")
+        silent = seconds > LONG and not SAYS_SO.search(sources[cell_id])
+        print(f"{seconds:8.2f} s  {cell_id}{'  <- over two seconds without a bar' if silent else ''}")
     print(f"{sum(result.seconds.values()):8.2f} s  {path.name}")
     again = [f"{path.name}: cell {cell_id!r}: the second run differs" for cell_id in result.unsteady]
     return again + check(path)
@@ -88,6 +98,8 @@ def to_py(path: Path, folder: Path) -> Path:
     """Write a lesson as a py:percent file into `folder`; returns that file's path."""
     notebook = canonical.read(path)
     notebook.metadata = {"jupytext": {"notebook_metadata_filter": "-all", "cell_markers": '"""'}}
+    for cell in notebook.cells:
+        cell.metadata.pop("slideshow", None)  # the way back writes it again
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{path.stem}.py"
     _jupytext().write(notebook, target, fmt="py:percent")
