@@ -151,7 +151,7 @@ def test_setup_prefers_the_course_folder_it_lies_in(setup: types.SimpleNamespace
 def test_setup_says_what_to_do_when_pip_fails(setup: types.SimpleNamespace) -> None:
     setup.exit_code = 1
     with pytest.raises(
-        ImportError, match=r"^course_utils could not be installed\. Check .* course_utils lab$"
+        ImportError, match=r"^No course_utils yet\. .* Is github\.com/owner/course public\? .* lab$"
     ):
         setup.run()
     assert setup.started == []
