@@ -34,6 +34,16 @@ def test_each_row_opens_the_lesson_it_links(name: str) -> None:
     assert opened == [f"notebooks/{path.name}" for path in lesson_paths()]
 
 
+def test_only_generated_text_names_the_repository() -> None:
+    written = {*badges.wanted(read_repository()), ROOT / "pyproject.toml"}
+    kept = [path for path in ROOT.iterdir() if path.is_file()]
+    for folder in ("course_utils", "docs", "notebooks", "tests", "tools"):
+        kept += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
+    texts = [path for path in kept if path.suffix in {".ipynb", ".md", ".py", ".toml", ".txt", ".yml"}]
+    slug = read_repository().slug
+    assert [path for path in texts if slug in path.read_text(encoding="utf-8") and path not in written] == []
+
+
 def test_writing_twice_changes_nothing(small_course: Path) -> None:
     assert badges.main(["--check"], small_course) == 1
     assert badges.main([], small_course) == 0
