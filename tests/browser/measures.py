@@ -14,7 +14,9 @@ HEIGHTS = """panel => {
 CUT_OFF = """panel => {
     const scrolls = node => ['auto', 'scroll'].includes(getComputedStyle(node).overflowX)
     const reachable = (node, cell) => {
-        for (let box = node.parentElement; box !== cell; box = box.parentElement) if (scrolls(box)) return true
+        for (let box = node.parentElement; box !== cell; box = box.parentElement) {
+            if (scrolls(box)) return true
+        }
         return false
     }
     const cells = [...document.querySelectorAll(`${panel} .jp-Notebook .jp-Cell`)]
@@ -42,8 +44,9 @@ CONTRAST = """panel => {
         }
         return known[colour]
     }
-    const light = ([r, g, b]) => {
-        const [x, y, z] = [r, g, b].map(v => v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4)
+    const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4
+    const light = colour => {
+        const [x, y, z] = colour.map(v => linear(v / 255))
         return 0.2126 * x + 0.7152 * y + 0.0722 * z
     }
     const behind = node => {
@@ -59,22 +62,29 @@ CONTRAST = """panel => {
     }
     const speaks = node => [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim())
     return [...document.querySelectorAll(`${panel} .jp-Notebook .jp-Cell`)].map(cell => {
-        const texts = [...cell.querySelectorAll('.jp-RenderedMarkdown *, .jp-OutputArea-output, .jp-OutputArea-output *')]
-        const found = texts.filter(speaks).map(node => [ratio(node), node.textContent.trim().slice(0, 40)])
+        const texts = [...cell.querySelectorAll('.jp-RenderedMarkdown *, .jp-OutputArea-output *')]
+        // IPython chooses the colours of a traceback
+        const ours = texts.filter(node => speaks(node) && !/\\bansi-/.test(node.className))
+        const found = ours.map(node => [ratio(node), node.textContent.trim().slice(0, 40)])
         return found.sort((one, two) => one[0] - two[0])[0] || [21, '']
     })
 }"""
 
 # pictures that are really drawn, and widgets with a size, in the outputs
 SHOWN = """panel => [...document.querySelectorAll(`${panel} .jp-Notebook .jp-Cell`)].map(cell => {
-    const count = (what, good) => [...cell.querySelectorAll(`.jp-OutputArea-output ${what}`)].filter(good).length
-    const sized = node => node.getBoundingClientRect().width > 10 && node.getBoundingClientRect().height > 10
+    const all = what => [...cell.querySelectorAll(`.jp-OutputArea-output ${what}`)]
+    const count = (what, good) => all(what).filter(good).length
+    const sized = node => {
+        const {width, height} = node.getBoundingClientRect()
+        return width > 10 && height > 10
+    }
     return {
         pictures: count('img', node => node.naturalWidth > 10 && sized(node)) + count('svg', sized),
         widgets: count('.jupyter-widgets', sized),
-        buttons: [...cell.querySelectorAll('.widget-toggle-button')].map(node => node.innerText.trim()),
+        buttons: all('.widget-toggle-button').map(node => node.innerText.trim()),
         sliders: count('.widget-slider', sized),
-        text: [...cell.querySelectorAll('.jp-OutputArea-output')].map(node => node.innerText).join('\\n'),
+        text: [...cell.querySelectorAll('.jp-OutputArea-output')]
+            .map(node => node.innerText).join('\\n'),
     }
 })"""
 

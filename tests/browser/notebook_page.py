@@ -1,16 +1,19 @@
 """A lesson in a JupyterLab page: what a reader does with it, in words."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
-from playwright.sync_api import ConsoleMessage, Locator, Page
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
 
 from .lab import Lab
 
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
-OPEN_SECONDS, RUN_SECONDS = 60, 240
+OPEN_SECONDS, RUN_SECONDS = 120, 600
+TABS = 40  # more than there are from a cell to the last of its buttons
 # No cell waits or runs, and the kernel is connected and says that it is idle; what the page shows is "idle",
 # too, before there is a kernel, and Run All then does nothing.
 _QUIET = """panel => {
@@ -19,6 +22,9 @@ _QUIET = """panel => {
     return context?.isReady && context.session?.kernel?.status === 'idle'
         && !prompts.some(node => node.innerText.includes('*'))
 }"""
+
+# the file in the tab in front
+_PATH = "() => jupyterapp.shell.currentWidget?.context?.path"
 
 
 class NotebookPage:
@@ -42,6 +48,11 @@ class NotebookPage:
         elsewhere = url.startswith("http") and not url.startswith("http://localhost:")  # a badge, say
         if message.type == "error" and not elsewhere:
             self.complaints.append(f"{message.text} ({url})")
+
+    @property
+    def number(self) -> str:
+        """Return the lesson's number, such as "03"."""
+        return self.path.name[:2]
 
     # ---- what a reader does -------------------------------------------------------------------------
     def open(self, lab: Lab) -> None:
@@ -76,12 +87,41 @@ class NotebookPage:
         self.command("apputils:change-theme", theme=name)
         self.page.locator(f"body[data-jp-theme-name='{name}']").wait_for(state="attached")
 
+    def follow_link(self, target: str) -> None:
+        """Click the first link to a file, written as in the lesson, and wait for the tab that it opens."""
+        link = self.cells.locator(f".jp-RenderedMarkdown a[href*='/{Path(target).name}']")
+        here = self.current_path()
+        link.first.click()
+        self.page.wait_for_function(f"here => ({_PATH})() !== here", arg=here)
+
+    def come_back(self) -> None:
+        """Close the tab in front; the lesson is in front again."""
+        self.command("application:close")
+        self.page.wait_for_function(f"here => ({_PATH})() === here", arg=f"notebooks/{self.path.name}")
+
+    def current_path(self) -> str:
+        """Return the path of the file in the tab in front."""
+        return self.page.evaluate(_PATH)
+
+    def scroll_through(self, *, whole: bool) -> Iterator[None]:
+        """Scroll the lesson by a screen at a time, or to its middle only, and stop at each place."""
+        area = self.page.locator(f"{PANEL} .jp-WindowedPanel-outer")
+        height, screen = area.evaluate("node => [node.scrollHeight, node.clientHeight]")
+        for top in range(0, height, screen) if whole else [height // 2]:
+            area.evaluate("(node, top) => node.scrollTo(0, top)", top)
+            yield
+
     # ---- what it shows ------------------------------------------------------------------------------
+    @property
+    def cells(self) -> Locator:
+        """Return all cells, in order."""
+        return self.page.locator(f"{PANEL} .jp-Notebook .jp-Cell")
+
     def cell(self, which: int | str) -> Locator:
         """Return a cell by its place in the notebook or by its id."""
         if isinstance(which, str):
             which = [cell.id for cell in self.notebook.cells].index(which)
-        return self.page.locator(f"{PANEL} .jp-Notebook .jp-Cell").nth(which)
+        return self.cells.nth(which)
 
     def prompt(self, which: int | str) -> str:
         """Return what stands left of a code cell, such as "[3]:"."""
@@ -98,7 +138,10 @@ class NotebookPage:
         index = which if isinstance(which, int) else [cell.id for cell in self.notebook.cells].index(which)
         script = """index => {
             const {content} = jupyterapp.shell.currentWidget
-            content.deselectAll(); content.activeCellIndex = index; content.mode = 'command'; content.activate()
+            content.deselectAll()
+            content.activeCellIndex = index
+            content.mode = 'command'
+            content.activate()
         }"""
         self.page.evaluate(script, index)
         cell = self.cell(index)
@@ -106,10 +149,30 @@ class NotebookPage:
         cell.scroll_into_view_if_needed()
         return cell
 
+    def press_button(self, label: str) -> None:
+        """Go with Tab from the active cell to one of its output's buttons, and press it with Space."""
+        for _ in range(TABS):
+            self.page.keyboard.press("Tab")
+            if self.page.evaluate("document.activeElement.innerText").strip() == label:
+                break
+        self.page.keyboard.press("Space")
+        expect(self.page.locator(":focus")).to_have_class(re.compile("mod-active"))
+
+    def retype_first_line(self, which: int | str, line: str) -> None:
+        """Put another first line into a code cell and run it, all by keyboard."""
+        self.select(which)
+        for key in ("Enter", "Control+Home", "Shift+End"):
+            self.page.keyboard.press(key)
+        self.page.keyboard.type(line)
+        self._run_with("Control+Enter", which)
+
     def run_by_key(self, which: int | str) -> None:
         """Run a code cell with Ctrl+Enter and wait for its end."""
-        before = self.prompt(which)
         self.select(which)
-        self.page.keyboard.press("Control+Enter")
-        self.cell(which).locator(".jp-InputPrompt").filter(has_not_text=before).wait_for()
+        self._run_with("Control+Enter", which)
+
+    def _run_with(self, key: str, which: int | str) -> None:
+        before = self.prompt(which)
+        self.page.keyboard.press(key)
+        expect(self.cell(which).locator(".jp-InputPrompt")).not_to_have_text(before)
         self.wait_until_quiet()
