@@ -1,7 +1,7 @@
 """The doctor: what this machine is, what stops its GPU, and what to do about it. Standard library only.
 
-`surroundings.py` and `processes.py` collect facts, `rules_*.py` say what they mean, `report.py` puts that
-in order. PyTorch is only ever started in a process of its own (`probe.py`), so the asking process stays as it is.
+`surroundings.py` and `processes.py` collect facts, `rules_*.py` say what they mean, `report.py` puts
+that in order. PyTorch is started only in a process of its own (`probe.py`): the asking one stays as it is.
 """
 
 import sys

@@ -59,7 +59,8 @@ def look_at_place(root: Path = Path("/"), folder: Path = ROOT) -> Place:
     """Where this runs, and with how much room; `folder` is where the packages go."""
     release = _text(root / "proc/sys/kernel/osrelease").lower()
     variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    host = "colab" if environment.in_colab() else "kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else ""
+    # Kaggle first: its image is built on Colab's, and has Colab's variable too
+    host = "kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else "colab" if environment.in_colab() else ""
     container = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
     return Place(
         system=sys.platform,

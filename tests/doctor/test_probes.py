@@ -1,0 +1,409 @@
+"""How facts are collected: from other programs with a time limit, and without touching the asking process."""
+
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import util
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+import course_utils
+from course_utils.data import data_folder, load, official
+from course_utils.diagnosis import processes, surroundings
+from course_utils.diagnosis.facts import Driver
+
+from . import machines
+
+SITE = Path(util.find_spec("torch").origin).parents[1]
+CUDA_BUILD = (SITE / "torch/lib/libc10_cuda.so").is_file()
+posix = pytest.mark.skipif(
+    os.name != "posix", reason="fake programs are shell scripts; run it on Linux or macOS"
+)
+
+# what a fake PyTorch does, beyond importing; NO_KERNEL and others are put in
+FAKE_TORCH = """\
+    import warnings
+    __version__ = "9.9.0+cu132"
+    class Number:
+        def __matmul__(self, other): return self
+        def __add__(self, other): return self
+        def sum(self): return self
+        def item(self): return self.value
+    def ones(count, device=None):
+        if device == ("cuda", 1):
+            raise RuntimeError({kernel!r} + "\\nCUDA kernel errors might be asynchronously reported")
+        number = Number()
+        number.value = count if device is None else 2 * count
+        return number
+    def device(kind, number): return (kind, number)
+    class _C:
+        _cuda_getDriverVersion = staticmethod(lambda: 12080)
+    class version:
+        cuda = "13.2"
+    class Card:
+        name, major, minor, total_memory, uuid = "Fake GPU", 8, 6, 2**30, "uuid"
+    def init(): raise RuntimeError({no_driver!r})
+    class cuda:
+        get_arch_list = staticmethod(lambda: ["sm_80"])
+        device_count = staticmethod(lambda: {count})
+        get_device_properties = staticmethod(lambda number: Card)
+        init = staticmethod(init)
+    class accelerator:
+        synchronize = staticmethod(lambda number: None)
+        @staticmethod
+        def current_accelerator(check_available):
+            if {count}:
+                found = type("found", (), dict(type="cuda"))
+                return found
+            warnings.warn({too_old!r})
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., str]:
+    """Make an executable shell script."""
+
+    def make(script: str, name: str = "python") -> str:
+        file = tmp_path / "bin" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/bin/sh\n{dedent(script)}")
+        file.chmod(0o755)
+        return str(file)
+
+    return make
+
+
+@pytest.fixture
+def fake_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put a PyTorch with `count` GPUs, and a torchvision, before the real ones."""
+
+    def make(count: int) -> None:
+        texts = {"kernel": machines.NO_KERNEL, "no_driver": machines.NO_DRIVER, "too_old": machines.TOO_OLD}
+        (tmp_path / "torch").mkdir()
+        (tmp_path / "torch/__init__.py").write_text(dedent(FAKE_TORCH).format(count=count, **texts))
+        (tmp_path / "torchvision.py").write_text("__version__ = '9.9.0'")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return make
+
+
+def strings_of(pattern: str, texts: list[bytes]) -> Iterator[bool]:
+    """Whether each text is in the first file that fits the pattern."""
+    with (
+        next(SITE.glob(pattern)).open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        yield from [content.find(text) >= 0 for text in texts]
+
+
+@pytest.mark.skipif(
+    not CUDA_BUILD, reason="needs a PyTorch built for CUDA on Linux: pip install -r requirements.txt"
+)
+@pytest.mark.parametrize(
+    ("pattern", "texts"),
+    [
+        ("torch/lib/libc10_cuda.so", [machines.NO_DRIVER, "CUDA initialization: "]),
+        ("torch/lib/libc10_cuda.so", ["The NVIDIA driver on your system is too old (found version "]),
+        ("nvidia/cu*/lib/libcudart.so*", [machines.NO_KERNEL.removeprefix("CUDA error: "), machines.STUB]),
+        ("torch/cuda/__init__.py", [machines.NO_CUDA]),
+        ("torchvision/extension.py", [machines.MAJORS]),
+        ("torch/lib/libc10.so", ["Unrecognized key '", "' in Accelerator allocator config."]),
+        ("gpustat/nvml.py", ["_nvmlGetFunctionPointer"]),
+    ],
+)
+def test_the_texts_are_those_of_the_installed_libraries(pattern: str, texts: list[str]) -> None:
+    assert all(strings_of(pattern, [text.encode() for text in texts]))
+
+
+def test_torchvision_of_another_build_says_what_the_rules_expect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real error: torchvision's Python files without the library that does not load with this PyTorch."""
+    for source in (SITE / "torchvision").rglob("*.py"):
+        link = tmp_path / source.relative_to(SITE)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.write_bytes(source.read_bytes())
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = processes.ask_interpreter(sys.executable)
+    assert not found.vision
+    assert found.errors["torchvision_import"] == f"RuntimeError: {machines.NMS}"
+    assert found.computes
+    assert not found.end
+
+
+def test_gpus_are_tried_one_by_one(fake_torch: Callable[..., None]) -> None:
+    fake_torch(2)
+    found = processes.ask_interpreter(sys.executable)
+    assert [gpu.name for gpu in found.gpus] == ["Fake GPU"] * 2
+    assert [gpu.error for gpu in found.gpus] == ["", f"RuntimeError: {machines.NO_KERNEL}"]
+    assert (found.gpus[0].capability, found.gpus[0].memory, found.gpus[0].uuid) == ((8, 6), 2**30, "uuid")
+    assert (found.accelerator, found.archs, found.driver_cuda, found.vision) == (
+        "cuda",
+        ("sm_80",),
+        12080,
+        True,
+    )
+
+
+def test_a_missing_gpu_is_asked_for_the_reason(fake_torch: Callable[..., None]) -> None:
+    fake_torch(0)
+    found = processes.ask_interpreter(sys.executable)
+    assert found.errors["devices"] == f"RuntimeError: {machines.NO_DRIVER}"
+    assert found.warnings == (machines.TOO_OLD,)
+    assert (found.gpus, found.accelerator, found.computes) == ((), "", True)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("script", "end"),
+    [
+        ("kill -SEGV $$", "stopped by SIGSEGV"),
+        (
+            "echo 'Traceback ...' >&2; echo 'SystemError: the last line' >&2; exit 3",
+            "exit code 3: SystemError: the last line",
+        ),
+        ("exit 0", "it stopped without a word"),
+    ],
+)
+def test_a_crash_leaves_what_came_before(program: Callable[..., str], script: str, end: str) -> None:
+    python = program(
+        f"""echo 'noise'; echo '{{"step": "devices", "torch": "2.15.0", "new_key": 1}}'; {script}"""
+    )
+    found = processes.ask_interpreter(python)
+    assert (found.torch, found.step, found.end) == ("2.15.0", "devices", end)
+
+
+def test_a_python_that_is_not_there(tmp_path: Path) -> None:
+    found = processes.ask_interpreter(str(tmp_path / "python"))
+    assert found.end.startswith("it cannot be started: ")
+    assert found.version == ()
+
+
+@posix
+def test_a_python_that_hangs_is_given_up(
+    program: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "began")
+    os.mkfifo(tmp_path / "never")
+    script = """echo '{"step": "kernels"}'; echo > %s/began; read line < %s/never"""
+    limits: list[float] = []
+
+    class Process(subprocess.Popen):
+        def wait(self, timeout: float | None = None) -> int:
+            if timeout != 7.0:
+                return super().wait(timeout)
+            limits.append(timeout)
+            (tmp_path / "began").read_text()  # blocks until the program has come so far
+            raise subprocess.TimeoutExpired(self.args, timeout)
+
+    monkeypatch.setattr(processes.subprocess, "Popen", Process)
+    found = processes.ask_interpreter(program(script % (tmp_path, tmp_path)), limit=7.0)
+    assert (found.step, found.end, limits) == ("kernels", "no answer in 7 seconds", [7.0])
+
+
+HEADER = "| NVIDIA-SMI 580.95.05              Driver Version: 580.95.05      CUDA Version: 13.0     |"
+NEW_HEADER = "| NVIDIA-SMI 610.43.02              KMD Version: 610.43.02     CUDA UMD Version: 13.3     |"
+
+
+@posix
+@pytest.mark.parametrize(
+    ("script", "driver"),
+    [
+        (f"echo '{HEADER}'", Driver("580.95.05", "13.0", ("Tesla T4", "Tesla T4"))),
+        (f"echo '{NEW_HEADER}'", Driver("610.43.02", "13.3", ("Tesla T4", "Tesla T4"))),
+        (
+            f"echo '{machines.MISMATCH}'; echo 'NVML library version: 580.95'; exit 18",
+            Driver(error=machines.MISMATCH),
+        ),
+        (f'echo "{machines.NOT_LOADED}"; exit 9', Driver(error=machines.NOT_LOADED)),
+        ("exit 4", Driver(error="exit code 4")),
+    ],
+)
+def test_nvidia_smi(
+    program: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, driver: Driver
+) -> None:
+    program(
+        f"""case "$1" in --query-gpu=name) echo "Tesla T4"; echo "Tesla T4";; *) {script};; esac""",
+        "nvidia-smi",
+    )
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    assert processes.ask_driver(tmp_path) == driver
+
+
+def test_without_nvidia_smi_the_kernel_and_the_bus_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert processes.ask_driver(tmp_path) == Driver()
+    module = tmp_path / "proc/driver/nvidia/version"
+    module.parent.mkdir(parents=True)
+    module.write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\n"
+    )
+    for number, (vendor, kind) in enumerate(
+        [("0x10de", "0x030200"), ("0x10de", "0x040300"), ("0x8086", "0x030000")]
+    ):
+        device = tmp_path / f"sys/bus/pci/devices/{number}"
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(f"{vendor}\n")
+        (device / "class").write_text(f"{kind}\n")
+    assert processes.ask_driver(tmp_path) == Driver(module="535.183.01", cards=1)
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without the variables that the doctor knows."""
+    others = (
+        "COLAB_RELEASE_TAG",
+        "KAGGLE_KERNEL_RUN_TYPE",
+        "KUBERNETES_SERVICE_HOST",
+        "VIRTUAL_ENV",
+        "JPY_PARENT_PID",
+    )
+    for name in (*surroundings.VARIABLES, *others):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("files", "variables", "expected"),
+    [
+        ({}, {}, {"wsl": False, "container": False, "host": ""}),
+        ({"proc/sys/kernel/osrelease": "5.15.153.1-microsoft-standard-WSL2"}, {}, {"wsl": True}),
+        ({".dockerenv": ""}, {}, {"container": True}),
+        ({"run/.containerenv": ""}, {}, {"container": True}),
+        ({}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, {"container": True}),
+        ({".dockerenv": ""}, {"COLAB_RELEASE_TAG": "x"}, {"host": "colab", "container": False}),
+        ({}, {"COLAB_RELEASE_TAG": "x", "KAGGLE_KERNEL_RUN_TYPE": "Batch"}, {"host": "kaggle"}),
+        ({"proc/meminfo": "MemTotal:   16000000 kB\nMemFree: 1 kB"}, {}, {"memory": 16_384_000_000}),
+        (
+            {"proc/meminfo": "MemTotal: 16000000 kB", "sys/fs/cgroup/memory.max": "4000000000\n"},
+            {},
+            {"memory": 4_000_000_000},
+        ),
+        (
+            {"proc/meminfo": "MemTotal: 1000 kB", "sys/fs/cgroup/memory.max": "max\n"},
+            {},
+            {"memory": 1_024_000},
+        ),
+        ({}, {"CUDA_VISIBLE_DEVICES": ""}, {"variables": {"CUDA_VISIBLE_DEVICES": ""}}),
+    ],
+)
+def test_places(
+    bare: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, str], variables: dict[str, str], expected: dict
+) -> None:
+    for name, value in variables.items():
+        bare.setenv(name, value)
+    place = surroundings.look_at_place(write(tmp_path, files), tmp_path)
+    assert {name: getattr(place, name) for name in expected} == expected
+    assert place.disk_free > 0
+    assert place.shared_memory == -1
+
+
+def test_strays_on_the_library_path(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write(tmp_path, {"a/libcudnn.so.8": "", "a/libm.so": "", "b/libcudart.so.12": ""})
+    bare.setenv(
+        "LD_LIBRARY_PATH", os.pathsep.join([f"{tmp_path}/a", "", f"{tmp_path}/b", f"{tmp_path}/none"])
+    )
+    strays = surroundings.look_at_place(tmp_path, tmp_path).strays
+    assert [Path(stray).name for stray in strays] == ["libcudnn.so.8", "libcudart.so.12"]
+
+
+def test_variables_that_were_set_later(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setenv("CUDA_VISIBLE_DEVICES", "1")
+    bare.setenv("PYTORCH_ALLOC_CONF", "a:1")
+    assert surroundings.look_at_caller(tmp_path).changed == ()  # no /proc: nothing is known
+    write(tmp_path, {"proc/self/environ": "HOME=/root\0PYTORCH_ALLOC_CONF=a:1\0COURSE_DATA=x\0"})
+    assert surroundings.look_at_caller(tmp_path).changed == ("CUDA_VISIBLE_DEVICES", "COURSE_DATA")
+
+
+def test_another_environment(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert surroundings.look_at_caller(tmp_path).elsewhere == ""
+    bare.setenv("VIRTUAL_ENV", sys.prefix)
+    assert surroundings.look_at_caller(tmp_path).elsewhere == ""
+    bare.setenv("VIRTUAL_ENV", str(tmp_path))
+    assert surroundings.look_at_caller(tmp_path).elsewhere == str(tmp_path)
+
+
+def test_a_kernel_of_another_environment_than_its_server(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setitem(
+        sys.modules, "IPython", type("IPython", (), {"get_ipython": lambda: type("Shell", (), {"kernel": 1})})
+    )
+    bare.setenv("JPY_PARENT_PID", "77")
+    write(tmp_path, {"proc/77/cmdline": f"{Path(sys.executable).parent}/python3\0-m\0jupyterlab\0"})
+    assert surroundings.look_at_caller(tmp_path).elsewhere == ""
+    write(tmp_path, {"proc/77/cmdline": "/opt/lab/bin/python3\0-m\0jupyterlab\0"})
+    caller = surroundings.look_at_caller(tmp_path)
+    assert (caller.notebook, caller.elsewhere) == (True, "/opt/lab")
+
+
+def test_virtual_gpus_of_the_caller_are_not_taken_for_real_ones() -> None:
+    with course_utils.virtual_gpus(count=3, memory="512 MiB"):
+        caller = surroundings.look_at_caller()
+        assert (caller.virtual, caller.uuids) == ("3 of 0.5 GiB", None)
+    assert surroundings.look_at_caller().virtual == ""
+
+
+class Card:
+    uuid = "b2f0"
+
+
+def test_the_gpus_cuda_was_started_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = type("cuda", (), {})
+    fake.is_initialized, fake.device_count, fake.get_device_properties = (
+        lambda: True,
+        lambda: 2,
+        lambda number: Card,
+    )
+    monkeypatch.setattr("torch.cuda", fake)
+    assert surroundings.look_at_caller().uuids == ("b2f0", "b2f0")
+
+
+@pytest.mark.parametrize(
+    ("files", "state"),
+    [
+        ([], "none"),
+        (["train/cat/1.png"], "pictures"),
+        ([official.ARCHIVE], "archive"),
+        (["cifar-10-batches-py/data_batch_1"], "incomplete"),
+        (["cifar-10-batches-py/data_batch_1", "train/cat/1.png"], "incomplete"),
+    ],
+)
+def test_the_data_folder_is_judged_as_the_course_does(
+    bare: pytest.MonkeyPatch, tmp_path: Path, files: list[str], state: str
+) -> None:
+    write(tmp_path, dict.fromkeys(files, "x"))
+    for named in (tmp_path, tmp_path / official.BATCHES):
+        if named.is_dir():
+            bare.setenv("COURSE_DATA", str(named))
+            assert surroundings.look_at_data(None, os.environ) == (str(data_folder()), state)
+    assert official.is_official(tmp_path) == (state in ("archive", "incomplete"))
+
+
+def test_official_files_are_told_by_their_size(tmp_path: Path) -> None:
+    write(tmp_path, dict.fromkeys([f"{official.BATCHES}/{name}" for name in surroundings._FILES], "x"))
+    assert surroundings.look_at_data(None, {"COURSE_DATA": str(tmp_path)})[1] == "incomplete"
+    for name in surroundings._FILES:
+        if name != "batches.meta":
+            os.truncate(tmp_path / official.BATCHES / name, 31_035_000)  # a sparse file: takes no room
+    assert surroundings.look_at_data(None, {"COURSE_DATA": str(tmp_path)})[1] == "official"
+
+
+def test_the_data_folder_where_nothing_is_named(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    root = Path(course_utils.__file__).parents[1]
+    assert surroundings.look_at_data(root, {})[0] == str(load.data_folder())
+    cache = {"XDG_CACHE_HOME": str(tmp_path)}
+    assert surroundings.look_at_data(None, cache)[0] == str(tmp_path / "pytorch-gpu-course")
+    assert surroundings.look_at_data(root, {"COURSE_DATA": "standin"})[1] == "standin"
+    assert surroundings.look_at_data(root, {"COURSE_DATA": str(tmp_path / "gone")})[1] == "lost"

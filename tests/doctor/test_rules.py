@@ -1,0 +1,675 @@
+"""Every ailment the doctor knows: what it calls it, what it says of it, and the one way out."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+
+from course_utils.diagnosis import report, rules_gpu, rules_no_gpu
+from course_utils.diagnosis.facts import Facts, Finding, Gpu
+
+from . import machines
+from .machines import PYTHON, RTX, T4, builds, machine, with_gpus
+
+OFFERED = vars(machines.DRIVER)  # a driver and a T4 that PyTorch does not see, unless something else says so
+OLD = OFFERED | {"version": "570.86.15", "cuda": "12.8"}
+CPU = {"packages": builds("2.15.0+cpu"), "torch": "2.15.0+cpu", "cuda": "", "errors": {}, "archs": ()}
+COLAB = {"host": "colab"}
+IN_COLAB = {"packages": builds("2.11.0+cu128", "0.26.0"), "torch": "2.11.0+cu128", "recorded": "2.11.0+cu128"}
+IN_COLAB |= {"needs_torch": "torch==2.11.0", "cuda": "12.8"}
+KERNEL = {"notebook": True}
+
+
+class Case(NamedTuple):
+    """A machine; the level, and pieces of the title, the meaning and the fix of the finding about it."""
+
+    facts: Facts
+    level: str
+    title: str
+    meaning: str
+    fix: str
+    verdict: str = "can run the course: with virtual GPUs"
+
+
+def torch_fails(error: str, **more: Any) -> dict[str, Any]:
+    return {"errors": {"torch_import": error}, "torch": "", "computes": False, "vision": False} | more
+
+
+def broken(gpu: Gpu, error: str) -> Gpu:
+    return replace(gpu, error=error)
+
+
+P100 = broken(Gpu("Tesla P100-PCIE-16GB", (6, 0), 17_071_734_784), f"AcceleratorError: {machines.NO_KERNEL}")
+BLACKWELL = broken(Gpu("NVIDIA GeForce RTX 5090", (12, 0)), f"AcceleratorError: {machines.NO_KERNEL}")
+CU126 = f"{PYTHON} -m pip install torch==2.15.0+cu126 torchvision==0.29.2+cu126 --index-url https://download.pytorch.org/whl/cu126"
+CANNOT = "The course cannot run here yet."
+
+CASES = {
+    # B1: a build without CUDA
+    "B1 CPU build, driver 13": Case(
+        machine(interpreter=CPU, driver=OFFERED),
+        "problem",
+        "built for the CPU only",
+        machines.NO_CUDA,
+        "torch==2.15.0+cu130 torchvision==0.29.2+cu130 --index-url https://download.pytorch.org/whl/cu130",
+    ),
+    "B1 CPU build, driver 12": Case(
+        machine(interpreter=CPU, driver=OLD), "problem", "built for the CPU only", "Tesla T4", "whl/cu126"
+    ),
+    "B1 Windows": Case(
+        machine(interpreter=CPU, driver=OFFERED, place={"system": "win32"}),
+        "problem",
+        "built for the CPU only",
+        "On Windows a plain pip install brings this build.",
+        "whl/cu130",
+    ),
+    "B1 CPU build and no GPU is fine": Case(
+        machine(interpreter=CPU), "ok", "no GPU for PyTorch", "virtual GPUs", ""
+    ),
+    # B2: the driver
+    "B2 too old, said by PyTorch": Case(
+        machine(interpreter={"warnings": (machines.TOO_OLD,)}, driver=OLD),
+        "problem",
+        "driver 570.86.15 is too old: it supports CUDA up to 12.8",
+        "CUDA 13.2 and needs driver 580.65.06 or newer",
+        CU126,
+    ),
+    "B2 too old, said by the driver": Case(
+        machine(driver=OLD), "problem", "supports CUDA up to 12.8", "580.65.06", "whl/cu126"
+    ),
+    "B2 too old for any build": Case(
+        machine(driver=OFFERED | {"version": "470.57.02", "cuda": "11.4"}),
+        "problem",
+        "driver 470.57.02 is too old: it supports CUDA up to 11.4",
+        "580.65.06",
+        "install driver 580.65.06 or newer: https://www.nvidia.com/drivers",
+    ),
+    "B2 too old for CUDA 12": Case(
+        machine(interpreter=IN_COLAB, driver=OFFERED | {"version": "470.57.02", "cuda": "11.4"}),
+        "problem",
+        "too old",
+        "CUDA 12.8 and needs driver 525.60.13",
+        "install driver 525.60.13",
+    ),
+    "no driver, no card": Case(machine(), "ok", "no GPU for PyTorch", "virtual GPUs", ""),
+    "no driver for a card": Case(
+        machine(driver={"cards": 1}),
+        "problem",
+        "no driver for it",
+        machines.NO_DRIVER[:40],
+        "sudo ubuntu-drivers install",
+    ),
+    "driver updated, not rebooted": Case(
+        machine(driver={"error": machines.MISMATCH, "cards": 1}),
+        "problem",
+        "Two versions of the NVIDIA driver",
+        machines.MISMATCH,
+        "sudo reboot",
+    ),
+    "driver not loaded": Case(
+        machine(driver={"error": machines.NOT_LOADED, "cards": 1}),
+        "problem",
+        "does not work",
+        machines.NOT_LOADED,
+        "sudo reboot",
+    ),
+    "a riddle": Case(
+        machine(driver=OFFERED, interpreter={"errors": {"devices": "RuntimeError: CUDA unknown error"}}),
+        "problem",
+        "cannot use this machine's GPU",
+        "CUDA unknown error",
+        "restart the machine",
+    ),
+    # B3: no kernels for the GPU
+    "B3 card too old for the build": Case(
+        with_gpus(P100),
+        "problem",
+        "has no kernels for it",
+        f"{machines.NO_KERNEL}. This",
+        "whl/cu126",
+        "with virtual GPUs, with COURSE_DEVICE=virtual",
+    ),
+    "B3 card too new for the build": Case(
+        with_gpus(BLACKWELL, interpreter={"archs": ("sm_80", "sm_90")}),
+        "problem",
+        "has no kernels for it",
+        "kernels for sm_80, sm_90; this GPU needs sm_120.",
+        "whl/cu130",
+        "COURSE_DEVICE=virtual",
+    ),
+    "B3 no build at all": Case(
+        with_gpus(broken(Gpu("Tesla K80", (3, 7)), machines.NO_KERNEL)),
+        "problem",
+        "no kernels",
+        "sm_37",
+        "set COURSE_DEVICE=virtual",
+        "COURSE_DEVICE=virtual",
+    ),
+    "B3 Kaggle's P100": Case(
+        with_gpus(P100, place={"host": "kaggle"}),
+        "problem",
+        "no kernels",
+        "sm_60",
+        "GPU T4 x2",
+        "COURSE_DEVICE",
+    ),
+    "B3 another GPU works": Case(
+        with_gpus(P100, RTX), "problem", "no kernels", "sm_60", "set CUDA_VISIBLE_DEVICES=1", "COURSE_DEVICE"
+    ),
+    "a kernel runs": Case(
+        with_gpus(T4),
+        "ok",
+        "GPU 0: Tesla T4, compute capability 7.5, 14.7 GiB",
+        "waited for",
+        "",
+        "the real GPU Tesla T4; lesson 05 needs two CUDA GPUs and uses virtual ones.",
+    ),
+    "two GPUs": Case(with_gpus(RTX, RTX), "ok", "GPU 1:", "", "", "2 real GPUs, NVIDIA GeForce RTX 4090."),
+    "the GPU is full": Case(
+        with_gpus(broken(T4, "OutOfMemoryError: CUDA out of memory.")),
+        "problem",
+        "taken",
+        "out of memory",
+        "nvidia-smi",
+        "COURSE_DEVICE",
+    ),
+    "a kernel fails": Case(
+        with_gpus(broken(T4, "AcceleratorError: CUDA error: unspecified launch failure")),
+        "problem",
+        "a kernel on it fails",
+        "unspecified launch failure",
+        "restart the machine",
+        "COURSE_DEVICE",
+    ),
+    "PyTorch hangs on the GPU": Case(
+        with_gpus(T4, interpreter={"step": "kernels", "end": "no answer in 180 seconds", "vision": False}),
+        "problem",
+        "does not come back from the GPU",
+        "no answer in 180 seconds",
+        "restart the machine",
+        CANNOT,
+    ),
+    "a Mac": Case(
+        machine(interpreter=CPU | {"accelerator": "mps", "gpus": (Gpu("MPS"),)}, place={"system": "darwin"}),
+        "ok",
+        "GPU 0: MPS",
+        "",
+        "",
+        "the real GPU MPS",
+    ),
+    # B4: CUDA_VISIBLE_DEVICES
+    "B4 changed too late": Case(
+        with_gpus(T4, caller=KERNEL | {"uuids": (RTX.uuid, T4.uuid), "changed": ("CUDA_VISIBLE_DEVICES",)}),
+        "problem",
+        "changed after CUDA had started",
+        "started with (2); a new one would have 1. Set the variable in the first cell",
+        "Kernel > Restart Kernel",
+        "real GPU",
+    ),
+    "B4 empty": Case(
+        machine(driver=OFFERED, place={"variables": {"CUDA_VISIBLE_DEVICES": ""}}),
+        "problem",
+        'CUDA_VISIBLE_DEVICES="" hides every GPU',
+        "one GPU, number 0",
+        "unset CUDA_VISIBLE_DEVICES",
+    ),
+    "B4 -1": Case(
+        machine(driver=OFFERED, place={"variables": {"CUDA_VISIBLE_DEVICES": "-1"}, "system": "win32"}),
+        "problem",
+        'CUDA_VISIBLE_DEVICES="-1"',
+        "",
+        "Remove-Item Env:CUDA_VISIBLE_DEVICES",
+    ),
+    "B4 no such GPU": Case(
+        machine(driver=OFFERED | {"gpus": ("a", "b")}, place={"variables": {"CUDA_VISIBLE_DEVICES": "2,0"}}),
+        "problem",
+        'CUDA_VISIBLE_DEVICES="2,0"',
+        "2 GPUs, 0 to 1",
+        "unset",
+    ),
+    "B4 it chooses": Case(
+        with_gpus(T4, driver={"gpus": ("a", "b")}, place={"variables": {"CUDA_VISIBLE_DEVICES": "1"}}),
+        "note",
+        "CUDA_VISIBLE_DEVICES=1: PyTorch sees 1 of 2 GPUs",
+        "cuda:0 is the first one named",
+        "unset",
+        "real GPU",
+    ),
+    "B4 not to blame": Case(
+        machine(driver=OLD, place={"variables": {"CUDA_VISIBLE_DEVICES": "0"}}),
+        "problem",
+        "too old",
+        "",
+        "cu126",
+    ),
+    # B5: WSL
+    "B5 a Linux driver in WSL": Case(
+        machine(
+            interpreter={"libcuda": "/usr/lib/x86_64-linux-gnu/libcuda.so.570.86.15"}, place={"wsl": True}
+        ),
+        "problem",
+        "A Linux driver inside WSL hides the one of Windows",
+        "/usr/lib/wsl/lib. /usr/lib/x86_64-linux-gnu/libcuda.so.570.86.15 was loaded",
+        "sudo apt purge '^nvidia-.*' '^libnvidia-.*'",
+    ),
+    "B5 WSL without a driver": Case(
+        machine(place={"wsl": True}), "note", "WSL sees no GPU", "none inside WSL", "wsl --update"
+    ),
+    # B6: another environment
+    "B6 kernel elsewhere": Case(
+        machine(
+            caller=KERNEL | {"elsewhere": "/home/ann/course/.venv"},
+            interpreter=torch_fails(
+                "ModuleNotFoundError: No module named 'torch'", path="/usr/bin/python3", packages={}
+            ),
+        ),
+        "problem",
+        "not installed in the environment of this notebook's kernel",
+        "The kernel runs /usr/bin/python3. Jupyter was started from /home/ann/course/.venv;",
+        "close Jupyter, then in a terminal, in /home/ann/course: python3 -m course_utils lab",
+        CANNOT,
+    ),
+    "B6 a second environment": Case(
+        machine(caller={"elsewhere": "/opt/other"}),
+        "note",
+        "second environment",
+        "activated /opt/other",
+        "deactivate",
+    ),
+    "torch is missing": Case(
+        machine(interpreter=torch_fails("ModuleNotFoundError: No module named 'torch'", packages={})),
+        "problem",
+        "PyTorch is not installed in this environment",
+        "No module named 'torch'",
+        "python3 -m course_utils lab",
+        CANNOT,
+    ),
+    "nothing is installed": Case(
+        machine(interpreter=None),
+        "problem",
+        "Nothing is installed here",
+        ".venv",
+        "python3 -m course_utils lab",
+        CANNOT,
+    ),
+    "nothing is installed, Windows": Case(
+        machine(interpreter=None, place={"system": "win32"}),
+        "problem",
+        "Nothing",
+        "",
+        "py -m course_utils lab",
+        CANNOT,
+    ),
+    "a broken .venv": Case(
+        machine(interpreter={"version": (), "end": "it cannot be started: No such file", "computes": False}),
+        "problem",
+        f"This Python does not work: {PYTHON}",
+        "it cannot be started: No such file",
+        "delete the folder /home/ann/course/.venv, then: python3 -m course_utils lab",
+        CANNOT,
+    ),
+    "an old Python": Case(
+        machine(interpreter={"version": (3, 10, 13)}),
+        "problem",
+        "Python 3.10.13",
+        "3.11 to 3.14",
+        "Python 3.13",
+        CANNOT,
+    ),
+    "torch cannot be loaded": Case(
+        machine(interpreter=torch_fails("OSError: libcudnn.so.9: cannot open shared object file")),
+        "problem",
+        "PyTorch 2.15.0+cu132 is installed, but cannot be loaded",
+        "libcudnn.so.9",
+        "install --force-reinstall torch==2.15.0 torchvision --index-url https://download.pytorch.org/whl/cu132",
+        CANNOT,
+    ),
+    "torch cannot be loaded, Windows": Case(
+        machine(interpreter=torch_fails("OSError: [WinError 1114] A dynamic link library (DLL) failed")),
+        "problem",
+        "cannot be loaded",
+        "WinError 1114",
+        "vc_redist.x64.exe",
+        CANNOT,
+    ),
+    "torch crashes": Case(
+        machine(interpreter=torch_fails("", errors={}, step="torch_import", end="stopped by SIGILL")),
+        "problem",
+        "cannot be loaded",
+        "stopped by SIGILL",
+        "--force-reinstall",
+        CANNOT,
+    ),
+    "a file named torch.py": Case(
+        machine(interpreter=torch_fails("AttributeError: ...", torch_file="/home/ann/torch.py")),
+        "problem",
+        "named torch.py",
+        "/home/ann/torch.py",
+        "another name",
+        CANNOT,
+    ),
+    "an old torch": Case(
+        machine(interpreter={"packages": builds("2.9.1+cu128"), "torch": "2.9.1+cu128", "needs_torch": ""}),
+        "problem",
+        "older than this course needs",
+        "2.11 to 2.15",
+        "install --upgrade torch torchvision",
+        CANNOT,
+    ),
+    # B7: torch and torchvision
+    "B7 builds differ": Case(
+        machine(
+            interpreter={
+                "packages": {"torch": "2.13.0+cpu", "torchvision": "0.28.0+cu130"},
+                "needs_torch": "torch==2.13.0",
+                "vision": False,
+                "errors": {"torchvision_import": f"RuntimeError: {machines.NMS}"},
+            }
+        ),
+        "problem",
+        "torchvision 0.28.0+cu130 does not fit PyTorch 2.13.0+cpu",
+        f"PyTorch for the CPU, torchvision for CUDA 13. It fails with: RuntimeError: {machines.NMS}",
+        "--force-reinstall --no-deps torchvision==0.28.0 --index-url https://download.pytorch.org/whl/cpu",
+        CANNOT,
+    ),
+    "B7 builds differ, not tried": Case(
+        machine(
+            interpreter={
+                "packages": {"torch": "2.13.0+cu126", "torchvision": "0.28.0+cu130"},
+                "needs_torch": "torch==2.13.0",
+                "vision": False,
+            }
+        ),
+        "problem",
+        "does not fit",
+        "PyTorch for CUDA 12, torchvision for CUDA 13.",
+        "whl/cu126",
+        CANNOT,
+    ),
+    "B7 versions differ": Case(
+        machine(
+            interpreter={
+                "packages": {"torch": "2.15.0+cu132", "torchvision": "0.26.0+cu130"},
+                "needs_torch": "torch==2.11.0",
+                "vision": False,
+                "errors": {"torchvision_import": f"RuntimeError: {machines.NMS}"},
+            }
+        ),
+        "problem",
+        "does not fit",
+        "It needs torch==2.11.0.",
+        "pip install torch==2.15.0 torchvision --index-url https://download.pytorch.org/whl/cu132",
+        CANNOT,
+    ),
+    "B7 CUDA major versions": Case(
+        machine(
+            interpreter={
+                "vision": False,
+                "errors": {"torchvision_import": f"RuntimeError: {machines.MAJORS}."},
+            }
+        ),
+        "problem",
+        "does not fit",
+        machines.MAJORS,
+        "--force-reinstall --no-deps torchvision==0.29.2",
+        CANNOT,
+    ),
+    "torchvision is missing": Case(
+        machine(interpreter={"packages": {"torch": "2.15.0"}, "vision": False}),
+        "problem",
+        "torchvision is not installed",
+        "Lesson 04",
+        "pip install torch==2.15.0 torchvision",
+        CANNOT,
+    ),
+    "B7 in Colab": Case(
+        machine(
+            place=COLAB,
+            caller=KERNEL,
+            interpreter=IN_COLAB | {"vision": False, "errors": {"torchvision_import": "RuntimeError"}},
+        ),
+        "problem",
+        "does not fit",
+        "",
+        "Runtime > Disconnect and delete runtime",
+        CANNOT,
+    ),
+    # C1, C2: Colab
+    "C1 torch replaced": Case(
+        with_gpus(T4, place=COLAB, caller=KERNEL),
+        "note",
+        "2.15.0+cu132, is not the one Colab came with",
+        "pip",
+        "Disconnect",
+        "T4",
+    ),
+    "C1 torch replaced under a kernel": Case(
+        with_gpus(T4, place=COLAB, caller=KERNEL | {"torch": "2.11.0+cu128"}),
+        "problem",
+        "replaced while this kernel had it loaded: 2.11.0+cu128, now 2.15.0+cu132",
+        "still runs the old one",
+        "Runtime > Restart session",
+        "T4",
+    ),
+    "C2 a CPU runtime": Case(
+        machine(place=COLAB, caller=KERNEL, interpreter=IN_COLAB | CPU | {"recorded": "2.11.0+cpu"}),
+        "note",
+        "This Colab runtime has no GPU",
+        "virtual GPUs",
+        "Runtime > Change runtime type > T4 GPU",
+    ),
+    "Kaggle without a GPU": Case(
+        machine(place={"host": "kaggle"}),
+        "note",
+        "This Kaggle notebook has no GPU",
+        "virtual",
+        "Settings > Accelerator > GPU T4 x2",
+    ),
+    # containers
+    "container without the runtime": Case(
+        machine(place={"container": True}, driver={"cards": 2}),
+        "problem",
+        "started without the machine's GPU",
+        "Container Toolkit",
+        "docker run --gpus all",
+    ),
+    "container without a GPU": Case(
+        machine(place={"container": True}),
+        "note",
+        "This container has no GPU",
+        "virtual GPUs",
+        "docker run --gpus all",
+    ),
+    "container told to hide GPUs": Case(
+        machine(place={"container": True, "variables": {"NVIDIA_VISIBLE_DEVICES": "void"}}),
+        "note",
+        "NVIDIA_VISIBLE_DEVICES=void",
+        "even with --gpus",
+        "-e NVIDIA_VISIBLE_DEVICES=all",
+    ),
+    "container with little shared memory": Case(
+        machine(place={"container": True, "shared_memory": 67_108_864}),
+        "note",
+        "Only 0.067 GB of shared memory",
+        "Bus error",
+        "--shm-size=2g",
+    ),
+    # variables
+    "a stub for the driver": Case(
+        machine(
+            interpreter={"errors": {"devices": f"RuntimeError: CUDA error: {machines.STUB}"}},
+            driver=OFFERED,
+            place={"variables": {"LD_LIBRARY_PATH": "/usr/local/cuda/lib64/stubs"}},
+        ),
+        "problem",
+        "found a stub in place of the driver",
+        machines.STUB,
+        "unset LD_LIBRARY_PATH",
+    ),
+    "a stray cuDNN": Case(
+        machine(place={"variables": {"LD_LIBRARY_PATH": "/opt"}, "strays": ("/opt/libcudnn.so.8",)}),
+        "note",
+        "LD_LIBRARY_PATH",
+        "/opt/libcudnn.so.8",
+        "unset LD_LIBRARY_PATH",
+    ),
+    "launches are waited for": Case(
+        machine(place={"variables": {"CUDA_LAUNCH_BLOCKING": "1"}}),
+        "note",
+        "CUDA_LAUNCH_BLOCKING=1",
+        "every timing is wrong",
+        "unset CUDA_LAUNCH_BLOCKING",
+    ),
+    "D4 allocator": Case(
+        with_gpus(T4, place={"variables": {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}}),
+        "note",
+        "PYTORCH_ALLOC_CONF=expandable_segments:True",
+        "before the first tensor on a GPU",
+        "",
+        "T4",
+    ),
+    "D4 allocator, both names": Case(
+        machine(place={"variables": {"PYTORCH_ALLOC_CONF": "a:1", "PYTORCH_CUDA_ALLOC_CONF": "b:1"}}),
+        "note",
+        "PYTORCH_CUDA_ALLOC_CONF=b:1",
+        "PYTORCH_ALLOC_CONF is set as well, and not read.",
+        "",
+    ),
+    "D4 allocator, late": Case(
+        with_gpus(
+            T4,
+            caller=KERNEL | {"uuids": (T4.uuid,), "changed": ("PYTORCH_ALLOC_CONF",)},
+            place={"variables": {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}},
+        ),
+        "note",
+        "PYTORCH_ALLOC_CONF=",
+        "perhaps too late",
+        "Kernel > Restart Kernel, and set it in the first cell",
+        "T4",
+    ),
+    "D4 allocator, misspelt": Case(
+        with_gpus(
+            broken(T4, f"ValueError: {machines.ALLOCATOR}"),
+            place={"variables": {"PYTORCH_ALLOC_CONF": "aa:1"}},
+        ),
+        "problem",
+        "does not understand PYTORCH_ALLOC_CONF",
+        machines.ALLOCATOR,
+        "unset PYTORCH_ALLOC_CONF",
+        "COURSE_DEVICE",
+    ),
+    "a chosen device": Case(
+        machine(place={"variables": {"COURSE_DEVICE": "cpu"}}),
+        "note",
+        "COURSE_DEVICE=cpu",
+        "",
+        "unset COURSE_DEVICE",
+    ),
+    # H2: gpustat's library
+    "H2 pynvml": Case(
+        machine(interpreter={"packages": builds("2.15.0+cu132") | {"pynvml": "11.5.3"}}),
+        "note",
+        "retired package pynvml 11.5.3",
+        "FutureWarning: The pynvml package is deprecated",
+        f"{PYTHON} -m pip uninstall pynvml",
+    ),
+    # room and data
+    "no room to install": Case(
+        machine(interpreter=None, place={"disk_free": 5 * 10**9}),
+        "problem",
+        "Only 5.0 GB of disk",
+        "8.8 GB",
+        "delete",
+        CANNOT,
+    ),
+    "little room": Case(
+        machine(place={"disk_free": 10**8}), "note", "Only 0.1 GB of disk", "checkpoints", "delete"
+    ),
+    "little memory": Case(
+        machine(place={"memory": 2 * 10**9}), "note", "Only 2.0 GB of memory", "one at a time", "Shut Down"
+    ),
+    "no data": Case(machine(), "note", "CIFAR-10 is not there yet", "draws stand-in pictures", ""),
+    "data": Case(machine(course={"data": "official"}), "ok", "CIFAR-10 is there", "/data", ""),
+    "data packed": Case(machine(course={"data": "archive"}), "ok", "packed", "/data", ""),
+    "data half there": Case(machine(course={"data": "incomplete"}), "note", "not complete", "stand-in", ""),
+    "own pictures": Case(machine(course={"data": "pictures"}), "ok", "Pictures of your own", "/data", ""),
+    "stand-in": Case(machine(course={"data": "standin"}), "ok", "COURSE_DATA=standin", "as you asked", ""),
+    "data lost": Case(
+        machine(course={"data": "lost"}), "problem", "does not exist: /data", "stop", "unset COURSE_DATA"
+    ),
+    # virtual GPUs in the asking notebook
+    "virtual GPUs are on": Case(
+        machine(caller=KERNEL | {"virtual": "8 of 2 GiB"}),
+        "ok",
+        "Virtual GPUs are on: 8 of 2 GiB",
+        "real machine",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_ailment(case: Case) -> None:
+    *findings, verdict = report.judge(case.facts)
+    found = [f for f in findings if case.title in f.title and case.meaning in f.meaning and case.fix in f.fix]
+    assert found, report.text(findings)
+    assert [finding.level for finding in found] == [case.level]
+    assert bool(found[0].fix) == bool(case.fix)
+    assert case.verdict in verdict.title
+    assert (verdict.level == "problem") == (case.verdict == CANNOT)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_one_cause_is_named_once(case: Case) -> None:
+    """A consequence is not reported as a second problem; each problem has its way out."""
+    findings = report.judge(case.facts)[:-1]
+    problems = [finding for finding in findings if finding.level == "problem"]
+    several = {"Nothing is installed here", "Only 5.0 GB of disk are free"}
+    assert len(problems) == (case.level == "problem") or {problem.title for problem in problems} == several
+    assert all(problem.fix for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("archs", "capability", "covered"),
+    [
+        (("sm_75", "sm_80"), (7, 5), True),
+        (("sm_80",), (8, 9), True),
+        (("sm_86",), (8, 0), False),
+        (("sm_80", "sm_90"), (12, 0), False),
+        (("sm_90a",), (9, 0), True),
+        (("compute_90",), (12, 0), True),
+        (("sm_100", "sm_120"), (12, 1), True),
+        ((), (8, 0), False),
+    ],
+)
+def test_which_builds_run_on_which_gpu(
+    archs: tuple[str, ...], capability: tuple[int, int], covered: bool
+) -> None:
+    assert rules_gpu.covers(archs, capability) is covered
+
+
+@pytest.mark.parametrize(
+    ("number", "version"), [(12080, "12.8"), (13000, "13.0"), (11040, "11.4"), (13020, "13.2")]
+)
+def test_the_drivers_number_is_decoded(number: int, version: str) -> None:
+    assert rules_no_gpu.decoded(number) == version
+
+
+def test_a_fix_in_a_notebook_is_a_cell_and_a_click() -> None:
+    facts = machine(interpreter=CPU, driver=OFFERED, caller=KERNEL)
+    fixes = [finding.fix for finding in report.judge(facts)]
+    assert any(
+        fix.startswith("%pip install torch==2.15.0+cu130") and "Restart Kernel" in fix for fix in fixes
+    )
+
+
+def test_the_report_keeps_commands_whole_and_ends_with_the_verdict() -> None:
+    long = Finding(
+        "problem", "Something " * 20, "It means " * 30, "a command that is longer than a line " * 5
+    )
+    text = report.text([long, Finding("ok", "It can run.")], width=80)
+    lines = text.splitlines()
+    assert f"          To do: {long.fix}" in lines
+    assert max(len(line) for line in lines if "To do" not in line) <= 80
+    assert lines[0].startswith("problem   Something")
+    assert lines[-1] == "It can run."
