@@ -26,6 +26,13 @@ _QUIET = """panel => {
 # the file in the tab in front
 _PATH = "() => jupyterapp.shell.currentWidget?.context?.path"
 
+# JupyterLab has laid itself out anew for the window's size
+_FILLS = """panel => {
+    const {right, bottom} = document.querySelector(`${panel} .jp-WindowedPanel-outer`).getBoundingClientRect()
+    const near = (edge, window) => edge <= window && edge > window - 60
+    return near(right, innerWidth) && near(bottom, innerHeight)
+}"""
+
 
 class NotebookPage:
     """One notebook in one page.
@@ -110,6 +117,11 @@ class NotebookPage:
         for top in range(0, height, screen) if whole else [height // 2]:
             area.evaluate("(node, top) => node.scrollTo(0, top)", top)
             yield
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the window another size in pixels and wait until the notebook fills it."""
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.wait_for_function(_FILLS, arg=PANEL)
 
     # ---- what it shows ------------------------------------------------------------------------------
     @property

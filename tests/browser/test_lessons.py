@@ -135,7 +135,7 @@ def test_what_is_read_fits_on_a_laptop(lesson: NotebookPage) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_it_can_be_read(lesson: NotebookPage, size: str, dark: bool) -> None:
     """Nothing is cut off at the side and all text of ours stands out; then pictures are taken."""
-    lesson.page.set_viewport_size(SIZES[size])
+    lesson.resize(**SIZES[size])
     lesson.theme(dark)
     try:
         cut_off = {name: texts for name, texts in lesson.measure(measures.CUT_OFF).items() if texts}
@@ -143,7 +143,7 @@ def test_it_can_be_read(lesson: NotebookPage, size: str, dark: bool) -> None:
         take_pictures(lesson, SCREENSHOTS, f"{lesson.path.stem}-{size}-{'dark' if dark else 'light'}")
     finally:
         lesson.theme(dark=False)
-        lesson.page.set_viewport_size(LAPTOP)
+        lesson.resize(**LAPTOP)
     assert (cut_off, faint) == ({}, {})
 
 
@@ -154,10 +154,10 @@ def take_pictures(lesson: NotebookPage, folder: Path, name: str) -> None:
         old.unlink()
     size = lesson.page.viewport_size
     if "laptop" in name:
-        lesson.page.set_viewport_size({"width": size["width"], "height": SHEET})
+        lesson.resize(size["width"], SHEET)
     for number, _ in enumerate(lesson.scroll_through(whole="laptop" in name), start=1):
         lesson.page.screenshot(path=folder / f"{name}-{number}.jpg", type="jpeg", quality=85)
-    lesson.page.set_viewport_size(size)
+    lesson.resize(**size)
 
 
 def headings(lesson: NotebookPage) -> list[str]:
