@@ -1,0 +1,94 @@
+"""The doctor as a whole: the command, its exit code, and what it does not do."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from course_utils import diagnosis
+from course_utils.diagnosis.facts import Facts
+
+from .machines import T4, machine, with_gpus
+
+ROOT = Path(diagnosis.__file__).parents[2]
+
+
+def python(code: str, *flags: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *flags, "-c", code], cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "code", "last"),
+    [
+        (with_gpus(T4), 0, "This machine can run the course: the real GPU Tesla T4"),
+        (machine(), 0, "This machine can run the course: with virtual GPUs."),
+        (machine(interpreter=None), 1, "The course cannot run here yet. Nothing is installed here."),
+        (machine(interpreter={"vision": False}), 1, "The course cannot run here yet."),
+        (machine(interpreter={"computes": False}), 1, "The course cannot run here yet."),
+    ],
+)
+def test_the_exit_code_says_whether_the_course_can_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], facts: Facts, code: int, last: str
+) -> None:
+    monkeypatch.setattr(diagnosis, "collect", lambda: facts)
+    assert diagnosis.main([]) == code
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[-1].startswith(last)
+    assert printed.err == ""
+
+
+def test_it_looks_at_the_kernels_own_python_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(diagnosis.processes, "ask_interpreter", lambda python: asked.append(python))
+    for notebook, exists in ((True, False), (False, True), (False, False)):
+        facts = machine(caller={"notebook": notebook})
+        monkeypatch.setattr(diagnosis.surroundings, "look_at_caller", lambda facts=facts: facts.caller)
+        monkeypatch.setattr(diagnosis.surroundings, "look_at_course", lambda facts=facts: facts.course)
+        monkeypatch.setattr(Path, "exists", lambda path, exists=exists: exists)
+        diagnosis.collect()
+    assert asked == [sys.executable, str(machine().course.environment.python)]
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["-h"], 0), (["--install"], 1)])
+def test_help(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> None:
+    assert diagnosis.main(arguments) == code
+    assert capsys.readouterr().out == diagnosis.HELP
+
+
+def test_this_machine_for_real() -> None:
+    """It has PyTorch, or these tests would not run. The asking process loads nothing, keeps its variables."""
+    done = python(
+        "import json, os, sys; variables, modules = dict(os.environ), set(sys.modules)\n"
+        "from course_utils.cli import main; code = main(['doctor']); assert dict(os.environ) == variables\n"
+        "files = [getattr(sys.modules[name], '__file__', '') or '' for name in {*sys.modules} - modules]\n"
+        "print(json.dumps([code, files]))"
+    )
+    *report, last = done.stdout.splitlines()
+    code, files = json.loads(last)
+    assert done.stderr == ""
+    assert report[-1].startswith("This machine can run the course: "), done.stdout
+    assert code == 0
+    assert any("diagnosis" in file for file in files)
+    assert not [file for file in files if "site-packages" in file]
+
+
+def test_a_python_without_any_package(tmp_path: Path) -> None:
+    """As in a fresh clone: a bare interpreter, and no .venv yet."""
+    shutil.copytree(
+        ROOT / "course_utils", tmp_path / "course_utils", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    done = python(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from course_utils.cli import main; sys.exit(main(['doctor']))",
+        "-I",
+        "-S",
+        cwd=tmp_path,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 1
+    assert "PyTorch" not in done.stdout
+    assert done.stdout.splitlines()[0] == "problem   Nothing is installed here"
+    assert done.stdout.splitlines()[-1].endswith("To do: python3 -m course_utils lab")
