@@ -65,7 +65,7 @@ def _lines(cell: NotebookNode) -> list[str]:
             texts["error"] += f"{output.ename}: {output.evalue}\n"
         else:
             texts["shown"] += output.data.get("text/plain", "") + "\n"
-    kinds = ((kind, scrub(text).splitlines()) for kind, text in texts.items())
+    kinds = ((kind, scrub(text).strip("\n").split("\n")) for kind, text in texts.items() if text.strip())
     return [f"{kind}: {line.rpartition(chr(13))[2].rstrip()}" for kind, lines in kinds for line in lines]
 
 

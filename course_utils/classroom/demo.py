@@ -81,24 +81,26 @@ def machine() -> list[str]:
 def pictures(download: bool) -> list[str]:
     """Print which pictures the class will get; return what is wrong with them."""
     heading("The pictures")
-    said = io.StringIO()  # the line may be wider than the terminal; progress bars go another way
+    said = io.StringIO()  # progress bars go another way
     try:
         folder = data_folder()
-        with redirect_stdout(said):
-            train_set, _ = load_cifar10(download=download)
+        with redirect_stdout(said):  # the sizes are of no account to real pictures: all are read
+            source = load_cifar10(train_size=10, test_size=10, download=download)[0].source
     except (ValueError, FileNotFoundError) as error:
         tell(f"PROBLEM: {error}")
         return ["the folder of pictures is faulty"]
-    if folder is None or download:
-        tell(*said.getvalue().splitlines())
-    elif train_set.source == STANDIN:
+    tell(*(line for line in said.getvalue().splitlines() if not line.startswith("Data: ")))
+    if folder is None:
+        tell("Stand-in pictures, because COURSE_DATA=standin asks for them.")
+    elif source == STANDIN:
+        missing = "could not be fetched to" if download else "is not in"
         tell(
-            f"CIFAR-10 is not here ({folder}). So each learner's lesson 04 will download 170 MB, or draw "
-            "stand-in pictures where there is no network. To fetch it here, once, before you rehearse: "
+            f"CIFAR-10 {missing} {folder}. So each learner's lesson 04 will download 170 MB, or draw stand-in "
+            "pictures where there is no network. To fetch it here, once: "
             "python3 -m course_utils demo --download"
         )
     else:
-        tell(*said.getvalue().splitlines(), f"They lie in {folder}; COURSE_DATA names such a folder.")
+        tell(f"{source}, in {folder}. COURSE_DATA names such a folder.")
     return []
 
 
@@ -161,7 +163,13 @@ def verdict(obstacles: list[str], looks: int) -> int:
     if obstacles:
         tell(f"NOT READY: {'; '.join(obstacles)}.")
         return 1
-    tell(f"Ready, but look at {looks} cells first; they are listed above." if looks else "Ready.")
+    if not looks:
+        tell("Ready.")
+        return 0
+    tell(
+        f"Ready, but look at {looks} cell{'s' * (looks > 1)} first: listed above. Another CPU or number of "
+        "threads changes digits of a loss; another device, an error or a missing line has another reason."
+    )
     return 0
 
 
