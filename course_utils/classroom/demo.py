@@ -95,8 +95,8 @@ def pictures(download: bool) -> list[str]:
     elif source == STANDIN:
         missing = "could not be fetched to" if download else "is not in"
         tell(
-            f"CIFAR-10 {missing} {folder}. So each learner's lesson 04 will download 170 MB, or draw stand-in "
-            "pictures where there is no network. To fetch it here, once: "
+            f"CIFAR-10 {missing} {folder}. So each learner's lesson 04 will download 170 MB, or draw "
+            "stand-in pictures where there is no network. To fetch it here, once: "
             "python3 -m course_utils demo --download"
         )
     else:
