@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from . import figure_text
+
 CPU_COLOR = "#555555"
 # cuda:0 ... cuda:7
 GPU_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#661100")
@@ -63,7 +65,11 @@ def mix(color: str, other: str, share: float) -> str:
 
 
 def use_style() -> None:
-    """Make every later matplotlib figure readable on a projector. Calling it again changes nothing."""
+    """Make every later matplotlib figure readable on a projector, and give it an alternative text.
+
+    Calling it again changes nothing.
+    """
     import matplotlib.style  # here, because drawing is the only thing that needs it
 
     matplotlib.style.use(STYLE_FILE)
+    figure_text.give_figures_words()

@@ -1,0 +1,107 @@
+"""A figure in words, for those who do not see it: the alternative text of each picture that a notebook shows.
+
+Exported pages and slides contain it. JupyterLab 4.6 does not hand such texts on to screen readers, so the
+lessons also say in words what a picture shows.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_BARS, MOST_CHARACTERS = 16, 1000
+
+
+def give_figures_words() -> None:
+    """Let the running notebook, if there is one, put `describe` beside every matplotlib figure it shows."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is not None:
+        bundle = shell.display_formatter.mimebundle_formatter
+        bundle.for_type_by_name("matplotlib.figure", "Figure", _with_words)
+
+
+def _with_words(figure: "Figure") -> tuple[dict[str, Any], dict[str, Any]]:
+    """What IPython asks a formatter for: no data of its own, and facts about the picture."""
+    return {}, {"image/png": {"alt": describe(figure)}}
+
+
+def describe(figure: "Figure") -> str:
+    """Return titles, labels and values of a figure, as one paragraph of at most 1,000 characters.
+
+    A curve is given by its first and last point, bars by their lengths. A figure with words of its own,
+    such as the machine map, keeps them.
+    """
+    if not repr(figure).startswith("<Figure"):
+        return repr(figure)
+    with_pictures = [axes for axes in figure.axes if axes.images]
+    parts = [figure.get_suptitle()]
+    if with_pictures:
+        titles = [title.replace("\n", ", ") for axes in with_pictures if (title := _title(axes))]
+        parts.append(": ".join(filter(None, [f"{len(with_pictures)} pictures", "; ".join(titles)])))
+    parts += [_describe_axes(axes) for axes in figure.axes if not axes.images]
+    text = ". ".join(filter(None, parts)) or "An empty figure"
+    return text if len(text) < MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 4]} ..."
+
+
+def _title(axes: "Axes") -> str:
+    return next(filter(None, map(axes.get_title, ("left", "center", "right"))), "")
+
+
+def _describe_axes(axes: "Axes") -> str:
+    x, y = axes.get_xlabel(), axes.get_ylabel()
+    about = f"{y} against {x}" if x and y else x or y
+    shown = [*_bars(axes), *_curves(axes)] or [text.get_text() for text in axes.texts]
+    return ": ".join(filter(None, [_title(axes), about, "; ".join(shown)]))
+
+
+def _curves(axes: "Axes") -> list[str]:
+    """Where each curve with a label begins and ends; a line across the whole plot only has a height."""
+    words = []
+    for line in axes.lines:
+        x, y = line.get_xdata(), line.get_ydata()
+        if not len(y) or str(line.get_label()).startswith("_"):
+            continue
+        first, last = (f"{_number(y[end])} at {_number(x[end])}" for end in (0, -1))
+        across = line.get_transform() != axes.transData
+        ends = f"at {_number(y[0])}" if across else f"from {first} to {last}"
+        words.append(f"{line.get_label()} {ends}")
+    return words
+
+
+def _bars(axes: "Axes") -> list[str]:
+    """Name and length of each bar; where it begins and ends, if it has no label and begins above zero."""
+    groups = [group for group in axes.containers if hasattr(group, "patches")]
+    if sum(len(group.patches) for group in groups) > MOST_BARS:
+        return []
+    words = []
+    for group in groups:
+        flat, label = group.orientation == "horizontal", str(group.get_label())
+        bars = []
+        for bar in group.patches:
+            start, length = (bar.get_x(), bar.get_width()) if flat else (bar.get_y(), bar.get_height())
+            middle = bar.get_y() + bar.get_height() / 2 if flat else bar.get_x() + bar.get_width() / 2
+            from_to = (
+                f"{_number(start)} to {_number(start + length)}"
+                if start and label.startswith("_")
+                else _number(length)
+            )
+            bars.append(f"{_tick(axes.yaxis if flat else axes.xaxis, middle)} {from_to}")
+        words.append(("" if label.startswith("_") else f"{label}: ") + ", ".join(bars))
+    return words
+
+
+def _tick(axis: Any, place: float) -> str:
+    """The name that an axis gives to a place."""
+    places = axis.get_majorticklocs()
+    names = axis.get_major_formatter().format_ticks(places)
+    return next(
+        (name for at, name in zip(places, names, strict=True) if abs(at - place) < 1e-6), _number(place)
+    )
+
+
+def _number(value: float) -> str:
+    """Three digits, and more where a whole number has them."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,84 @@
+"""Every figure of a lesson also comes in words."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import execute
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+
+from course_utils.figure_text import describe
+
+
+@pytest.fixture
+def axes() -> Iterator[plt.Axes]:
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+def test_curves_are_told_by_their_ends(axes: plt.Axes) -> None:
+    axes.plot([1, 2, 5], [2.27, 2.0, 1.317], label="training")
+    axes.plot([1, 2], [3, 4])  # no label, no words
+    axes.axhline(10, label="guessing")
+    axes.set(title="Loss", xlabel="epoch", ylabel="mean loss")
+    axes.figure.suptitle("Learning curves")
+    words = "Loss: mean loss against epoch: training from 2.27 at 1 to 1.32 at 5; guessing at 10"
+    assert describe(axes.figure) == f"Learning curves. {words}"
+
+
+def test_bars_are_told_by_name_and_length(axes: plt.Axes) -> None:
+    axes.barh(["bird", "cat"], [47.2, 5541])
+    axes.set(xlabel="accuracy (%)")
+    assert describe(axes.figure) == "accuracy (%): bird 47.2, cat 5,541"
+
+
+def test_stacked_bars_and_bars_that_begin_later(axes: plt.Axes) -> None:
+    axes.bar(["a", "b"], [1, 2], label="state")
+    axes.bar(["a", "b"], [3, 4], bottom=[1, 2], label="inputs")
+    axes.bar(["a"], [5], bottom=4)
+    assert describe(axes.figure) == "state: a 1, b 2; inputs: a 3, b 4; a 4 to 9"
+
+
+def test_many_bars_are_told_by_what_is_written_at_them(axes: plt.Axes) -> None:
+    axes.bar(range(17), 1)
+    axes.text(0, 1, "rows 0-16")
+    assert describe(axes.figure) == "rows 0-16"
+
+
+def test_pictures_are_told_by_their_titles() -> None:
+    figure, both = plt.subplots(2)
+    for one, title in zip(both, ("cat\nsays dog", ""), strict=True):
+        one.imshow(np.zeros((2, 2)))
+        one.set_title(title)
+    assert describe(figure) == "2 pictures: cat, says dog"
+    plt.close(figure)
+
+
+def test_a_long_text_is_cut_and_an_empty_figure_says_so() -> None:
+    assert describe(plt.Figure()) == "An empty figure"
+    figure = plt.Figure()
+    figure.suptitle("word " * 1000)
+    assert len(describe(figure)) == 1000
+
+
+def test_a_figure_with_words_of_its_own_keeps_them() -> None:
+    assert describe(Worded()) == "cpu: x"
+
+
+class Worded(plt.Figure):
+    def __repr__(self) -> str:
+        return "cpu: x"
+
+
+def test_a_notebook_stores_the_words_as_alternative_text(tmp_path: Path) -> None:
+    source = "from course_utils import style\nstyle.use_style()\nimport matplotlib.pyplot as plt\n"
+    source += "plt.bar(['a'], [2])\nplt.title('Two')\nplt.show()"
+    cells = [nbformat.v4.new_code_cell(source, id="plot")]
+    notebook = execute.run_lesson(nbformat.v4.new_notebook(cells=cells), tmp_path).notebook
+    (output,) = notebook.cells[0].outputs
+    assert output.metadata["image/png"]["alt"] == "Two: a 2"
+    assert base64.b64decode(output.data["image/png"]).startswith(b"\x89PNG")
