@@ -84,7 +84,7 @@ def test_every_lesson_has_its_entry(number: str) -> None:
 def test_the_exercises_of_an_entry_exist_and_take_the_minutes_it_says(number: str) -> None:
     (given,) = re.findall(r"^- \*\*Exercise:\*\* (.*)", entry(number), re.M)
     named = re.findall(r"`(\w+)` \((\d+) minutes", given)
-    assert named
+    assert named or not lesson(number).exercises
     assert dict(named) == {name: str(lesson(number).exercises[name][0]) for name, _ in named}
 
 
