@@ -16,7 +16,7 @@ def small_lesson() -> NotebookNode:
     """A lesson that keeps every rule: head, setup, a section and one cell that prints."""
     notebook = lesson.new_lesson("01_first", "First")
     notebook.cells += [
-        nbformat.v4.new_markdown_cell("## Adding numbers"),
+        nbformat.v4.new_markdown_cell("## 1. Adding numbers"),
         nbformat.v4.new_code_cell("print(1 + 1)", outputs=[nbformat.v4.new_output("stream", text="2\n")]),
     ]
     for count, cell in enumerate([notebook.cells[1], notebook.cells[3]], start=1):

@@ -43,7 +43,7 @@ def test_good_links_are_accepted(small_course: Path) -> None:
     text = (
         "# A *guide*: `to` it?\n\n# Twice\n\n# Twice\n\n<a id='here'></a>\n\n"
         "[a](#a-guide-to-it) [b](#twice-1) [c](#here) [d](README.md#course) [e](https://example.org/x#y)\n\n"
-        "[f](notebooks/01_first.ipynb#Adding-numbers) [g](notebooks) ![alt](https://example.org/a.png)\n\n"
+        "[f](notebooks/01_first.ipynb#1.-Adding-numbers) [g](notebooks) ![alt](https://example.org/a.png)\n\n"
         "```\n[not a link](nowhere.md)\n```\n"
     )
     (small_course / "guide.md").write_text(text, encoding="utf-8")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import canonical
+import execute
 import lesson
 import nbformat
 import pytest
@@ -109,12 +110,12 @@ def test_random_ids_become_readable_and_chosen_ones_stay(small_lesson: NotebookN
     assert named == [
         "head",
         "setup",
-        "adding-numbers",
-        "adding-numbers-2",
-        "adding-numbers-3",
-        "adding-numbers-4",
+        "part-1-adding-numbers",
+        "part-1-adding-numbers-2",
+        "part-1-adding-numbers-3",
+        "part-1-adding-numbers-4",
         "my-own-name",
-        "adding-numbers-5",
+        "part-1-adding-numbers-5",
     ]
 
 
@@ -143,7 +144,9 @@ def stream(text: str) -> NotebookNode:
 
 
 ERROR = nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])
-PICTURE = nbformat.v4.new_output("display_data", data={"image/png": "A" * 220_000})
+PICTURE = nbformat.v4.new_output(
+    "display_data", data={"image/png": "A" * 220_000}, metadata={"image/png": {"alt": "much"}}
+)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,7 @@ PICTURE = nbformat.v4.new_output("display_data", data={"image/png": "A" * 220_00
         (code("  \n"), "is empty"),
         (code("1/0", [ERROR]), "must show an error if, and only if, it is tagged 'raises-exception'"),
         (code("1/1", tags=["raises-exception"]), "must show an error if, and only if"),
-        (code("show()", [PICTURE]), "a picture of 165 kB, at most 150 kB"),
+        (code("show()", [PICTURE, stream("so much")]), "a picture of 165 kB, at most 150 kB"),
         (code("here()", [stream("/home/me/data")]), "the output shows a path of this machine: '/home/me"),
         (code("here()", [stream("C:\\Users\\me")]), "the output shows a path of this machine: 'C:"),
         (nbformat.v4.new_code_cell("x = 1"), "has not been run"),
@@ -176,7 +179,7 @@ def test_a_broken_rule_is_named(cell: NotebookNode, problem: str, small_lesson: 
     small_lesson.cells.append(cell)
     found = lesson.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
     assert len(found) == 1, found
-    assert f"cell 'adding-numbers-3': {problem}" in found[0]
+    assert f"cell 'part-1-adding-numbers-3': {problem}" in found[0]
 
 
 def test_exempt_cells_with_a_reason_are_accepted(small_lesson: NotebookNode) -> None:
@@ -188,7 +191,7 @@ def test_exempt_cells_with_a_reason_are_accepted(small_lesson: NotebookNode) -> 
 def test_a_heavy_notebook_is_named(small_lesson: NotebookNode) -> None:
     small_lesson.cells.append(nbformat.v4.new_markdown_cell("word " * 400_000))
     found = lesson.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
-    assert found == ["01_first.ipynb: 2.0 MB on disk, at most 1.5 MB"]
+    assert "01_first.ipynb: 2.0 MB on disk, at most 1.5 MB" in found
 
 
 @pytest.mark.parametrize(
@@ -223,6 +226,90 @@ def test_a_name_without_a_number_is_refused(small_lesson: NotebookNode, tmp_path
         lesson.new_lesson("draft", "Draft")
 
 
+# --- comfort: headings, heights, pictures ---
+
+
+def markdown(source: str) -> NotebookNode:
+    return nbformat.v4.new_markdown_cell(source, id=canonical.slug(source[:20]))
+
+
+def run_cell(source: str, *outputs: NotebookNode) -> NotebookNode:
+    cell = code(source, outputs)
+    cell.id = canonical.slug(source[:20])
+    return cell
+
+
+LONG_CELL = run_cell("x = 1\n" * 35)
+LONG_CELL.metadata = {"tags": ["long-cell"], "reason": "it is one piece"}
+SMALL = nbformat.v4.new_output("display_data", data={"image/png": "aGk="})
+SMALL_WITH_ALT = nbformat.v4.new_output(
+    "display_data", data={"image/png": "aGk="}, metadata={"image/png": {"alt": "a bar"}}
+)
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
+        ([markdown("# Another title")], "needs exactly one heading with a single #, the title"),
+        ([markdown("#### Deep")], "heading 'Deep': #### comes right after ##"),
+        ([markdown("### One"), markdown("### One")], "heading 'One' comes twice"),
+        ([markdown("## Subtracting")], "section 'Subtracting' must begin with its number, 2."),
+        ([markdown("## 3. Subtracting")], "section '3. Subtracting' must begin with its number, 2."),
+        (
+            [markdown("## Your turn"), markdown("## 2. Subtracting")],
+            "the sections 'Your turn' and 'What you can do now' come last, in this order",
+        ),
+        (
+            [markdown("A line.\n\n" * 20)],
+            "cell 'a-line-a-line-a': about 754 pixels high, at most 640; split it",
+        ),
+        (
+            [LONG_CELL],
+            "about 645 pixels high",
+        ),
+        ([markdown("| a | b |\n|---|---|\n" + "| 1 | 2 |\n" * 23)], "about 700 pixels high"),
+        ([run_cell("plot()", SMALL), markdown("It rises.")], "a picture has no alternative text"),
+        ([run_cell("plot()", SMALL_WITH_ALT)], "no words go with the picture; say in markdown what it shows"),
+        ([run_cell("plot()", SMALL_WITH_ALT), run_cell("x = 1")], "no words go with the picture"),
+    ],
+)
+def test_an_uncomfortable_lesson_is_named(
+    cells: list[NotebookNode], problem: str, small_lesson: NotebookNode
+) -> None:
+    small_lesson.cells += cells
+    (found,) = lesson.problems(small_lesson, Path("01_first.ipynb"))
+    assert problem in found
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [markdown("### Below"), markdown("## 2. Next\n\n### Below it"), markdown("## What you can do now")],
+        [markdown("```\n# a comment\n```")],
+        [run_cell("plot()", stream("12 MiB"), SMALL_WITH_ALT)],
+        [run_cell("plot()", SMALL_WITH_ALT), run_cell("print(12)", stream("12"))],
+    ],
+)
+def test_a_comfortable_lesson_has_no_problem(cells: list[NotebookNode], small_lesson: NotebookNode) -> None:
+    small_lesson.cells += cells
+    assert lesson.problems(small_lesson, Path("01_first.ipynb")) == []
+
+
+def test_a_long_cell_that_says_nothing_is_marked(
+    small_lesson: NotebookNode,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sources = {"silent": "work()", "bar": "for x in tqdm(y): work(x)", "line": 'print("takes 5 seconds")'}
+    small_lesson.cells += [nbformat.v4.new_code_cell(source, id=name) for name, source in sources.items()]
+    seconds = {"setup": 1.9} | dict.fromkeys(sources, 2.1)
+    monkeypatch.setattr(execute, "run_lesson", lambda *_, **__: execute.Run(small_lesson, seconds))
+    notebooks.run(write(small_lesson, tmp_path), twice=False)
+    marked = [line for line in capsys.readouterr().out.splitlines() if "<- over two seconds" in line]
+    assert marked == ["    2.10 s  silent  <- over two seconds without a bar"]
+
+
 # --- lessons as text ---
 
 
@@ -238,5 +325,5 @@ def test_text_and_back_keeps_ids_and_outputs(small_lesson: NotebookNode, tmp_pat
     source.write_text(source.read_text(encoding="utf-8").replace("1 + 1", "1 + 2"), encoding="utf-8")
     notebooks.from_py(source, tmp_path)
     changed = canonical.read(path).cells[3]
-    assert (changed.id, changed.source, changed.outputs) == ("adding-numbers-2", "print(1 + 2)", [])
+    assert (changed.id, changed.source, changed.outputs) == ("part-1-adding-numbers-2", "print(1 + 2)", [])
     assert canonical.read(path).cells[1].execution_count == 1

@@ -11,7 +11,7 @@ The first cell (markdown, id `head`) reads, with one blank line between its four
     **Time:** about 20 minutes. **Needs:** what the reader has to have or know.
 
 Anything may follow. The second cell (code, id `setup`) is tools/setup_cell.txt with the lesson's name,
-written by `fix`.
+written by `fix`. Headings, heights and pictures of all cells: tools/comfort.py.
 
 Tags a cell may carry; those with a star need a `"reason": "..."` beside the tags in the cell's metadata,
 one sentence saying why, and no other cell has a reason:
@@ -22,6 +22,7 @@ one sentence saying why, and no other cell has a reason:
     nbval-check-output      its output is compared even when all others are not (pytest --nbval-lax)
     raises-exception        a deliberate error: the type and the message are compared, the traceback is not
     remove-input            shown without its code on a projector or in an exported page
+    slideshow-...           another slide type than the rule's (course_utils/classroom/slide_types.py)
 """
 
 import ast
@@ -29,6 +30,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import comfort
 import nbformat
 from canonical import is_readable_id
 from IPython.core.inputtransformer2 import TransformerManager
@@ -36,8 +38,10 @@ from nbformat import NotebookNode
 from nbval.plugin import comment_markers
 from project import LESSON_NAME, ROOT, Repository, read_repository
 
+from course_utils.classroom import slide_types
+
 REASONED_TAGS = {"nbval-ignore-output", "nbval-skip", "long-cell"}
-TAGS = REASONED_TAGS | {"nbval-check-output", "raises-exception", "remove-input"}
+TAGS = REASONED_TAGS | {"nbval-check-output", "raises-exception", "remove-input"} | slide_types.TAGS
 CODE_LINES = 15
 IMAGE_BYTES = 150_000
 NOTEBOOK_BYTES = 1_500_000
@@ -113,6 +117,7 @@ def problems(notebook: NotebookNode, path: Path) -> list[str]:
     size = len(nbformat.writes(notebook).encode())
     if size > NOTEBOOK_BYTES:
         found.append(f"{size / 1e6:.1f} MB on disk, at most {NOTEBOOK_BYTES / 1e6} MB")
+    found += comfort.problems(notebook)
     return [f"{path.name}: {text}" for text in [*_first_cell_problems(notebook, name), *found]]
 
 
