@@ -10,6 +10,16 @@ from . import environment, style, virtual
 MODES = ("auto", "real", "virtual", "cpu")
 CUDA_GPUS_NEEDED = {"05_data_parallel": 2, "06_memory_tricks": 1}  # other lessons run on any device
 
+# What to click in a hosted notebook: for a GPU, and where PyTorch is too old
+GPU_MENU = {
+    "Colab": "Runtime, Change runtime type, T4 GPU",
+    "Kaggle": "Settings, Accelerator, GPU T4 x2",
+}
+NEWER = {
+    "Colab": "Choose the latest runtime version: menu Runtime, Change runtime type.",
+    "Kaggle": "Choose a GPU in Settings, Accelerator, or open the lesson in Colab.",
+}
+
 
 def start(
     lesson: str, *, mode: str | None = None, count: int = 8, memory: int | str = "2 GiB", seed: int = 0
@@ -33,7 +43,7 @@ def start(
 
     Raises:
         ValueError: unknown mode.
-        RuntimeError: mode "real", but PyTorch finds no GPU.
+        RuntimeError: mode "real", but PyTorch finds no GPU; or PyTorch is older than 2.11.
     """
     wanted = mode or os.environ.get("COURSE_DEVICE") or "auto"
     if wanted not in MODES:
@@ -62,16 +72,29 @@ def _real_gpu() -> torch.device | None:
     return found if found is None or found.index is not None else torch.device(found.type, 0)
 
 
+def _host() -> str:
+    """The hosted notebook this is, "Kaggle" or "Colab"; "" on a machine of one's own."""
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:  # first: its images, built on Colab's, have that variable too
+        return "Kaggle"
+    return "Colab" if environment.in_colab() else ""
+
+
 def _hosted_advice() -> str:
     """Say how a hosted notebook without a usable GPU gets one; "" on a machine of one's own."""
-    # Kaggle's images are built on Colab's and have its variable too
-    on_kaggle = "KAGGLE_KERNEL_RUN_TYPE" in os.environ
-    if not on_kaggle and not environment.in_colab():
+    if not _host():
         return ""
     if glob("/dev/nvidia[0-9]*"):  # a GPU runtime, where another click would change nothing
         return "This runtime has a GPU, but PyTorch cannot use it. To see why, run: course_utils.doctor()"
-    menu = "Settings, Accelerator, GPU T4 x2" if on_kaggle else "Runtime, Change runtime type, T4 GPU"
+    menu = GPU_MENU[_host()]
     return f"For a real GPU: menu {menu}; then run this cell again. The virtual ones are enough to go on."
+
+
+def _refuse_old_runtime() -> None:
+    """Raise RuntimeError where a hosted PyTorch, which is not to be updated by hand, is older than 2.11."""
+    if _host() and tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
+        raise RuntimeError(
+            f"This runtime has PyTorch {torch.__version__}; virtual GPUs need 2.11 or newer. {NEWER[_host()]}"
+        )
 
 
 def _too_few(real: torch.device | None, needed: int) -> str:
@@ -90,6 +113,7 @@ def _choose(
         return torch.device("cpu"), "the CPU, because COURSE_DEVICE or mode= asks for it."
     if real is not None and wanted != "virtual":
         return real, _describe_real(real)
+    _refuse_old_runtime()
     virtual.switch_on(count, memory)
     size = memory if isinstance(memory, str) else f"{memory} bytes"
     return torch.device("cuda", 0), (

@@ -156,6 +156,20 @@ def test_a_hosted_notebook_without_a_gpu_says_what_to_click(
     assert second.startswith(advice)
 
 
+@pytest.mark.parametrize(
+    ("variable", "click"),
+    [
+        ("COLAB_RELEASE_TAG", "Choose the latest runtime version: menu Runtime"),
+        ("KAGGLE_KERNEL_RUN_TYPE", "or open the lesson in Colab"),
+    ],
+)
+def test_an_old_hosted_pytorch_is_not_to_be_updated_by_hand(variable, click, monkeypatch):
+    monkeypatch.setenv(variable, "x")
+    monkeypatch.setattr(torch, "__version__", "2.10.0+cu128")
+    with pytest.raises(RuntimeError, match=rf"^This runtime has PyTorch 2\.10\.0\+cu128; .*{click}"):
+        course_utils.start("x")
+
+
 @pytest.mark.parametrize("mode", ["virtual", "cpu"])
 def test_who_asks_for_something_else_than_a_gpu_gets_no_advice(mode, monkeypatch, capsys):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
