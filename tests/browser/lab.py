@@ -81,7 +81,8 @@ def running_lab(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Lab]:
     shutil.copytree(
         ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*", "progress.json")
     )
-    for page in ROOT.glob("*.md"):  # lessons link to them
+    shutil.copytree(ROOT / "docs", root / "docs")
+    for page in ROOT.glob("*.md"):  # lessons link to these and to what is in docs
         shutil.copy(page, root)
     env = _server_environment(folder)
     port = _free_port()
