@@ -7,7 +7,6 @@ nvidia-smi, PyTorch. What a reader does not know stays None and is printed as `?
 import io
 import re
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,10 +127,10 @@ def _explain(text: str) -> str:
     return f"{text.rstrip('.')} ({remedy})" if remedy else text
 
 
-def _read_smi(run: Callable[..., Any] = subprocess.run) -> list[dict[str, Any]]:
+def _read_smi() -> list[dict[str, Any]]:
     """Ask the command nvidia-smi; raises Unreadable where it is missing or fails."""
     try:
-        answer = run(_SMI_COMMAND, capture_output=True, text=True, timeout=_SMI_SECONDS)
+        answer = subprocess.run(_SMI_COMMAND, capture_output=True, text=True, timeout=_SMI_SECONDS)
     except FileNotFoundError:
         raise Unreadable("command not found") from None
     except (OSError, subprocess.SubprocessError) as error:

@@ -1,0 +1,223 @@
+"""`gpu_status` prints virtual and real GPUs in gpustat's form, and turns every failure into one line.
+
+gpustat is the real one, its driver is not: the errors raised here are NVML's own, with their own texts.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gpustat
+import pytest
+import torch
+
+import course_utils
+from course_utils import gpu_table
+from course_utils.gpu_table import KEYS, OLD_PYNVML, gpu_status
+
+T4 = dict.fromkeys(KEYS) | {"index": 0, "name": "Tesla T4", "memory.used": 1024, "memory.total": 15360}
+SMI_LINE = "0, Tesla T4, 45, 12, 1024, 15360\n"
+SMI_ERRORS = [  # what nvidia-smi itself prints
+    ("Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.95\n", 18),
+    ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that ...", 9),
+    ("No devices were found\n", 6),
+]
+
+
+@pytest.fixture(autouse=True)
+def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with gpustat, but without driver, nvidia-smi and accelerator."""
+    nvml_fails(monkeypatch, "NVML_ERROR_LIBRARY_NOT_FOUND")
+    smi_answers(monkeypatch, FileNotFoundError("nvidia-smi"))
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: None)
+
+
+def nvml_fails(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    nvml = pytest.importorskip("pynvml")
+
+    def query() -> None:
+        raise nvml.NVMLError(getattr(nvml, name))
+
+    monkeypatch.setattr(gpustat, "new_query", query)
+
+
+def smi_answers(monkeypatch: pytest.MonkeyPatch, text: str | Exception, code: int = 0) -> None:
+    def run(*_: Any, **__: Any) -> SimpleNamespace:
+        if isinstance(text, Exception):
+            raise text
+        return SimpleNamespace(stdout=text, stderr="", returncode=code)
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+def no_gpustat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gpustat", None)  # the import fails as if it were not installed
+
+
+# --- virtual GPUs ---
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["gpustat", "without"])
+def test_virtual_gpus_are_printed_in_gpustats_form(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks do
+    if not installed:
+        no_gpustat(monkeypatch)
+    with course_utils.virtual_gpus(2, "1 GiB"):
+        kept = torch.ones(25 * 2**20, device="cuda:1")
+        status = gpu_status()
+    assert str(status).splitlines() == [
+        "[0] Virtual GPU (CPU) | ??°C,  ?? % |     0 /  1024 MB |",
+        "[1] Virtual GPU (CPU) | ??°C,  ?? % |   100 /  1024 MB | python(100M)",
+        gpu_table.VIRTUAL_NOTE,
+    ]
+    assert kept.numel() * 4 == 100 * 2**20
+
+
+def test_memory_counts_what_pytorch_has_reserved() -> None:
+    with course_utils.virtual_gpus(1, "1 GiB"):
+        del_me = torch.ones(25 * 2**20, device="cuda")
+        del del_me
+        assert gpu_status().gpus[0]["memory.used"] == 100
+        torch.cuda.empty_cache()
+        assert gpu_status().gpus[0]["memory.used"] == 0
+        assert gpu_status().gpus[0]["processes"] == []
+
+
+def test_what_a_virtual_gpu_lacks_stays_unknown() -> None:
+    with course_utils.virtual_gpus(1):
+        (gpu,) = gpu_status().gpus
+    known = {"index", "name", "memory.used", "memory.total", "processes"}
+    assert {key for key, value in gpu.items() if value is not None} == known
+    assert set(gpu) == set(KEYS)
+
+
+# --- real GPUs, and who was asked ---
+
+
+def test_gpustat_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpustat, "new_query", lambda: [gpustat.GPUStat(T4 | {"utilization.gpu": 7})])
+    status = gpu_status()
+    assert (status.source, status.note) == ("gpustat", "")
+    assert str(status).startswith("[0] Tesla T4 | ??°C,   7 % |  1024 / 15360 MB |")
+
+
+def test_a_lost_gpu_is_listed_with_nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = gpustat.core.InvalidGPU(1, "((GPU is lost))", Exception())
+    monkeypatch.setattr(gpustat, "new_query", lambda: [lost])
+    (gpu,) = gpu_status().gpus
+    assert (gpu["index"], gpu["name"], gpu["memory.used"]) == (1, "((GPU is lost))", None)
+    assert "((GPU is lost))" in str(gpu_status())
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["gpustat", "without"])
+def test_nvidia_smi_is_asked_next(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi_answers(monkeypatch, SMI_LINE)
+    if not installed:
+        no_gpustat(monkeypatch)
+    status = gpu_status()
+    assert status.source == "nvidia-smi"
+    assert str(status).startswith("[0] Tesla T4 | 45°C,  12 % |  1024 / 15360 MB |")
+    assert status.note.startswith("gpustat: " if installed else "gpustat: not installed; run: pip install")
+
+
+def test_what_nvidia_smi_does_not_know_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    smi_answers(monkeypatch, "1, Card, with a comma, [N/A], [Not Supported], 10, 20\n")
+    (gpu,) = gpu_status().gpus
+    assert (gpu["index"], gpu["name"]) == (1, "Card, with a comma")
+    assert (gpu["temperature.gpu"], gpu["utilization.gpu"], gpu["memory.used"]) == (None, None, 10)
+
+
+def test_pytorch_is_asked_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("xpu"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", lambda index: (2**30, 3 * 2**30))
+    module = SimpleNamespace(get_device_name=lambda index: f"card {index}")
+    monkeypatch.setattr(torch, "get_device_module", lambda kind: module)
+    status = gpu_status()
+    assert status.source == "torch"
+    assert [(gpu["name"], gpu["memory.used"], gpu["memory.total"]) for gpu in status.gpus] == [
+        ("card 0", 2048, 3072),
+        ("card 1", 2048, 3072),
+    ]
+
+
+def test_a_macs_gpu_has_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("mps"))
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 5 * 2**20)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 2**33)
+    assert str(gpu_status()).startswith("[0] mps | ??°C,  ?? % |     5 /  8192 MB |")
+
+
+# --- nobody answers: every reason in one line ---
+
+
+def test_a_machine_without_gpu_gets_one_line_per_reader() -> None:
+    status = gpu_status()
+    assert (status.gpus, status.source) == ([], "nobody")
+    first, *reasons = str(status).splitlines()
+    assert first == "no GPU"
+    assert [reason.split(":")[0] for reason in reasons] == ["gpustat", "nvidia-smi", "torch"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML Shared Library Not Found (no NVIDIA driver, or a container"),
+        ("NVML_ERROR_DRIVER_NOT_LOADED", "Driver Not Loaded (the driver is installed but not running;"),
+        ("NVML_ERROR_LIB_RM_VERSION_MISMATCH", "RM has detected an NVML/RM version mismatch (the driver was"),
+        ("NVML_ERROR_NO_PERMISSION", "Insufficient Permissions"),
+    ],
+)
+def test_nvmls_errors_become_one_line(error: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml_fails(monkeypatch, error)
+    assert str(gpu_status()).splitlines()[1].startswith(f"gpustat: {line}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise AttributeError(\"module 'pynvml' has no attribute '_nvmlGetFunctionPointer'\")",
+        "raise ImportError('pynvml is missing or an outdated version is installed.\\n\\nWe require ...')",
+    ],
+    ids=["gpustat-1.1", "gpustat-1.1.1"],
+)
+def test_an_old_pynvml_is_named(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gpustat.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "gpustat")
+    assert str(gpu_status()).splitlines()[1] == f"gpustat: {OLD_PYNVML}"
+
+
+@pytest.mark.parametrize(("printed", "code"), SMI_ERRORS)
+def test_nvidia_smis_errors_become_one_line(printed: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi_answers(monkeypatch, printed, code)
+    line = str(gpu_status()).splitlines()[2]
+    assert line.startswith(f"nvidia-smi: {printed.splitlines()[0].rstrip('.')}")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (lambda: FileNotFoundError("nvidia-smi"), "nvidia-smi: command not found"),
+        (lambda: PermissionError("nvidia-smi"), "nvidia-smi: did not answer (PermissionError)"),
+        (lambda: subprocess.TimeoutExpired("nvidia-smi", 10), "nvidia-smi: did not answer (TimeoutExpired)"),
+    ],
+)
+def test_an_nvidia_smi_that_cannot_run(
+    error: Callable[[], Exception], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi_answers(monkeypatch, error())
+    assert str(gpu_status()).splitlines()[2] == line
+
+
+def test_a_pytorch_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(index: int) -> None:
+        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might ...")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.accelerator, "get_memory_info", fail)
+    assert str(gpu_status()).splitlines()[3] == "torch: CUDA error: out of memory"
