@@ -8,11 +8,12 @@ import base64
 import math
 import re
 import struct
+from itertools import groupby, zip_longest
 
 from nbformat import NotebookNode
 
-SLIDE_LINES = 21
-TEXT_COLUMNS, CODE_COLUMNS = 98, 84
+SLIDE_LINES = 22
+TEXT_COLUMNS, CODE_COLUMNS = 101, 84
 LINE_PIXELS = 31
 PICTURE_PIXELS = 330  # a picture may shrink to this height for the rest of its slide
 
@@ -27,24 +28,24 @@ def cell_height(cell: NotebookNode) -> float:
     if cell.cell_type == "markdown":
         return text_height(cell.source)
     outputs = cell.get("outputs", [])
-    code = lines(cell.source, CODE_COLUMNS) + 0.7 if cell.source else 0
+    code = lines(cell.source, CODE_COLUMNS) + 0.7 if cell.source else 0.0
     return code + sum(map(_output_height, outputs))
 
 
 def text_height(source: str) -> float:
-    """The lines that markdown takes, with half a line between paragraphs."""
+    """The lines that markdown takes, with some space between paragraphs."""
     height = 0.0
-    for line in _joined(source):
-        heading = HEADING.match(line)
-        if heading:
-            height += 2.2 if len(heading[1]) <= 2 else 1.8
-        elif line.startswith("|"):
-            height += _row_height(line)
-        elif line:
-            height += math.ceil(len(line) / TEXT_COLUMNS)
-        else:
-            height += 0.5
+    for is_table, group in groupby(_joined(source), key=lambda line: line.startswith("|")):
+        lines = list(group)
+        height += _table_height(lines) if is_table else sum(map(_line_height, lines))
     return height
+
+
+def _line_height(line: str) -> float:
+    heading = HEADING.match(line)
+    if heading:
+        return 1.7 if len(heading[1]) <= 2 else 1.3
+    return math.ceil(len(line) / TEXT_COLUMNS) or 0.4
 
 
 def _joined(source: str) -> list[str]:
@@ -62,12 +63,19 @@ def _joined(source: str) -> list[str]:
     return lines
 
 
-def _row_height(row: str) -> float:
-    """The lines of a table's row; its cells are taken to be equally wide."""
-    if set(row) <= set("|-: "):
-        return 0
-    cells = row.strip("|").split("|")
-    return 0.3 + max(math.ceil(len(cell) * len(cells) / TEXT_COLUMNS) for cell in cells)
+def _table_height(lines: list[str]) -> float:
+    """The lines of a table whose columns share the width as their longest cells do."""
+    rows = [line.strip("|").split("|") for line in lines if not set(line) <= set("|-: ")]
+    columns = list(zip_longest(*rows, fillvalue=""))
+    least = [max(len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    most = [max(map(len, column)) for column in columns]
+    room = max(0, TEXT_COLUMNS - sum(least)) / max(1, sum(most) - sum(least))
+    widths = [low + (high - low) * min(1, room) for low, high in zip(least, most, strict=True)]
+    return sum(0.15 + max(map(_wraps, row, widths)) for row in rows)
+
+
+def _wraps(cell: str, width: float) -> int:
+    return max(1, math.ceil(len(cell.strip()) / max(1, width)))
 
 
 def _output_height(output: NotebookNode) -> float:

@@ -3,7 +3,7 @@
     slide      the first cell, and every section (`##`)
     subslide   every other heading, a question, and whatever has no room left on the slide before it
     fragment   what still fits there: the cell with its result, then what the result means
-    (none)     an exercise's code under its text: the reader needs to see both at once
+    (none)     what belongs to the text above it: more text, and an exercise's code
 
 Where this is wrong for a cell, a tag overrides it: `slideshow-slide`, `slideshow-subslide`,
 `slideshow-fragment`, `slideshow-continue` (the "none" above), `slideshow-skip` or `slideshow-notes`. A
@@ -51,6 +51,5 @@ def _kind(cell: NotebookNode, before: NotebookNode | None, *, fits: bool) -> str
         return "slide"
     if heading or not fits or (text and QUESTION.search(cell.source)):
         return "subslide"
-    if not text and before.cell_type == "markdown" and "exercise." in cell.source:
-        return "continue"
-    return "fragment"
+    belongs = before.cell_type == "markdown" and (text or "exercise." in cell.source)
+    return "continue" if belongs else "fragment"
