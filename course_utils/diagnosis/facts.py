@@ -66,6 +66,7 @@ class Driver:
     version: str = ""  # "580.65.06"
     cuda: str = ""  # the newest CUDA version it supports: "13.0"
     gpus: tuple[str, ...] = ()  # names of all physical GPUs
+    capability: tuple[int, ...] = ()  # the highest compute capability among them: (8, 9)
     error: str = ""  # what nvidia-smi said instead
     module: str = ""  # version of the loaded kernel module
     cards: int = 0  # NVIDIA display cards on the PCI bus, with a driver or without

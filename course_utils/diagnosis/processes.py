@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,10 +85,16 @@ def ask_driver(root: Path = Path("/"), limit: float = SMI_LIMIT) -> Driver:
     if table.end or not version:
         said = [line.strip() for line in table.out.splitlines() if line.strip()]
         error = said[0] if said and "no answer" not in table.end else table.end
-        return Driver(error=error or "nothing", module=here.module, cards=here.cards)
-    names = ask([smi, "--query-gpu=name", "--format=csv,noheader"], limit)
-    gpus = [line.strip() for line in names.out.splitlines() if line.strip() and not names.end]
-    return Driver(version[1], cuda[1] if cuda else "", tuple(gpus), "", here.module, here.cards)
+        return replace(here, error=error or "nothing")
+    listed = ask([smi, "--query-gpu=name,compute_cap", "--format=csv,noheader"], limit)
+    gpus = re.findall(r"^(.+), (\d+)\.(\d+)$", "" if listed.end else listed.out, re.MULTILINE)
+    return replace(
+        here,
+        version=version[1],
+        cuda=cuda[1] if cuda else "",
+        gpus=tuple(name for name, _, _ in gpus),
+        capability=max(((int(major), int(minor)) for _, major, minor in gpus), default=()),
+    )
 
 
 def _cards(root: Path) -> int:

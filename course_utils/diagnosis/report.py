@@ -47,8 +47,9 @@ def verdict(facts: Facts, findings: list[Finding]) -> Finding:
         names = ", ".join(dict.fromkeys(gpu.name for gpu in working))
         which = f"{len(working)} real GPUs, {names}" if len(working) > 1 else f"the real GPU {names}"
         few = "; lesson 05 needs two CUDA GPUs and uses virtual ones" if len(working) < 2 else ""
+        few = few if it.accelerator == "cuda" else "; lessons 05 and 06 need CUDA and use virtual GPUs"
         return Finding(OK, f"This machine can run the course: {which}{few}.")
-    how = ", with COURSE_DEVICE=virtual" if it.gpus else ""
+    how = ", if you set COURSE_DEVICE=virtual" if it.gpus else ""
     wrong = any(finding.level == PROBLEM for finding in findings)
     rest = " Its own GPU needs the fix above." if wrong and facts.gpus_there else ""
     return Finding(OK, f"This machine can run the course: with virtual GPUs{how}.{rest}")

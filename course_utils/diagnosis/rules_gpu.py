@@ -89,13 +89,13 @@ def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
         return Finding(OK, about, "A kernel was launched on it and waited for; its result was right.")
     lacking = it.archs and not covers(it.archs, gpu.capability)
     if "no kernel image" in error or lacking:
-        meaning = f"{error}. This PyTorch has kernels for {', '.join(it.archs)}; this GPU needs "
+        meaning = f"{error.rstrip('.')}. This PyTorch has kernels for {', '.join(it.archs)}; this GPU needs "
         meaning += "sm_{}{}.".format(*gpu.capability)
         return Finding(
             PROBLEM, f"{about}: this PyTorch has no kernels for it", meaning, _other_build(facts, gpu)
         )
     if "out of memory" in error or "busy or unavailable" in error:
-        meaning = f"{error}. Another program, perhaps another notebook's kernel, holds it."
+        meaning = f"{error.rstrip('.')}. Another program, perhaps another notebook's kernel, holds it."
         fix = "nvidia-smi   (it shows which; in JupyterLab: Kernel > Shut Down All Kernels)"
         return Finding(PROBLEM, f"{about}: it is taken", meaning, fix)
     if "allocator config" in error:

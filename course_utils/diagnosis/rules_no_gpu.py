@@ -5,9 +5,9 @@ import re
 from . import fixes
 from .facts import NOTE, OK, PROBLEM, Facts, Finding, Interpreter
 
-# CUDA major version -> the first Linux driver for it and for all its minor versions:
+# CUDA major version -> the first driver (Linux, Windows) for it and for all its minor versions:
 # https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html
-FIRST_DRIVER = {12: "525.60.13", 13: "580.65.06"}
+FIRST_DRIVER = {12: ("525.60.13", "528.33"), 13: ("580.65.06", "580")}
 _VIRTUAL = "The lessons switch on virtual GPUs, cuda:0 to cuda:7, which behave like real ones."
 
 
@@ -26,7 +26,8 @@ def why_none(facts: Facts) -> Finding:
         _puzzling,
     )
     found = (cause(facts, facts.interpreter) for cause in causes)
-    return next(filter(None, found), None) or Finding(OK, "This machine has no GPU for PyTorch", _VIRTUAL)
+    title = "This Mac has" if facts.place.system == "darwin" else "This machine has no NVIDIA driver, and"
+    return next(filter(None, found), None) or Finding(OK, f"{title} no GPU for PyTorch", _VIRTUAL)
 
 
 def decoded(number: int) -> str:
@@ -35,8 +36,9 @@ def decoded(number: int) -> str:
 
 
 def said(it: Interpreter) -> str:
-    """What PyTorch said about the missing GPU."""
-    return next((text for text in it.warnings if "CUDA" in text), it.errors.get("devices", ""))
+    """What PyTorch said about the missing GPU, as a sentence to quote; empty where it said nothing."""
+    text = next((text for text in it.warnings if "CUDA" in text), it.errors.get("devices", ""))
+    return f"PyTorch says: {text}" if text else ""
 
 
 def _platform(facts: Facts, it: Interpreter) -> Finding | None:
@@ -79,8 +81,8 @@ def _cpu_build(facts: Facts, it: Interpreter) -> Finding | None:
     meaning = f"It cannot use {facts.gpus_there[0]}, and says: Torch not compiled with CUDA enabled."
     if facts.place.system == "win32":
         meaning += " On Windows a plain pip install brings this build."
-    new = fixes.numbers(facts.driver.cuda or "13.0") >= (13, 0)
-    fix = fixes.torch_build(facts, "cu130" if new else "cu126")
+    old = fixes.numbers(facts.driver.cuda or "13.0") < (13, 0) or (0,) < facts.driver.capability < (7, 5)
+    fix = fixes.torch_build(facts, "cu126" if old else "cu130")
     return Finding(PROBLEM, "This PyTorch is built for the CPU only", meaning, fix)
 
 
@@ -88,7 +90,7 @@ def _stub(facts: Facts, it: Interpreter) -> Finding | None:
     """A library for linking was loaded in place of the driver."""
     if "stub library" not in said(it):
         return None
-    meaning = f"{said(it)}. LD_LIBRARY_PATH leads to a libcuda that is empty, made for compilers."
+    meaning = f"LD_LIBRARY_PATH leads to a libcuda that is empty, made for compilers. {said(it)}"
     fix = fixes.unset(facts, "LD_LIBRARY_PATH")
     return Finding(PROBLEM, "PyTorch found a stub in place of the driver", meaning, fix)
 
@@ -114,17 +116,15 @@ def _too_old(facts: Facts, it: Interpreter) -> Finding | None:
     supported = decoded(number) if number else facts.driver.cuda
     if not it.cuda or not supported or fixes.numbers(supported)[0] >= fixes.numbers(it.cuda)[0]:
         return None
-    needed = FIRST_DRIVER.get(fixes.numbers(it.cuda)[0], "from this year")
-    has = facts.driver.version
+    windows = facts.place.system == "win32" or facts.place.wsl
+    needed = FIRST_DRIVER.get(fixes.numbers(it.cuda)[0], ("the newest",) * 2)[windows]
+    has, where = facts.driver.version, " (in Windows)" if facts.place.wsl else ""
     title = f"The NVIDIA driver {has}".strip() + f" is too old: it supports CUDA up to {supported}"
     meaning = f"This PyTorch is built for CUDA {it.cuda} and needs driver {needed} or newer."
-    fix = f"install driver {needed} or newer: https://www.nvidia.com/drivers"
-    if fixes.numbers(supported) >= (12, 0) and not (
-        has and fixes.numbers(has) < fixes.numbers(FIRST_DRIVER[12])
-    ):
-        meaning += (
-            " Install that (RTX 50 cards and B200 have no other way), or take PyTorch's build for CUDA 12.6:"
-        )
+    fix = f"install driver {needed} or newer: https://www.nvidia.com/drivers{where}"
+    # the build for CUDA 12.6 has no kernels for cards of the Blackwell generation and later
+    if fixes.numbers(supported) >= (12, 0) and facts.driver.capability < (10,):
+        meaning += " Install that one, or take PyTorch's build for CUDA 12.6, which this driver runs:"
         fix = fixes.torch_build(facts, "cu126")
     return Finding(PROBLEM, title, meaning, fix)
 
@@ -150,7 +150,7 @@ def _broken(facts: Facts, it: Interpreter) -> Finding | None:
         fix = "sudo reboot   (where that does not help, install the driver again)"
         return Finding(PROBLEM, "The NVIDIA driver is there, but does not work", meaning, fix)
     if facts.driver.cards and not facts.driver.version:
-        meaning = f"{said(it)} Only the driver is missing: PyTorch brings the rest of CUDA along.".strip()
+        meaning = f"Only the driver is missing: PyTorch brings the rest of CUDA along. {said(it)}"
         fix = "sudo ubuntu-drivers install   (not Ubuntu: https://www.nvidia.com/drivers)"
         return Finding(PROBLEM, "There is an NVIDIA card, but no driver for it", meaning, fix)
     return None

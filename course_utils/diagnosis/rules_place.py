@@ -34,8 +34,11 @@ def variables(facts: Facts) -> Iterator[Finding]:
             NOTE, title, meaning, "docker run -e NVIDIA_VISIBLE_DEVICES=all --gpus all ...   (on the host)"
         )
     if mode not in ("", "auto"):
-        meaning = "The lessons use that, and do not choose."
-        yield Finding(NOTE, f"COURSE_DEVICE={mode} is set", meaning, fixes.unset(facts, "COURSE_DEVICE"))
+        gpus = facts.interpreter and facts.interpreter.gpus
+        works = mode in ("virtual", "cpu") or (mode == "real" and gpus)
+        meaning = "The lessons use that, and do not choose." if works else "The lessons stop there."
+        level, fix = NOTE if works else PROBLEM, fixes.unset(facts, "COURSE_DEVICE")
+        yield Finding(level, f"COURSE_DEVICE={mode} is set", meaning, fix)
 
 
 def virtual(facts: Facts) -> Iterator[Finding]:
@@ -55,7 +58,7 @@ def room(facts: Facts) -> Iterator[Finding]:
         level = PROBLEM if missing else NOTE
         yield Finding(level, title, f"{needed / GB:.1f} GB are needed {what}.", "delete what you do not need")
     elif place.disk_free >= 0 and 0 <= place.memory < MEMORY:
-        meaning = "A lesson needs 2 to 3 GB. Run one at a time."
+        meaning = "Run one lesson at a time, and close what you do not need."
         fix = "in JupyterLab: Kernel > Shut Down All Kernels, before each lesson"
         yield Finding(NOTE, f"Only {place.memory / GB:.1f} GB of memory", meaning, fix)
     elif place.disk_free >= 0:

@@ -26,7 +26,7 @@ def python(facts: Facts) -> Iterator[Finding]:
         return
     title = f"Python {'.'.join(map(str, it.version))}: {it.path}"
     whose = {"own": "From the course's own environment, .venv.", "active": "From the active environment."}
-    meaning = whose.get(facts.course.environment.kind, "It is Colab's.")
+    meaning = whose.get(facts.course.environment.kind, "It is this notebook service's own.")
     meaning = "It runs the cells of this notebook." if facts.caller.notebook else meaning
     if tuple(it.version[:2]) < OLDEST_PYTHON:
         meaning, fix = (

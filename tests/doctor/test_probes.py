@@ -213,8 +213,8 @@ NEW_HEADER = "| NVIDIA-SMI 610.43.02              KMD Version: 610.43.02     CUD
 @pytest.mark.parametrize(
     ("script", "driver"),
     [
-        (f"echo '{HEADER}'", Driver("580.95.05", "13.0", ("Tesla T4", "Tesla T4"))),
-        (f"echo '{NEW_HEADER}'", Driver("610.43.02", "13.3", ("Tesla T4", "Tesla T4"))),
+        (f"echo '{HEADER}'", Driver("580.95.05", "13.0", ("Tesla T4", "NVIDIA H100"), (9, 0))),
+        (f"echo '{NEW_HEADER}'", Driver("610.43.02", "13.3", ("Tesla T4", "NVIDIA H100"), (9, 0))),
         (
             f"echo '{machines.MISMATCH}'; echo 'NVML library version: 580.95'; exit 18",
             Driver(error=machines.MISMATCH),
@@ -227,7 +227,7 @@ def test_nvidia_smi(
     program: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, driver: Driver
 ) -> None:
     program(
-        f"""case "$1" in --query-gpu=name) echo "Tesla T4"; echo "Tesla T4";; *) {script};; esac""",
+        f"""case "$1" in --query-gpu=name,compute_cap) echo "Tesla T4, 7.5"; echo "NVIDIA H100, 9.0";; *) {script};; esac""",
         "nvidia-smi",
     )
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)

@@ -13,6 +13,8 @@ from .machines import PYTHON, RTX, T4, builds, machine, with_gpus
 
 OFFERED = vars(machines.DRIVER)  # a driver and a T4 that PyTorch does not see, unless something else says so
 OLD = OFFERED | {"version": "570.86.15", "cuda": "12.8"}
+VERY_OLD = OFFERED | {"version": "470.57.02", "cuda": "11.4"}
+BLACKWELLS = {"gpus": ("NVIDIA GeForce RTX 5090",), "capability": (12, 0)}
 CPU = {"packages": builds("2.15.0+cpu"), "torch": "2.15.0+cpu", "cuda": "", "errors": {}, "archs": ()}
 COLAB = {"host": "colab"}
 IN_COLAB = {"packages": builds("2.11.0+cu128", "0.26.0"), "torch": "2.11.0+cu128", "recorded": "2.11.0+cu128"}
@@ -56,6 +58,13 @@ CASES = {
     "B1 CPU build, driver 12": Case(
         machine(interpreter=CPU, driver=OLD), "problem", "built for the CPU only", "Tesla T4", "whl/cu126"
     ),
+    "B1 CPU build, old card": Case(
+        machine(interpreter=CPU, driver=OFFERED | {"capability": (6, 1)}),
+        "problem",
+        "the CPU only",
+        "",
+        "whl/cu126",
+    ),
     "B1 Windows": Case(
         machine(interpreter=CPU, driver=OFFERED, place={"system": "win32"}),
         "problem",
@@ -78,14 +87,31 @@ CASES = {
         machine(driver=OLD), "problem", "supports CUDA up to 12.8", "580.65.06", "whl/cu126"
     ),
     "B2 too old for any build": Case(
-        machine(driver=OFFERED | {"version": "470.57.02", "cuda": "11.4"}),
+        machine(driver=VERY_OLD),
         "problem",
         "driver 470.57.02 is too old: it supports CUDA up to 11.4",
         "580.65.06",
         "install driver 580.65.06 or newer: https://www.nvidia.com/drivers",
     ),
+    "B2 too old, and a card that CUDA 12.6 does not know": Case(
+        machine(driver=OLD | BLACKWELLS),
+        "problem",
+        "too old",
+        "580.65.06",
+        "install driver 580.65.06 or newer",
+    ),
+    "B2 too old, Windows": Case(
+        machine(driver=OLD | BLACKWELLS, place={"system": "win32"}),
+        "problem",
+        "too old",
+        "driver 580 or",
+        "driver 580",
+    ),
+    "B2 too old, WSL": Case(
+        machine(driver=VERY_OLD, place={"wsl": True}), "problem", "too old", "driver 580 or", "(in Windows)"
+    ),
     "B2 too old for CUDA 12": Case(
-        machine(interpreter=IN_COLAB, driver=OFFERED | {"version": "470.57.02", "cuda": "11.4"}),
+        machine(interpreter=IN_COLAB, driver=VERY_OLD),
         "problem",
         "too old",
         "CUDA 12.8 and needs driver 525.60.13",
@@ -127,7 +153,7 @@ CASES = {
         "has no kernels for it",
         f"{machines.NO_KERNEL}. This",
         "whl/cu126",
-        "with virtual GPUs, with COURSE_DEVICE=virtual",
+        "with virtual GPUs, if you set COURSE_DEVICE=virtual",
     ),
     "B3 card too new for the build": Case(
         with_gpus(BLACKWELL, interpreter={"archs": ("sm_80", "sm_90")}),
@@ -195,7 +221,7 @@ CASES = {
         "GPU 0: MPS",
         "",
         "",
-        "the real GPU MPS",
+        "the real GPU MPS; lessons 05 and 06 need CUDA and use virtual GPUs",
     ),
     # B4: CUDA_VISIBLE_DEVICES
     "B4 changed too late": Case(
@@ -565,6 +591,13 @@ CASES = {
         "",
         "unset COURSE_DEVICE",
     ),
+    "a real GPU is asked for": Case(
+        machine(place={"variables": {"COURSE_DEVICE": "real"}}),
+        "problem",
+        "COURSE_DEVICE=real",
+        "stop",
+        "unset COURSE",
+    ),
     # H2: gpustat's library
     "H2 pynvml": Case(
         machine(interpreter={"packages": builds("2.15.0+cu132") | {"pynvml": "11.5.3"}}),
@@ -586,7 +619,11 @@ CASES = {
         machine(place={"disk_free": 10**8}), "note", "Only 0.1 GB of disk", "checkpoints", "delete"
     ),
     "little memory": Case(
-        machine(place={"memory": 2 * 10**9}), "note", "Only 2.0 GB of memory", "one at a time", "Shut Down"
+        machine(place={"memory": 2 * 10**9}),
+        "note",
+        "Only 2.0 GB of memory",
+        "one lesson at a time",
+        "Shut Down",
     ),
     "no data": Case(machine(), "note", "CIFAR-10 is not there yet", "draws stand-in pictures", ""),
     "data": Case(machine(course={"data": "official"}), "ok", "CIFAR-10 is there", "/data", ""),
