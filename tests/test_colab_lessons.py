@@ -71,7 +71,10 @@ def github(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def colab(github: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The variables of a kernel in Colab's environment, in which the course is not installed yet."""
     uninstall()
+    programs = Path(PYTHON).parent
+    wheels = programs.parent / "wheels"  # to build the course with, as pip would fetch it
     yield dict(without_callers()) | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "COLAB_RELEASE_TAG": "release-colab-external-images",
         "CUDA_VISIBLE_DEVICES": "",  # a runtime without a GPU, also where this machine has one
         "COURSE_DATA": "standin",
@@ -82,9 +85,7 @@ def colab(github: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
         "GIT_CONFIG_VALUE_0": "https://github.com/",
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_INDEX": "1",
-        "PIP_FIND_LINKS": (
-            Path(PYTHON).parent.parent / "wheels"
-        ).as_uri(),  # to build with, as pip would fetch it
+        "PIP_FIND_LINKS": wheels.as_uri(),
         "PIP_LOG": str(github / "pip.log"),
     }
     uninstall()

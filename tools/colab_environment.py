@@ -42,8 +42,9 @@ def constraints() -> str:
 def find_python() -> str:
     """An interpreter to build with, also one that pyenv keeps; raises SystemExit where there is none."""
     code = "import ensurepip, sys; print(getattr(sys, '_base_executable', sys.executable))"
+    running = f"{sys.version_info[0]}.{sys.version_info[1]}"
     for version in PYTHONS:
-        name = shutil.which(f"python{version}")
+        name = shutil.which(f"python{version}") or (sys.executable if version == running else None)
         env = os.environ | {"PYENV_VERSION": version}
         found = name and subprocess.run([name, "-c", code], env=env, capture_output=True, text=True)
         if found and found.returncode == 0:
