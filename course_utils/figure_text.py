@@ -7,6 +7,8 @@ lessons also say in words what a picture shows.
 import sys
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.container import BarContainer
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -73,24 +75,32 @@ def _curves(axes: "Axes") -> list[str]:
 
 def _bars(axes: "Axes") -> list[str]:
     """Name and length of each bar; where it begins and ends, if it has no label and begins above zero."""
-    groups = [group for group in axes.containers if hasattr(group, "patches")]
-    if sum(len(group.patches) for group in groups) > MOST_BARS:
-        return []
-    words = []
-    for group in groups:
-        flat, label = group.orientation == "horizontal", str(group.get_label())
-        bars = []
-        for bar in group.patches:
-            start, length = (bar.get_x(), bar.get_width()) if flat else (bar.get_y(), bar.get_height())
-            middle = bar.get_y() + bar.get_height() / 2 if flat else bar.get_x() + bar.get_width() / 2
-            from_to = (
-                f"{_number(start)} to {_number(start + length)}"
-                if start and label.startswith("_")
-                else _number(length)
+    words, bars = [], 0
+    for group in axes.containers:
+        label = "" if str(group.get_label()).startswith("_") else f"{group.get_label()}: "
+        spans = _spans(axes, group) if isinstance(group, BarContainer) else {}
+        shown = []
+        for name, (start, end) in spans.items():
+            inside = start and not label
+            shown.append(
+                f"{name} {_number(start)} to {_number(end)}" if inside else f"{name} {_number(end - start)}"
             )
-            bars.append(f"{_tick(axes.yaxis if flat else axes.xaxis, middle)} {from_to}")
-        words.append(("" if label.startswith("_") else f"{label}: ") + ", ".join(bars))
-    return words
+        words += [label + ", ".join(shown)] if shown else []
+        bars += len(shown)
+    return words if bars <= MOST_BARS else []
+
+
+def _spans(axes: "Axes", group: BarContainer) -> dict[str, tuple[float, float]]:
+    """Where the bars at each named place begin and end; those on top of each other count as one."""
+    spans: dict[str, tuple[float, float]] = {}
+    for bar in group.patches:
+        (left, bottom), (right, top) = bar.get_bbox().get_points()
+        flat = group.orientation == "horizontal"
+        name = _tick(axes.yaxis, (bottom + top) / 2) if flat else _tick(axes.xaxis, (left + right) / 2)
+        start, end = (left, right) if flat else (bottom, top)
+        known = spans.get(name, (start, end))
+        spans[name] = min(start, known[0]), max(end, known[1])
+    return spans
 
 
 def _tick(axis: Any, place: float) -> str:

@@ -10,8 +10,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from . import figure_text
-
 CPU_COLOR = "#555555"
 # cuda:0 ... cuda:7
 GPU_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#661100")
@@ -70,6 +68,8 @@ def use_style() -> None:
     Calling it again changes nothing.
     """
     import matplotlib.style  # here, because drawing is the only thing that needs it
+
+    from . import figure_text
 
     matplotlib.style.use(STYLE_FILE)
     figure_text.give_figures_words()

@@ -43,6 +43,12 @@ def test_stacked_bars_and_bars_that_begin_later(axes: plt.Axes) -> None:
     assert describe(axes.figure) == "state: a 1, b 2; inputs: a 3, b 4; a 4 to 9"
 
 
+def test_bars_on_top_of_each_other_in_one_call_count_as_one(axes: plt.Axes) -> None:
+    axes.bar(["cuda:0"] * 3, 1, bottom=range(3))
+    axes.bar([], 1)
+    assert describe(axes.figure) == "cuda:0 3"
+
+
 def test_many_bars_are_told_by_what_is_written_at_them(axes: plt.Axes) -> None:
     axes.bar(range(17), 1)
     axes.text(0, 1, "rows 0-16")
