@@ -60,7 +60,7 @@ def devices():
             about = {"name": card.name, "capability": [card.major, card.minor], "memory": card.total_memory}
             found.setdefault("gpus", []).append(about | {"uuid": str(getattr(card, "uuid", ""))})
     elif now:
-        found["gpus"] = [{"name": now.type.upper()}]
+        found["gpus"] = [{"name": "Apple GPU (MPS)" if now.type == "mps" else now.type.upper()}]
     elif found["cuda"]:
         torch.cuda.init()
 

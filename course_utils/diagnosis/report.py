@@ -3,7 +3,7 @@
 import textwrap
 
 from . import fixes, rules_gpu, rules_place, rules_python
-from .facts import OK, PROBLEM, Facts, Finding
+from .facts import OK, PROBLEM, Facts, Finding, Interpreter
 
 RULES = (
     rules_python.python,
@@ -32,27 +32,33 @@ def judge(facts: Facts) -> list[Finding]:
 
 def verdict(facts: Facts, findings: list[Finding]) -> Finding:
     """Whether the course can run here, and on what; a "problem" with its first fix where it cannot."""
-    it = facts.interpreter
+    it, mode = facts.interpreter, facts.place.variables.get("COURSE_DEVICE", "auto")
     old = it and (
         it.version < rules_python.OLDEST_PYTHON or fixes.numbers(it.torch) < rules_python.OLDEST_TORCH
     )
-    if not it or old or not it.computes or not it.vision:
-        first = next((finding for finding in findings if finding.level == PROBLEM), None)
-        why = f"{first.title}." if first else "PyTorch does not work."
-        return Finding(
-            PROBLEM, f"The course cannot run here yet. {why}", "", first.fix if first else fixes.lab(facts)
+    problems = [finding for finding in findings if finding.level == PROBLEM]
+    stops = [finding for finding in problems if finding.title.startswith("COURSE_")]
+    if not it or old or not it.computes or not it.vision or stops:
+        first = (stops or problems or [Finding(PROBLEM, "PyTorch does not work", "", fixes.lab(facts))])[0]
+        return Finding(PROBLEM, f"The course cannot run here yet. {first.title}.", "", first.fix)
+    return Finding(OK, f"This machine can run the course: {_with_what(facts, it, mode)}.")
+
+
+def _with_what(facts: Facts, it: Interpreter, mode: str) -> str:
+    """The device that the lessons will choose."""
+    if mode in ("virtual", "cpu"):
+        return f"with {'virtual GPUs' if mode == 'virtual' else 'the CPU'}, because COURSE_DEVICE={mode}"
+    if it.gpus and not any(gpu.error for gpu in it.gpus):
+        names = ", ".join(dict.fromkeys(gpu.name for gpu in it.gpus))
+        which = (
+            f"with {len(it.gpus)} real GPUs, {names}" if len(it.gpus) > 1 else f"with the real GPU {names}"
         )
-    working = [gpu for gpu in it.gpus if not gpu.error]
-    if working and len(working) == len(it.gpus):
-        names = ", ".join(dict.fromkeys(gpu.name for gpu in working))
-        which = f"{len(working)} real GPUs, {names}" if len(working) > 1 else f"the real GPU {names}"
-        few = "; lesson 05 needs two CUDA GPUs and uses virtual ones" if len(working) < 2 else ""
-        few = few if it.accelerator == "cuda" else "; lessons 05 and 06 need CUDA and use virtual GPUs"
-        return Finding(OK, f"This machine can run the course: {which}{few}.")
-    how = ", if you set COURSE_DEVICE=virtual" if it.gpus else ""
-    wrong = any(finding.level == PROBLEM for finding in findings)
-    rest = " Its own GPU needs the fix above." if wrong and facts.gpus_there else ""
-    return Finding(OK, f"This machine can run the course: with virtual GPUs{how}.{rest}")
+        if it.accelerator != "cuda":
+            return f"{which}; lessons 05 and 06 need CUDA and use virtual GPUs"
+        return which if len(it.gpus) > 1 else f"{which}; lesson 05 needs two CUDA GPUs and uses virtual ones"
+    if it.gpus:
+        return "with virtual GPUs, if you set COURSE_DEVICE=virtual; for its own GPU see above"
+    return "with virtual GPUs; for its own GPU see above" if facts.gpus_there else "with virtual GPUs"
 
 
 def text(findings: list[Finding], width: int = WIDTH) -> str:

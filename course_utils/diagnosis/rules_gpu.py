@@ -95,7 +95,7 @@ def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
             PROBLEM, f"{about}: this PyTorch has no kernels for it", meaning, _other_build(facts, gpu)
         )
     if "out of memory" in error or "busy or unavailable" in error:
-        meaning = f"{error.rstrip('.')}. Another program, perhaps another notebook's kernel, holds it."
+        meaning = f"{error.rstrip('.')}. A program holds it, perhaps another notebook's kernel, or this one."
         fix = "nvidia-smi   (it shows which; in JupyterLab: Kernel > Shut Down All Kernels)"
         return Finding(PROBLEM, f"{about}: it is taken", meaning, fix)
     if "allocator config" in error:

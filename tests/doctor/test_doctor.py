@@ -23,7 +23,7 @@ def python(code: str, *flags: str, cwd: Path = ROOT) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("facts", "code", "last"),
     [
-        (with_gpus(T4), 0, "This machine can run the course: the real GPU Tesla T4"),
+        (with_gpus(T4), 0, "This machine can run the course: with the real GPU Tesla T4"),
         (machine(), 0, "This machine can run the course: with virtual GPUs."),
         (machine(interpreter=None), 1, "The course cannot run here yet. Nothing is installed here."),
         (machine(interpreter={"vision": False}), 1, "The course cannot run here yet."),

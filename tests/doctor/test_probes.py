@@ -226,10 +226,8 @@ NEW_HEADER = "| NVIDIA-SMI 610.43.02              KMD Version: 610.43.02     CUD
 def test_nvidia_smi(
     program: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, driver: Driver
 ) -> None:
-    program(
-        f"""case "$1" in --query-gpu=name,compute_cap) echo "Tesla T4, 7.5"; echo "NVIDIA H100, 9.0";; *) {script};; esac""",
-        "nvidia-smi",
-    )
+    names = """--query-gpu=name,compute_cap) echo "Tesla T4, 7.5"; echo "NVIDIA H100, 9.0";;"""
+    program(f"""case "$1" in {names} *) {script};; esac""", "nvidia-smi")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     assert processes.ask_driver(tmp_path) == driver
 

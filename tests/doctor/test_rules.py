@@ -190,7 +190,9 @@ CASES = {
         "",
         "the real GPU Tesla T4; lesson 05 needs two CUDA GPUs and uses virtual ones.",
     ),
-    "two GPUs": Case(with_gpus(RTX, RTX), "ok", "GPU 1:", "", "", "2 real GPUs, NVIDIA GeForce RTX 4090."),
+    "two GPUs": Case(
+        with_gpus(RTX, RTX), "ok", "GPU 1:", "", "", "with 2 real GPUs, NVIDIA GeForce RTX 4090."
+    ),
     "the GPU is full": Case(
         with_gpus(broken(T4, "OutOfMemoryError: CUDA out of memory.")),
         "problem",
@@ -221,7 +223,7 @@ CASES = {
         "GPU 0: MPS",
         "",
         "",
-        "the real GPU MPS; lessons 05 and 06 need CUDA and use virtual GPUs",
+        "with the real GPU MPS; lessons 05 and 06 need CUDA and use virtual GPUs",
     ),
     # B4: CUDA_VISIBLE_DEVICES
     "B4 changed too late": Case(
@@ -590,6 +592,15 @@ CASES = {
         "COURSE_DEVICE=cpu",
         "",
         "unset COURSE_DEVICE",
+        "with the CPU, because COURSE_DEVICE=cpu.",
+    ),
+    "virtual GPUs are asked for": Case(
+        with_gpus(T4, place={"variables": {"COURSE_DEVICE": "virtual"}}),
+        "note",
+        "COURSE_DEVICE=virtual",
+        "",
+        "unset COURSE_DEVICE",
+        "with virtual GPUs, because COURSE_DEVICE=virtual.",
     ),
     "a real GPU is asked for": Case(
         machine(place={"variables": {"COURSE_DEVICE": "real"}}),
@@ -597,6 +608,7 @@ CASES = {
         "COURSE_DEVICE=real",
         "stop",
         "unset COURSE",
+        CANNOT,
     ),
     # H2: gpustat's library
     "H2 pynvml": Case(
@@ -632,7 +644,12 @@ CASES = {
     "own pictures": Case(machine(course={"data": "pictures"}), "ok", "Pictures of your own", "/data", ""),
     "stand-in": Case(machine(course={"data": "standin"}), "ok", "COURSE_DATA=standin", "as you asked", ""),
     "data lost": Case(
-        machine(course={"data": "lost"}), "problem", "does not exist: /data", "stop", "unset COURSE_DATA"
+        machine(course={"data": "lost"}),
+        "problem",
+        "does not exist: /data",
+        "stop",
+        "unset COURSE_DATA",
+        CANNOT,
     ),
     # virtual GPUs in the asking notebook
     "virtual GPUs are on": Case(
