@@ -129,9 +129,15 @@ def _colab_arguments(root: Path, missing: list[str]) -> list[str]:
 def _pip(
     place: Environment, root: Path, arguments: list[str], variables: dict[str, str] | None = None
 ) -> None:
-    """Run pip install with its progress on the screen; what it complains of becomes one CourseError."""
+    run_pip(place.python, root, ["install", *arguments], variables)
+
+
+def run_pip(
+    python: str | Path, root: Path, arguments: list[str], variables: dict[str, str] | None = None
+) -> None:
+    """Run pip in `root` with its progress on the screen; what it complains of becomes one CourseError."""
     env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"} | (variables or {})
-    command = [place.python, "-m", "pip", "install", *arguments]
+    command = [python, "-m", "pip", *arguments]
     complaints = ""
     with subprocess.Popen(
         command, cwd=root, env=env, stderr=subprocess.PIPE, text=True, errors="replace"

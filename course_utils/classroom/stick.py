@@ -1,0 +1,207 @@
+"""The course in one folder, for a room without internet.
+
+    README.txt    what a learner does, as commands
+    course/       what git knows of the course; the pictures in course/data, where the lessons look for them
+    slides/       the decks
+    packages/     on request: the wheels for the kind of machine that this is
+
+A second call copies what is missing or has changed, and removes what the course no longer has.
+"""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from course_utils import bootstrap
+from course_utils.classroom import stick_readme
+from course_utils.classroom.slides import build
+from course_utils.data import data_folder, load_cifar10
+from course_utils.data.load import REAL, STANDIN
+from course_utils.data.official import BATCHES
+from course_utils.environment import requirements
+from course_utils.lessons import ROOT, CourseError, lesson_paths
+
+LIST = ".files"  # in course/: what a call has put there, so that the next one can remove what is gone
+SKIPPED = {".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", "progress.json", LIST}
+LARGE = 5_000_000  # bytes; above, files of one size count as the same: only the pictures are so large
+
+
+class Copy(NamedTuple):
+    """One file to copy; `size` in bytes."""
+
+    source: Path
+    target: Path
+    size: int
+
+
+def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> int:
+    """Fill or refresh `folder`, which must exist; returns 0.
+
+    Raises CourseError where the folder is missing, cannot be written or is full, or pip fails.
+    """
+    folder = folder.expanduser().resolve()
+    _check_folder(folder, root)
+    with _clear_errors(folder):
+        pictures = copy_course(folder / "course", root)
+        build(lesson_paths(root), folder / "slides", root / "docs" / "instructors_guide.md")
+        if packages:
+            fetch_packages(folder / "packages", root)
+        text = stick_readme.text(wheels_for(folder / "packages"), pictures)
+        (folder / "README.txt").write_text(text, encoding="utf-8")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder} is ready, {size / 1e6:,.0f} MB in all. Learners begin with README.txt there.")
+    return 0
+
+
+def _check_folder(folder: Path, root: Path) -> None:
+    if not folder.is_dir():
+        raise CourseError(f"there is no folder {folder}. Plug the stick in, or make the folder first")
+    if folder.is_relative_to(root) or root.is_relative_to(folder):
+        raise CourseError(f"{folder} and the course's own folder lie in each other. Choose another one")
+
+
+@contextmanager
+def _clear_errors(folder: Path) -> Iterator[None]:
+    """Say in one line what the system refused."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "is full. Free some space",
+            errno.EFBIG: "cannot hold so large a file (FAT32 ends at 4 GB). Format it as exFAT",
+        }
+        other = f"cannot be written ({error.strerror or error}). Choose another one"
+        again = "then run this again: what is there is kept"
+        raise CourseError(f"{folder} {reasons.get(error.errno, other)}, {again}") from error
+
+
+def copy_course(course: Path, root: Path) -> bool:
+    """Bring the folder `course` up to date; return whether it has pictures."""
+    course.mkdir(exist_ok=True)
+    files = course_files(root)
+    pictures = find_pictures()
+    pairs = [(root / name, course / name) for name in files]
+    pairs += [(path, course / "data" / path.relative_to(base)) for base, path in pictures]
+    copied = copy([plan(*pair) for pair in pairs], course)
+    remove_old(course, files)
+    print(f"course: {len(pairs)} files, {copied} of them copied")
+    return bool(pictures)
+
+
+def course_files(root: Path) -> list[str]:
+    """The course's files, relative to `root`: what git tracks; without git, all but caches and pictures."""
+    command, listed = ["git", "-C", str(root), "ls-files", "-z"], ""
+    if (root / ".git").exists():
+        with suppress(OSError, subprocess.CalledProcessError):  # no git here, or it distrusts the folder
+            listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = filter(None, listed.split("\0")) if listed else _walk(root)
+    return sorted(name for name in names if (root / name).is_file())
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, folders, names in os.walk(root):
+        own = [name for name in folders if name not in SKIPPED and not name.endswith((".egg-info", "_cache"))]
+        folders[:] = [name for name in own if Path(folder, name) != root / "data"]
+        yield from (Path(folder, name).relative_to(root).as_posix() for name in {*names} - SKIPPED)
+
+
+def find_pictures() -> list[tuple[Path, Path]]:
+    """The pictures' folder and each of their files; they are downloaded first where they are not here."""
+    source = STANDIN
+    try:
+        folder = data_folder()
+        if folder is not None:  # of real pictures all are read, and so looked over, whatever the sizes
+            source = load_cifar10(train_size=10, test_size=10)[0].source
+    except (ValueError, FileNotFoundError) as error:
+        raise CourseError(f"the pictures cannot be used. {error}") from error
+    if source == STANDIN:
+        print("No CIFAR-10 goes with the course: lesson 04 will draw stand-in pictures, and say so.")
+        return []
+    parts = [BATCHES] if source == REAL else ["train", "test"]
+    return [(folder, path) for part in parts for path in (folder / part).rglob("*") if path.is_file()]
+
+
+def plan(source: Path, target: Path) -> Copy:
+    """What is to be copied; size 0 where it is there already."""
+    size = source.stat().st_size
+    there = target.is_file() and target.stat().st_size == size
+    same = there and (size > LARGE or source.read_bytes() == target.read_bytes())
+    return Copy(source, target, 0 if same else max(size, 1))
+
+
+def copy(copies: list[Copy], folder: Path) -> int:
+    """Copy what is not there yet, each file in one step; return how many that were.
+
+    Raises CourseError where there is too little room.
+    """
+    todo = [one for one in copies if one.size]
+    total = sum(one.size for one in todo)
+    check_room(folder, total)
+    with tqdm(total=total, desc="copying", unit="B", unit_scale=True, leave=False, disable=None) as bar:
+        for source, target, size in todo:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f"{target.name}.part")
+            shutil.copyfile(source, part)
+            part.replace(target)
+            bar.update(size)
+    return len(todo)
+
+
+def check_room(folder: Path, needed: float) -> None:
+    """Raise CourseError where the disk has less than `needed` bytes left."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise CourseError(
+            f"{folder} is full: {needed / 1e6:,.0f} MB more are needed, {free / 1e6:,.0f} are free"
+        )
+
+
+def remove_old(course: Path, files: list[str]) -> None:
+    """Remove what an earlier call copied and the course no longer has, and nothing else."""
+    known = course / LIST
+    old = known.read_text(encoding="utf-8").splitlines() if known.is_file() else []
+    for name in set(old) - set(files):
+        if (course / name).resolve().is_relative_to(course):
+            (course / name).unlink(missing_ok=True)
+    known.write_text("".join(f"{name}\n" for name in files), encoding="utf-8")
+
+
+def fetch_packages(folder: Path, root: Path) -> None:
+    """Download the wheels of requirements.txt for this kind of machine; what is there already stays."""
+    folder.mkdir(exist_ok=True)
+    needed = bootstrap.SIZES.get(sys.platform, bootstrap.SIZES["linux"])[0] * 1e9
+    have = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"packages: about {needed / 1e9:g} GB in all, {have / 1e9:.1f} GB are there", flush=True)
+    check_room(folder, needed - have)
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = [line for line in requirements(root) if not line.startswith("-")]
+    tools = project["build-system"]["requires"]  # with them pip installs the course itself
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:  # an in-memory /tmp does not hold the wheels
+        variables = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)
+        pip = partial(bootstrap.run_pip, sys.executable, root, variables=variables)
+        pip(["download", "-d", str(folder), *packages, *tools])
+        for source in folder.glob("*.tar.gz"):  # no wheel: it could not be built without internet
+            pip(["wheel", "--no-deps", "-w", str(folder), str(source)])
+            source.unlink()
+    wheels = [path.stat().st_size for path in folder.glob("*.whl")]
+    print(f"packages: {len(wheels)} wheels, the largest {max(wheels) / 1e6:,.0f} MB")
+
+
+def wheels_for(folder: Path) -> str:
+    """What the packages in `folder` are for, by the name of PyTorch's wheel; empty where there is none."""
+    names = sorted(path.stem for path in folder.glob("torch-*.whl"))
+    if not names:
+        return ""
+    python, _, platform = names[-1].split("-")[-3:]
+    return f"Python {python[2]}.{python[3:]} on {platform}"

@@ -1,0 +1,73 @@
+"""README.txt of a stick: what a learner without internet does, as commands to copy."""
+
+WITH_PACKAGES = """\
+2. Install, once. The packages on this stick are for {machine}.
+
+   Linux, macOS:
+     python3 -m venv .venv
+     .venv/bin/python -m pip install --no-index --find-links "STICK/packages" -r requirements.txt
+   Windows:
+     py -m venv .venv
+     .venv\\Scripts\\python -m pip install --no-index --find-links "STICK\\packages" -r requirements.txt
+
+3. Open the first lesson.
+
+   Linux, macOS:
+     .venv/bin/python -m course_utils lab
+   Windows:
+     .venv\\Scripts\\python -m course_utils lab
+"""
+
+WITHOUT_PACKAGES = """\
+2. The packages are not on this stick. Install them where there is internet, once, with the command of
+   step 3: it installs what is missing, then opens the first lesson.
+
+3. Open the first lesson.
+
+   Linux, macOS:
+     python3 -m course_utils lab
+   Windows:
+     py -m course_utils lab
+"""
+
+PICTURES = """\
+The pictures lie in course/data, where lesson 04 looks for them. They can stay on the stick, too, if you
+copy all of "course" but that. Then say where they are before you open a lesson:
+
+   Linux, macOS:
+     export COURSE_DATA="STICK/course/data"
+   Windows:
+     set "COURSE_DATA=STICK\\course\\data"
+"""
+
+NO_PICTURES = """\
+CIFAR-10 is not on this stick. Lesson 04 draws stand-in pictures, and says so on every plot. So that it does
+not look for the real ones on the internet first, before you open a lesson:
+
+   Linux, macOS:
+     export COURSE_DATA=standin
+   Windows:
+     set COURSE_DATA=standin
+"""
+
+README = """\
+PyTorch on GPUs, hands on: the course without internet
+======================================================
+
+STICK below is the folder of this file, such as /media/you/STICK or E:\\
+
+1. Copy the folder "course" to your own disk, and open a terminal (on Windows: Command Prompt) in the copy.
+   Python 3.11 or newer must be there:  python3 --version    (Windows:  py --version)
+
+{packages}
+{pictures}
+The slides: open slides/index.html in a browser.
+
+No GPU is needed: without one the lessons use virtual GPUs. What the course is: course/README.md
+"""
+
+
+def text(machine: str, pictures: bool) -> str:
+    """The whole text; `machine` is what the packages on the stick are for, empty where there are none."""
+    packages = WITH_PACKAGES.format(machine=machine) if machine else WITHOUT_PACKAGES
+    return README.format(packages=packages, pictures=PICTURES if pictures else NO_PICTURES)
