@@ -1,7 +1,7 @@
 """The one byte form of a notebook: the same content is the same file, and nothing machine-made is kept.
 
 - nbformat 4.5, written by `nbformat.writes` plus a newline.
-- Notebook metadata: exactly `NOTEBOOK_METADATA` (Colab with a T4, kernel python3, no Python version).
+- Notebook metadata: exactly `NOTEBOOK_METADATA` (Colab with a T4, kernel python3, no Python version, slides).
 - Cell metadata: only `CELL_KEYS`. Colab's, JupyterLab's and nbclient's own keys and timestamps go.
 - Cell ids: readable and stable. A kebab-case id an author chose stays. A random one is replaced by
   the slug of the section's heading, with a number for the cells after the heading.
@@ -31,6 +31,8 @@ NOTEBOOK_METADATA = {
     "colab": {"gpuType": "T4", "provenance": []},
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
+    # as slides inside JupyterLab; sizes and colours are in notebooks/rise.css
+    "rise": {"center": False, "scroll": True, "start_slideshow_at": "beginning", "theme": "white"},
 }
 CELL_KEYS = ("tags", "reason", "slideshow")
 WIDGET_TYPES = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
