@@ -94,6 +94,7 @@ class Place:
     wsl: bool = False
     container: bool = False
     host: str = ""  # "colab", "kaggle" or empty
+    home: str = ""  # the user's folder
     variables: Mapping[str, str] = field(default_factory=dict)  # those that matter to CUDA and PyTorch
     strays: tuple[str, ...] = ()  # CUDA libraries found on LD_LIBRARY_PATH
     memory: int = -1

@@ -27,7 +27,7 @@ WIDTH, INDENT = 96, 10
 def judge(facts: Facts) -> list[Finding]:
     """Apply every rule; the verdict is the last finding."""
     findings = [finding for rule in RULES for finding in rule(facts)]
-    return [*findings, verdict(facts, findings)]
+    return [_shortened(finding, facts) for finding in [*findings, verdict(facts, findings)]]
 
 
 def verdict(facts: Facts, findings: list[Finding]) -> Finding:
@@ -59,6 +59,19 @@ def _with_what(facts: Facts, it: Interpreter, mode: str) -> str:
     if it.gpus:
         return "with virtual GPUs, if you set COURSE_DEVICE=virtual; for its own GPU see above"
     return "with virtual GPUs; for its own GPU see above" if facts.gpus_there else "with virtual GPUs"
+
+
+def _shortened(finding: Finding, facts: Facts) -> Finding:
+    """Paths without the user's name: from the course's folder on, or from ~ on, where that can be pasted."""
+    sep = "\\" if facts.place.system == "win32" else "/"
+    home = (facts.place.home + sep, f"~{sep}")
+    shorts = [pair for pair in ((facts.course.root + sep, ""), home) if len(pair[0]) > 1]
+    title, meaning, fix = finding.title, finding.meaning, finding.fix
+    for long, short in shorts:
+        title, meaning = title.replace(long, short), meaning.replace(long, short)
+    if home in shorts and sep == "/" and '"' not in fix:
+        fix = fix.replace(*home)
+    return Finding(finding.level, title, meaning, fix)
 
 
 def text(findings: list[Finding], width: int = WIDTH) -> str:

@@ -75,12 +75,15 @@ def data(facts: Facts) -> Iterator[Finding]:
     state, folder = facts.course.data, facts.course.data_folder
     standin = "lesson 04 downloads it (170 MB), or draws stand-in pictures and says so."
     title, meaning = {
-        "official": ("CIFAR-10 is there", folder),
-        "archive": ("CIFAR-10 is there, packed", f"Lesson 04 unpacks it in {folder}."),
-        "pictures": ("Pictures of your own are there", f"Lesson 04 uses them in place of CIFAR-10: {folder}"),
+        "official": ("CIFAR-10 is there", f"In the folder {folder}."),
+        "archive": ("CIFAR-10 is there, packed", f"Lesson 04 unpacks it in the folder {folder}."),
+        "pictures": (
+            "Pictures of your own are there",
+            f"Lesson 04 uses them in place of CIFAR-10, from the folder {folder}.",
+        ),
         "standin": ("COURSE_DATA=standin", "Lesson 04 uses drawn stand-in pictures, as you asked."),
-        "none": ("CIFAR-10 is not there yet", f"Not in {folder}: {standin}"),
-        "incomplete": ("CIFAR-10 is not complete", f"In {folder}: {standin}"),
+        "none": ("CIFAR-10 is not there yet", f"The folder {folder} does not hold it: {standin}"),
+        "incomplete": ("CIFAR-10 is not complete", f"In the folder {folder} something is missing: {standin}"),
         "lost": (f"COURSE_DATA names a folder that does not exist: {folder}", "Lesson 04 will stop there."),
     }[state]
     fix = fixes.unset(facts, "COURSE_DATA") if state == "lost" else ""

@@ -67,6 +67,7 @@ def look_at_place(root: Path = Path("/"), folder: Path = ROOT) -> Place:
         wsl="microsoft" in release,
         container=not host and (container or "KUBERNETES_SERVICE_HOST" in os.environ),
         host=host,
+        home=str(Path.home()),
         variables=variables,
         strays=tuple(_strays(variables.get("LD_LIBRARY_PATH", ""))),
         memory=_memory(root),

@@ -59,7 +59,7 @@ def machine(**changes: dict[str, Any]) -> Facts:
             step="end",
         ),
         "driver": Driver(),
-        "place": Place(memory=16 * 10**9, shared_memory=8 * 10**9, disk_free=50 * 10**9),
+        "place": Place(home="/home/ann", memory=16 * 10**9, shared_memory=8 * 10**9, disk_free=50 * 10**9),
         "course": Course(
             Environment("own", Path("/home/ann/course/.venv")), "/home/ann/course", "none", "/data"
         ),

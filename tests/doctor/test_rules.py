@@ -9,7 +9,7 @@ from course_utils.diagnosis import report, rules_gpu, rules_no_gpu
 from course_utils.diagnosis.facts import Facts, Finding, Gpu
 
 from . import machines
-from .machines import PYTHON, RTX, T4, builds, machine, with_gpus
+from .machines import RTX, T4, builds, machine, with_gpus
 
 OFFERED = vars(machines.DRIVER)  # a driver and a T4 that PyTorch does not see, unless something else says so
 OLD = OFFERED | {"version": "570.86.15", "cuda": "12.8"}
@@ -43,7 +43,7 @@ def broken(gpu: Gpu, error: str) -> Gpu:
 
 P100 = broken(Gpu("Tesla P100-PCIE-16GB", (6, 0), 17_071_734_784), f"AcceleratorError: {machines.NO_KERNEL}")
 BLACKWELL = broken(Gpu("NVIDIA GeForce RTX 5090", (12, 0)), f"AcceleratorError: {machines.NO_KERNEL}")
-CU126 = f"{PYTHON} -m pip install torch==2.15.0+cu126 torchvision==0.29.2+cu126 --index-url https://download.pytorch.org/whl/cu126"
+CU126 = "~/course/.venv/bin/python -m pip install torch==2.15.0+cu126 torchvision==0.29.2+cu126 --index-url https://download.pytorch.org/whl/cu126"
 CANNOT = "The course cannot run here yet."
 
 CASES = {
@@ -293,8 +293,8 @@ CASES = {
         ),
         "problem",
         "not installed in the environment of this notebook's kernel",
-        "The kernel runs /usr/bin/python3. Jupyter was started from /home/ann/course/.venv;",
-        "close Jupyter, then in a terminal, in /home/ann/course: python3 -m course_utils lab",
+        "The kernel runs /usr/bin/python3. Jupyter was started from .venv;",
+        "close Jupyter, then in a terminal, in ~/course: python3 -m course_utils lab",
         CANNOT,
     ),
     "B6 a second environment": Case(
@@ -331,9 +331,9 @@ CASES = {
     "a broken .venv": Case(
         machine(interpreter={"version": (), "end": "it cannot be started: No such file", "computes": False}),
         "problem",
-        f"This Python does not work: {PYTHON}",
+        "This Python does not work: .venv/bin/python",
         "it cannot be started: No such file",
-        "delete the folder /home/ann/course/.venv, then: python3 -m course_utils lab",
+        "delete the folder ~/course/.venv, then: python3 -m course_utils lab",
         CANNOT,
     ),
     "an old Python": Case(
@@ -372,7 +372,7 @@ CASES = {
         machine(interpreter=torch_fails("AttributeError: ...", torch_file="/home/ann/torch.py")),
         "problem",
         "named torch.py",
-        "/home/ann/torch.py",
+        "~/torch.py",
         "another name",
         CANNOT,
     ),
@@ -616,7 +616,7 @@ CASES = {
         "note",
         "retired package pynvml 11.5.3",
         "FutureWarning: The pynvml package is deprecated",
-        f"{PYTHON} -m pip uninstall pynvml",
+        "~/course/.venv/bin/python -m pip uninstall pynvml",
     ),
     # room and data
     "no room to install": Case(
@@ -715,6 +715,37 @@ def test_a_fix_in_a_notebook_is_a_cell_and_a_click() -> None:
     assert any(
         fix.startswith("%pip install torch==2.15.0+cu130") and "Restart Kernel" in fix for fix in fixes
     )
+
+
+@pytest.mark.parametrize(
+    ("system", "home", "path", "title", "command"),
+    [
+        ("linux", "/home/ann", "/home/ann/env/bin/python", "~/env/bin/python", "~/env/bin/python -m pip"),
+        (
+            "linux",
+            "/home/ann",
+            "/home/ann/my env/python",
+            "~/my env/python",
+            '"/home/ann/my env/python" -m pip',
+        ),
+        (
+            "win32",
+            "C:\\ann",
+            "C:\\ann\\env\\python.exe",
+            "~\\env\\python.exe",
+            "C:\\ann\\env\\python.exe -m pip",
+        ),
+        ("linux", "/", "/env/bin/python", "/env/bin/python", "/env/bin/python -m pip"),
+    ],
+)
+def test_paths_are_short_and_can_be_pasted(
+    system: str, home: str, path: str, title: str, command: str
+) -> None:
+    """No user's name, unless a command needs it: Windows' shell and quotes do not know ~."""
+    place = {"system": system, "home": home}
+    findings = report.judge(machine(interpreter=CPU | {"path": path}, driver=OFFERED, place=place))
+    assert findings[0].title == f"Python 3.12.1: {title}"
+    assert any(finding.fix.startswith(f"{command} install") for finding in findings)
 
 
 def test_the_report_keeps_commands_whole_and_ends_with_the_verdict() -> None:
