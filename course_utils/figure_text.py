@@ -1,18 +1,21 @@
 """A figure in words, for those who do not see it: the alternative text of each picture that a notebook shows.
 
-Exported pages and slides contain it. JupyterLab 4.6 does not hand such texts on to screen readers, so the
-lessons also say in words what a picture shows.
+The notebook stores it, and `in_words` puts it into exported pages. JupyterLab 4.6 does not hand it on to
+screen readers, so the lessons also say in words what a picture shows.
 """
 
+import html
+import re
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-from matplotlib.container import BarContainer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.container import BarContainer
     from matplotlib.figure import Figure
 
+NBCONVERTS = 'alt="No description has been provided for this image"'  # it does not read a picture's own text
 MOST_BARS, MOST_CHARACTERS = 16, 1000
 
 
@@ -30,11 +33,19 @@ def _with_words(figure: "Figure") -> tuple[dict[str, Any], dict[str, Any]]:
     return {}, {"image/png": {"alt": describe(figure)}}
 
 
+def in_words(page: str, notebook: Mapping[str, Any]) -> str:
+    """Give the pictures in `page`, made of `notebook` by nbconvert, the texts that are stored beside them."""
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    texts = (picture["metadata"].get("image/png", {}).get("alt", "a picture") for picture in pictures)
+    return re.sub(NBCONVERTS, lambda _: f'alt="{html.escape(next(texts, "a picture"))}"', page)
+
+
 def describe(figure: "Figure") -> str:
     """Return titles, labels and values of a figure, as one paragraph of at most 1,000 characters.
 
-    A curve is given by its first and last point, bars by their lengths. A figure with words of its own,
-    such as the machine map, keeps them.
+    A curve is given by its first, last and highest point, bars by their lengths. A figure with words of its
+    own, such as the machine map, keeps them.
     """
     if not repr(figure).startswith("<Figure"):
         return repr(figure)
@@ -69,6 +80,8 @@ def _curves(axes: "Axes") -> list[str]:
         first, last = (f"{_number(y[end])} at {_number(x[end])}" for end in (0, -1))
         across = line.get_transform() != axes.transData
         ends = f"at {_number(y[0])}" if across else f"from {first} to {last}"
+        if max(y) > 1.05 * max(y[0], y[-1]):
+            ends += f", at most {_number(max(y))}"
         words.append(f"{line.get_label()} {ends}")
     return words
 
@@ -78,7 +91,7 @@ def _bars(axes: "Axes") -> list[str]:
     words, bars = [], 0
     for group in axes.containers:
         label = "" if str(group.get_label()).startswith("_") else f"{group.get_label()}: "
-        spans = _spans(axes, group) if isinstance(group, BarContainer) else {}
+        spans = _spans(axes, group) if hasattr(group, "patches") else {}
         shown = []
         for name, (start, end) in spans.items():
             inside = start and not label
@@ -90,7 +103,7 @@ def _bars(axes: "Axes") -> list[str]:
     return words if bars <= MOST_BARS else []
 
 
-def _spans(axes: "Axes", group: BarContainer) -> dict[str, tuple[float, float]]:
+def _spans(axes: "Axes", group: "BarContainer") -> dict[str, tuple[float, float]]:
     """Where the bars at each named place begin and end; those on top of each other count as one."""
     spans: dict[str, tuple[float, float]] = {}
     for bar in group.patches:

@@ -20,6 +20,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from course_utils.figure_text import in_words
 from course_utils.lessons import ROOT
 
 OUTPUT = ROOT / "build" / "lessons"
@@ -90,7 +91,7 @@ def save(notebook: NotebookNode, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
     page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": target.stem}})
-    target.with_suffix(".html").write_text(page, encoding="utf-8")
+    target.with_suffix(".html").write_text(in_words(page, notebook), encoding="utf-8")
 
 
 def _report(begun: list[NotebookNode], error: str) -> str:
@@ -102,7 +103,8 @@ def _report(begun: list[NotebookNode], error: str) -> str:
 def _kernel_environment(settings: Mapping[str, str]) -> dict[str, str]:
     """This process's variables, COURSE_DEVICE and COURSE_DATA among them, with this checkout to import."""
     path = [str(ROOT), os.environ.get("PYTHONPATH")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))} | dict(settings)
+    own = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "TQDM_DISABLE": "1"}  # nobody watches the bars
+    return os.environ | own | dict(settings)
 
 
 def _let_ctrl_c_through(notebook: NotebookNode) -> None:

@@ -9,8 +9,9 @@ import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
+from nbconvert import HTMLExporter
 
-from course_utils.figure_text import describe
+from course_utils.figure_text import describe, in_words
 
 
 @pytest.fixture
@@ -23,10 +24,12 @@ def axes() -> Iterator[plt.Axes]:
 def test_curves_are_told_by_their_ends(axes: plt.Axes) -> None:
     axes.plot([1, 2, 5], [2.27, 2.0, 1.317], label="training")
     axes.plot([1, 2], [3, 4])  # no label, no words
+    axes.plot([1, 2, 3], [0, 1200.4, 2], label="memory")
     axes.axhline(10, label="guessing")
     axes.set(title="Loss", xlabel="epoch", ylabel="mean loss")
     axes.figure.suptitle("Learning curves")
-    words = "Loss: mean loss against epoch: training from 2.27 at 1 to 1.32 at 5; guessing at 10"
+    memory = "memory from 0 at 1 to 2 at 3, at most 1,200"
+    words = f"Loss: mean loss against epoch: training from 2.27 at 1 to 1.32 at 5; {memory}; guessing at 10"
     assert describe(axes.figure) == f"Learning curves. {words}"
 
 
@@ -87,4 +90,6 @@ def test_a_notebook_stores_the_words_as_alternative_text(tmp_path: Path) -> None
     notebook = execute.run_lesson(nbformat.v4.new_notebook(cells=cells), tmp_path).notebook
     (output,) = notebook.cells[0].outputs
     assert output.metadata["image/png"]["alt"] == "Two: a 2"
+    page = in_words(HTMLExporter().from_notebook_node(notebook)[0], notebook)
+    assert 'alt="Two: a 2"' in page
     assert base64.b64decode(output.data["image/png"]).startswith(b"\x89PNG")

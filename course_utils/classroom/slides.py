@@ -19,6 +19,7 @@ from traitlets.config import Config
 
 from course_utils.classroom.notes import GUIDE, Notes, read_notes, section_of
 from course_utils.classroom.pieces import HIDDEN, deck_cells
+from course_utils.figure_text import in_words
 from course_utils.lessons import ROOT, CourseError, choose, lesson_paths
 
 OUTPUT = ROOT / "build" / "slides"
@@ -86,7 +87,7 @@ def deck(path: Path, guide: Path = GUIDE) -> str:
     )
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title(notebook)}})
-    return page
+    return in_words(page, notebook)
 
 
 def title(notebook: NotebookNode) -> str:
