@@ -1,16 +1,19 @@
 """One JupyterLab server and one Chromium for all tests in this folder."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from project import ROOT
 
 from course_utils.lessons import lesson_paths
 
 from .lab import CHROMIUM_FLAGS, NO_CHROMIUM, Lab, find_chromium, running_lab
 from .notebook_page import NotebookPage
 
+FAILURES = ROOT / "build" / "screenshots"
 LAPTOP = {"width": 1366, "height": 768}
 
 
@@ -60,3 +63,14 @@ def open_lesson(new_page: Callable[[], Page], lab: Lab) -> Callable[[str], Noteb
         return lesson
 
     return open_one
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep a picture of the page on which a test failed."""
+    report = yield
+    lesson = getattr(item, "funcargs", {}).get("lesson")
+    if report.when == "call" and report.failed and isinstance(lesson, NotebookPage):
+        FAILURES.mkdir(parents=True, exist_ok=True)
+        lesson.page.screenshot(path=FAILURES / f"failed-{re.sub(r'[^0-9A-Za-z]+', '-', item.name)}.png")
+    return report

@@ -63,8 +63,8 @@ CONTRAST = """panel => {
     const speaks = node => [...node.childNodes].some(child => child.nodeType === 3 && child.data.trim())
     return [...document.querySelectorAll(`${panel} .jp-Notebook .jp-Cell`)].map(cell => {
         const texts = [...cell.querySelectorAll('.jp-RenderedMarkdown *, .jp-OutputArea-output *')]
-        // IPython chooses the colours of a traceback
-        const ours = texts.filter(node => speaks(node) && !/\\bansi-/.test(node.className))
+        // the colours of a traceback are IPython's
+        const ours = texts.filter(node => speaks(node) && !node.matches('pre span'))
         const found = ours.map(node => [ratio(node), node.textContent.trim().slice(0, 40)])
         return found.sort((one, two) => one[0] - two[0])[0] || [21, '']
     })

@@ -14,15 +14,23 @@ from .lab import Lab
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 OPEN_SECONDS, RUN_SECONDS = 120, 600
 TABS = 40  # more than there are from a cell to the last of its buttons
-# No cell waits or runs, and the kernel is connected and says that it is idle; what the page shows is "idle",
-# too, before there is a kernel, and Run All then does nothing.
+# The kernel is connected and says that it is idle, and no cell waits or runs. (The page alone says "idle"
+# before there is a kernel, and Run All then does nothing.)
 _QUIET = """panel => {
     const prompts = [...document.querySelectorAll(`${panel} .jp-CodeCell .jp-InputPrompt`)]
     const context = window.jupyterapp?.shell.currentWidget?.sessionContext
     return context?.isReady && context.session?.kernel?.status === 'idle'
         && !prompts.some(node => node.innerText.includes('*'))
 }"""
-
+# ... and the last code cell has its number, or one without the tag for it has failed. (At a deliberate error
+# the cells that wait lose their stars, and run all the same.)
+_ALL_RAN = f"""panel => {{
+    const all = window.jupyterapp.shell.currentWidget.content.widgets
+    const cells = all.filter(cell => cell.model.type === 'code')
+    const failed = cell => cell.outputArea.model.toJSON().some(output => output.output_type === 'error')
+        && !(cell.model.getMetadata('tags') || []).includes('raises-exception')
+    return (cells.at(-1).model.executionCount || cells.some(failed)) && ({_QUIET})(panel)
+}}"""
 # the file in the tab in front
 _PATH = "() => jupyterapp.shell.currentWidget?.context?.path"
 
@@ -71,9 +79,7 @@ class NotebookPage:
     def run_all(self) -> None:
         """Run every cell by the menu and wait until the last has run, or one has failed."""
         self.menu("Run", "Run All Cells")
-        first = self.page.locator(f"{PANEL} .jp-CodeCell .jp-InputPrompt").first
-        first.filter(has_not_text="[ ]").wait_for()
-        self.wait_until_quiet(RUN_SECONDS)
+        self.page.wait_for_function(_ALL_RAN, arg=PANEL, timeout=RUN_SECONDS * 1000)
 
     def wait_until_quiet(self, seconds: float = RUN_SECONDS) -> None:
         """Wait until no cell is running and the kernel is idle."""
@@ -102,8 +108,8 @@ class NotebookPage:
         self.page.wait_for_function(f"here => ({_PATH})() !== here", arg=here)
 
     def come_back(self) -> None:
-        """Close the tab in front; the lesson is in front again."""
-        self.command("application:close")
+        """Click the lesson's tab."""
+        self.page.locator("#jp-main-dock-panel .lm-TabBar-tab", has_text=self.path.name).click()
         self.page.wait_for_function(f"here => ({_PATH})() === here", arg=f"notebooks/{self.path.name}")
 
     def current_path(self) -> str:
