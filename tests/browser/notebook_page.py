@@ -173,6 +173,8 @@ class NotebookPage:
             self.page.keyboard.press("Tab")
             if self.page.evaluate("document.activeElement.innerText").strip() == label:
                 break
+        else:
+            raise AssertionError(f"no button {label!r} within {TABS} tabs")
         self.page.keyboard.press("Space")
         expect(self.page.locator(":focus")).to_have_class(re.compile("mod-active"))
 
@@ -182,15 +184,7 @@ class NotebookPage:
         for key in ("Enter", "Control+Home", "Shift+End"):
             self.page.keyboard.press(key)
         self.page.keyboard.type(line)
-        self._run_with("Control+Enter", which)
-
-    def run_by_key(self, which: int | str) -> None:
-        """Run a code cell with Ctrl+Enter and wait for its end."""
-        self.select(which)
-        self._run_with("Control+Enter", which)
-
-    def _run_with(self, key: str, which: int | str) -> None:
         before = self.prompt(which)
-        self.page.keyboard.press(key)
+        self.page.keyboard.press("Control+Enter")
         expect(self.cell(which).locator(".jp-InputPrompt")).not_to_have_text(before)
         self.wait_until_quiet()
