@@ -24,7 +24,10 @@ _SMI_COMMAND = ["nvidia-smi", f"--query-gpu={','.join(_SMI_KEYS)}", "--format=cs
 _SMI_SECONDS = 10
 _COLOUR = re.compile(r"\x1b(?:\[[0-9;]*m|\(B)")
 VIRTUAL_NOTE = "Virtual GPUs have no temperature (??°C) and no utilisation (?? %) of their own."
-OLD_PYNVML = "another package named pynvml hides nvidia-ml-py; run: pip uninstall pynvml nvidia-ml-py3"
+OLD_PYNVML = (  # it shares its file with nvidia-ml-py, so uninstalling it alone is not enough
+    "pynvml is missing, or another package's; run: pip uninstall pynvml nvidia-ml-py3, "
+    "then: pip install --force-reinstall nvidia-ml-py"
+)
 REMEDIES = {
     "NVML Shared Library Not Found": "no NVIDIA driver, or a container that was started without it",
     "Driver Not Loaded": "the driver is installed but not running; restart the machine",
