@@ -158,7 +158,7 @@ def test_a_failed_lesson_is_shown_the_next_one_runs_and_the_class_cannot_begin(
     ("findings", "code", "words"),
     [
         ([FINE[0], Finding("problem", "No disk.", "It is full.", "Free 9 GB.")], 1, "NOT READY: the doctor"),
-        ([Finding("problem", "The driver is old.", fix="Update it."), FINE[1]], 0, "    Update it."),
+        ([Finding("problem", "The driver is old.", fix="Update it."), FINE[1]], 0, "    To do: Update it."),
         ([Finding("note", "No GPU.", "Virtual ones."), FINE[1]], 0, "note: No GPU.\n    Virtual ones."),
         (FINE, 0, "2 of 2 checks are fine"),
     ],

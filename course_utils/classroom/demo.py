@@ -72,7 +72,7 @@ def machine() -> list[str]:
     for finding in findings:
         if finding.level != "ok" or finding is findings[-1]:
             tell(f"{MARKS[finding.level]}: {finding.title}")
-            tell(*(text for text in (finding.meaning, finding.fix) if text), indent=4)
+            tell(finding.meaning, f"To do: {finding.fix}" if finding.fix else "", indent=4)
     passed = sum(finding.level == "ok" for finding in findings)
     tell(f"{passed} of {len(findings)} checks are fine. All of them: python3 -m course_utils doctor")
     return ["the doctor says that the course cannot run here"] if findings[-1].level == "problem" else []
@@ -119,7 +119,9 @@ def rehearse(lessons: list[Path], obstacles: list[str], *, real_data: bool) -> i
         found = differences(stored, run)
         looks += report(path.stem, time.perf_counter() - started, failure, found)
         obstacles += [f"{path.stem} did not run to its end"] if failure else []
-    print(f"\n{len(lessons)} lessons took {time.perf_counter() - begun:.0f} s here.")
+    print(
+        f"\n{len(lessons)} lesson{'s' * (len(lessons) != 1)} took {time.perf_counter() - begun:.0f} s here."
+    )
     return looks
 
 
