@@ -19,6 +19,7 @@ Usage: python3 -m course_utils doctor
 Says what this machine is, what stops its GPU, and the one command or click that puts it right.
 Installs and changes nothing. Exit code 0 where the course can run, on real or virtual GPUs; else 1.
 """
+_PATIENCE = "Trying this machine, and its PyTorch in a process of its own: a few seconds ..."
 
 
 def examine() -> list[Finding]:
@@ -37,6 +38,7 @@ def collect() -> Facts:
 
 def doctor() -> None:
     """Print what this machine is, what stops its GPU, and what to do about it; changes nothing."""
+    print(_PATIENCE, flush=True)
     print(report.text(examine()))
 
 
@@ -46,7 +48,7 @@ def main(arguments: list[str]) -> int:
         print(HELP, end="")
         return int(arguments[0] not in ("-h", "--help"))
     if sys.stderr.isatty():
-        print("Trying this machine, and its PyTorch: a few seconds ...", file=sys.stderr, flush=True)
+        print(_PATIENCE, file=sys.stderr, flush=True)
     findings = examine()
     print(report.text(findings))
     return int(findings[-1].level == "problem")

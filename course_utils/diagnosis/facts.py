@@ -126,3 +126,13 @@ class Facts:
     def gpus_there(self) -> tuple[str, ...]:
         """Names of the NVIDIA GPUs this machine has, whether PyTorch can use them or not."""
         return self.driver.gpus or ("an NVIDIA GPU",) * self.driver.cards
+
+    @property
+    def gpus_seen(self) -> tuple[Gpu, ...]:
+        """The GPUs that PyTorch sees, whether kernels run on them or not."""
+        return self.interpreter.gpus if self.interpreter else ()
+
+    @property
+    def gpus_work(self) -> bool:
+        """Whether there are GPUs, and kernels run on all that PyTorch sees."""
+        return bool(self.gpus_seen) and not any(gpu.error for gpu in self.gpus_seen)

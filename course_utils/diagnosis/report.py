@@ -48,7 +48,7 @@ def _with_what(facts: Facts, it: Interpreter, mode: str) -> str:
     """The device that the lessons will choose."""
     if mode in ("virtual", "cpu"):
         return f"with {'virtual GPUs' if mode == 'virtual' else 'the CPU'}, because COURSE_DEVICE={mode}"
-    if it.gpus and not any(gpu.error for gpu in it.gpus):
+    if facts.gpus_work:
         names = ", ".join(dict.fromkeys(gpu.name for gpu in it.gpus))
         which = (
             f"with {len(it.gpus)} real GPUs, {names}" if len(it.gpus) > 1 else f"with the real GPU {names}"

@@ -15,7 +15,7 @@ def variables(facts: Facts) -> Iterator[Finding]:
     """Environment variables that hurt."""
     values = facts.place.variables
     path, mode = values.get("LD_LIBRARY_PATH", ""), values.get("COURSE_DEVICE", "")
-    if "stubs" in path or facts.place.strays:
+    if ("stubs" in path or facts.place.strays) and not facts.gpus_work:
         what = ", ".join(facts.place.strays) or "a folder of stubs, empty libraries made for compilers"
         meaning = f"It leads to {what}. These can be loaded in place of those that PyTorch brings along."
         yield Finding(
@@ -34,9 +34,9 @@ def variables(facts: Facts) -> Iterator[Finding]:
             NOTE, title, meaning, "docker run -e NVIDIA_VISIBLE_DEVICES=all --gpus all ...   (on the host)"
         )
     if mode not in ("", "auto"):
-        gpus = facts.interpreter and facts.interpreter.gpus
-        works = mode in ("virtual", "cpu") or (mode == "real" and gpus)
-        meaning = "The lessons use that, and do not choose." if works else "The lessons stop there."
+        works = mode in ("virtual", "cpu") or (mode == "real" and facts.gpus_seen)
+        known = "PyTorch finds no real GPU" if mode == "real" else "it is none of auto, real, virtual and cpu"
+        meaning = "The lessons use that, and do not choose." if works else f"The lessons stop: {known}."
         level, fix = NOTE if works else PROBLEM, fixes.unset(facts, "COURSE_DEVICE")
         yield Finding(level, f"COURSE_DEVICE={mode} is set", meaning, fix)
 

@@ -52,6 +52,16 @@ def test_it_looks_at_the_kernels_own_python_in_a_notebook(monkeypatch: pytest.Mo
     assert asked == [sys.executable, str(machine().course.environment.python)]
 
 
+def test_in_a_cell_it_says_first_that_it_takes_a_while(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before: list[str] = []
+    monkeypatch.setattr(diagnosis, "collect", lambda: before.append(capsys.readouterr().out) or machine())
+    assert diagnosis.doctor() is None
+    assert before == ["Trying this machine, and its PyTorch in a process of its own: a few seconds ...\n"]
+    assert capsys.readouterr().out.splitlines()[-1] == "This machine can run the course: with virtual GPUs."
+
+
 @pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["-h"], 0), (["--install"], 1)])
 def test_help(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> None:
     assert diagnosis.main(arguments) == code

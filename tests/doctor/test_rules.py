@@ -213,7 +213,7 @@ CASES = {
         with_gpus(T4, interpreter={"step": "kernels", "end": "no answer in 180 seconds", "vision": False}),
         "problem",
         "does not come back from the GPU",
-        "no answer in 180 seconds",
+        "Its last step, to use a GPU: no answer in 180 seconds",
         "restart the machine",
         CANNOT,
     ),
@@ -336,6 +336,14 @@ CASES = {
         "delete the folder ~/course/.venv, then: python3 -m course_utils lab",
         CANNOT,
     ),
+    "a broken kernel": Case(
+        machine(caller=KERNEL, interpreter={"version": (), "end": "exit code 1", "computes": False}),
+        "problem",
+        "This Python does not work",
+        "exit code 1",
+        "reinstall it",
+        CANNOT,
+    ),
     "an old Python": Case(
         machine(interpreter={"version": (3, 10, 13)}),
         "problem",
@@ -358,6 +366,14 @@ CASES = {
         "cannot be loaded",
         "WinError 1114",
         "vc_redist.x64.exe",
+        CANNOT,
+    ),
+    "torch does not calculate": Case(
+        machine(interpreter={"computes": False, "vision": False, "errors": {}}),
+        "problem",
+        "cannot be loaded",
+        "does not calculate",
+        "--force-reinstall",
         CANNOT,
     ),
     "torch crashes": Case(
@@ -606,9 +622,25 @@ CASES = {
         machine(place={"variables": {"COURSE_DEVICE": "real"}}),
         "problem",
         "COURSE_DEVICE=real",
-        "stop",
+        "The lessons stop: PyTorch finds no real GPU.",
         "unset COURSE",
         CANNOT,
+    ),
+    "a device that there is not": Case(
+        machine(place={"variables": {"COURSE_DEVICE": "gpu"}}),
+        "problem",
+        "COURSE_DEVICE=gpu",
+        "none of auto, real, virtual and cpu",
+        "unset COURSE",
+        CANNOT,
+    ),
+    "the real GPU that is asked for": Case(
+        with_gpus(T4, place={"variables": {"COURSE_DEVICE": "real"}}),
+        "note",
+        "COURSE_DEVICE=real",
+        "",
+        "unset COURSE",
+        "real GPU",
     ),
     # H2: gpustat's library
     "H2 pynvml": Case(
@@ -681,6 +713,11 @@ def test_one_cause_is_named_once(case: Case) -> None:
     several = {"Nothing is installed here", "Only 5.0 GB of disk are free"}
     assert len(problems) == (case.level == "problem") or {problem.title for problem in problems} == several
     assert all(problem.fix for problem in problems)
+
+
+def test_libraries_that_do_no_harm_are_left_alone() -> None:
+    place = {"variables": {"LD_LIBRARY_PATH": "/opt/stubs"}, "strays": ("/opt/libcudnn.so.8",)}
+    assert "LD_LIBRARY_PATH" not in report.text(report.judge(with_gpus(T4, place=place)))
 
 
 @pytest.mark.parametrize(
