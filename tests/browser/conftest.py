@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from project import ROOT
 
 from course_utils.lessons import lesson_paths
@@ -14,6 +14,7 @@ from .lab import CHROMIUM_FLAGS, NO_CHROMIUM, Lab, find_chromium, running_lab
 from .notebook_page import NotebookPage
 
 FAILURES = ROOT / "build" / "screenshots"
+PATIENCE = 60_000  # milliseconds; a machine may have other work
 LAPTOP = {"width": 1366, "height": 768}
 
 
@@ -21,6 +22,7 @@ LAPTOP = {"width": 1366, "height": 768}
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Start a Chromium without a window."""
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         chromium = find_chromium(playwright.chromium.executable_path)
         if chromium is None:
@@ -43,6 +45,7 @@ def new_page(browser: Browser, lab: Lab) -> Iterator[Callable[[], Page]]:
 
     def make() -> Page:
         contexts.append(browser.new_context(viewport=LAPTOP, reduced_motion="reduce"))
+        contexts[-1].set_default_timeout(PATIENCE)
         contexts[-1].route(lambda url: not url.startswith(lab.url), lambda route: route.abort())
         return contexts[-1].new_page()
 

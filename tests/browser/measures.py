@@ -10,7 +10,7 @@ HEIGHTS = """panel => {
     return inputs.map(input => [input.getBoundingClientRect().height, area])
 }"""
 
-# what sticks out to the right of its cell, and no box on the way can be scrolled sideways
+# what sticks out to the right of its cell where no box on the way scrolls sideways, and what a box hides
 CUT_OFF = """panel => {
     const scrolls = node => ['auto', 'scroll'].includes(getComputedStyle(node).overflowX)
     const reachable = (node, cell) => {
@@ -26,7 +26,7 @@ CUT_OFF = """panel => {
         const hidden = node => node.scrollWidth > node.clientWidth + 2 && node.clientWidth > 20
             && ['hidden', 'clip'].includes(getComputedStyle(node).overflowX)
         const ours = [...cell.querySelectorAll('.jp-RenderedMarkdown *, .jp-OutputArea-output *, .jp-Editor')]
-        return ours.filter(node => (beyond(node) || hidden(node)) && !reachable(node, cell))
+        return ours.filter(node => hidden(node) || (beyond(node) && !reachable(node, cell)))
             .map(node => `${node.tagName}.${node.className}: ${(node.textContent || '').slice(0, 40)}`)
     })
 }"""

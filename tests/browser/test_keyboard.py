@@ -37,4 +37,4 @@ def test_a_reader_without_a_mouse_comes_to_a_guess_and_makes_it(
     go(lesson, "ArrowDown", guess + 1)
     for place in range(guess + 1, settled + 1):
         go(lesson, "Shift+Enter", place + 1)
-    expect(lesson.cell(settled).locator(".jp-OutputArea")).to_contain_text(RIGHT, timeout=60_000)
+    expect(lesson.cell(settled).locator(".jp-OutputArea")).to_contain_text(RIGHT)
