@@ -4,6 +4,7 @@ Colab is imitated by an environment that holds the names and versions of its pac
 """
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -53,6 +54,14 @@ def colab(tmp_path_factory: pytest.TempPathFactory) -> Path:
         info.mkdir()
         (info / "METADATA").write_text(metadata(name, version, []), encoding="utf-8")
     return Path(paths.env_exe)
+
+
+def test_the_imitation_is_made_of_colabs_versions() -> None:
+    limits = dict(line.split("==") for line in colab_environment.constraints().splitlines())
+    assert (limits["torch"], limits["ipython"]) == ("2.11.0", "7.34.0")
+    assert not [name for name in limits if name.startswith("cuda-")]
+    needed = {re.match(r"[\w-]+", need)[0] for need in NEEDS}
+    assert needed <= set(colab_environment.WANTED.split()) <= set(colab_environment.packages())
 
 
 def resolve(colab: Path, folder: Path, needs: list[str]) -> subprocess.CompletedProcess:
