@@ -28,8 +28,8 @@ A badge opens its lesson in Google Colab: nothing to install, and often a GPU
 
 Badges need a public repository, and so does the setup cell. From a private one: download it from GitHub as a
 ZIP, open the lesson in Colab by *File, Upload notebook*, drop the ZIP into the *Files* panel on the left, and
-run `%pip install -q --no-deps /content/NAME.zip` in a new cell before the setup cell. Never write a token into
-a cell.
+run `%pip install -q --no-deps /content/NAME.zip` in a new cell before the setup cell. Never write a token
+into a cell.
 
 There is no badge for Kaggle: its PyTorch was 2.10 in August 2026, and the course needs 2.11 or newer.
 
