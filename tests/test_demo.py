@@ -141,6 +141,23 @@ def test_a_rehearsal_without_differences_is_ready(room: Class, capsys: pytest.Ca
     assert capsys.readouterr().out.endswith("\nReady.\n")
 
 
+@pytest.mark.parametrize(("option", "data"), [((), "standin"), (("--real-data",), "here")])
+def test_real_data_only_where_it_is_asked_for(
+    room: Class,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    option: tuple[str, ...],
+    data: str,
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path / "here"))
+    source = "import os; print(os.path.basename(os.environ['COURSE_DATA']))"
+    room.lesson("01_data", Data=f"{source} -> {data}")
+    assert demo.main(list(option)) == 0
+    assert "no cells print something else" in capsys.readouterr().out
+
+
 def test_a_failed_lesson_is_shown_the_next_one_runs_and_the_class_cannot_begin(
     room: Class, capsys: pytest.CaptureFixture
 ) -> None:
