@@ -30,7 +30,10 @@ def give_figures_words() -> None:
 
 def _with_words(figure: "Figure") -> tuple[dict[str, Any], dict[str, Any]]:
     """What IPython asks a formatter for: no data of its own, and facts about the picture."""
-    return {}, {"image/png": {"alt": describe(figure)}}
+    try:
+        return {}, {"image/png": {"alt": describe(figure)}}
+    except Exception:  # a reader may draw anything: no words are better than a traceback above the picture
+        return {}, {}
 
 
 def in_words(page: str, notebook: Mapping[str, Any]) -> str:
@@ -74,7 +77,7 @@ def _curves(axes: "Axes") -> list[str]:
     """Where each curve with a label begins and ends; a line across the whole plot only has a height."""
     words = []
     for line in axes.lines:
-        x, y = line.get_xdata(), line.get_ydata()
+        x, y = line.get_xdata(orig=False), line.get_ydata(orig=False)
         if not len(y) or str(line.get_label()).startswith("_"):
             continue
         first, last = (f"{_number(y[end])} at {_number(x[end])}" for end in (0, -1))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from nbconvert import HTMLExporter
 
+from course_utils import figure_text
 from course_utils.figure_text import describe, in_words
 
 
@@ -31,6 +32,16 @@ def test_curves_are_told_by_their_ends(axes: plt.Axes) -> None:
     memory = "memory from 0 at 1 to 2 at 3, at most 1,200"
     words = f"Loss: mean loss against epoch: training from 2.27 at 1 to 1.32 at 5; {memory}; guessing at 10"
     assert describe(axes.figure) == f"Learning curves. {words}"
+
+
+def test_names_and_days_instead_of_numbers_are_told_by_their_place(axes: plt.Axes) -> None:
+    axes.plot(["Monday", "Tuesday"], [3, 4], label="rain")
+    assert describe(axes.figure) == "rain from 3 at 0 to 4 at 1"
+
+
+def test_a_figure_that_cannot_be_told_is_shown_without_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure_text, "describe", lambda figure: 1 / 0)
+    assert figure_text._with_words(plt.Figure()) == ({}, {})
 
 
 def test_bars_are_told_by_name_and_length(axes: plt.Axes) -> None:
