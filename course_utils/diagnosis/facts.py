@@ -76,8 +76,6 @@ class Driver:
 class Caller:
     """The process that asks: a terminal's command, or a notebook kernel."""
 
-    python: str = ""
-    version: tuple[int, ...] = (3, 11)
     notebook: bool = False
     elsewhere: str = ""  # the environment of the shell or of JupyterLab, where it is another one
     torch: str = ""  # the version it has imported
@@ -104,7 +102,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Course:
-    """The course itself. `data` is one of the names in `surroundings.DATA`."""
+    """The course itself, and its data: "official", "archive" (packed), "incomplete", "pictures" (your own),
+    "none", "standin" (asked for) or "lost" (COURSE_DATA names no folder).
+    """
 
     environment: Environment
     root: str = ""  # empty where only the package is installed

@@ -72,7 +72,7 @@ def ask_interpreter(python: str, limit: float = PYTHON_LIMIT) -> Interpreter:
 
 def ask_driver(root: Path = Path("/"), limit: float = SMI_LIMIT) -> Driver:
     """Ask nvidia-smi, the kernel and the PCI bus for NVIDIA's driver and cards."""
-    module = re.search(r"Kernel Module\D*?([\d.]+)", _text(root / "proc/driver/nvidia/version"))
+    module = re.search(r"Kernel Module\D*?([\d.]+)", text_of(root / "proc/driver/nvidia/version"))
     here = Driver(module=module[1] if module else "", cards=_cards(root))
     wsl = str(root / _WSL_SMI[1:])
     smi = shutil.which("nvidia-smi") or shutil.which(wsl)
@@ -101,12 +101,12 @@ def _cards(root: Path) -> int:
     """Count NVIDIA's display cards on the PCI bus (Linux; elsewhere 0)."""
     devices = (root / "sys/bus/pci/devices").glob("*")
     return sum(
-        _text(device / "vendor").strip() == _NVIDIA and _text(device / "class").startswith(_DISPLAY)
+        text_of(device / "vendor").strip() == _NVIDIA and text_of(device / "class").startswith(_DISPLAY)
         for device in devices
     )
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
     """A file's text; empty where it cannot be read."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")

@@ -50,12 +50,11 @@ def _with_what(facts: Facts, it: Interpreter, mode: str) -> str:
         return f"with {'virtual GPUs' if mode == 'virtual' else 'the CPU'}, because COURSE_DEVICE={mode}"
     if facts.gpus_work:
         names = ", ".join(dict.fromkeys(gpu.name for gpu in it.gpus))
-        which = (
-            f"with {len(it.gpus)} real GPUs, {names}" if len(it.gpus) > 1 else f"with the real GPU {names}"
-        )
         if it.accelerator != "cuda":
-            return f"{which}; lessons 05 and 06 need CUDA and use virtual GPUs"
-        return which if len(it.gpus) > 1 else f"{which}; lesson 05 needs two CUDA GPUs and uses virtual ones"
+            return f"with the real GPU {names}; lessons 05 and 06 need CUDA and use virtual GPUs"
+        if len(it.gpus) > 1:
+            return f"with {len(it.gpus)} real GPUs, {names}"
+        return f"with the real GPU {names}; lesson 05 needs two CUDA GPUs and uses virtual ones"
     if it.gpus:
         return "with virtual GPUs, if you set COURSE_DEVICE=virtual; for its own GPU see above"
     return "with virtual GPUs; for its own GPU see above" if facts.gpus_there else "with virtual GPUs"

@@ -18,21 +18,17 @@ def variables(facts: Facts) -> Iterator[Finding]:
     if ("stubs" in path or facts.place.strays) and not facts.gpus_work:
         what = ", ".join(facts.place.strays) or "a folder of stubs, empty libraries made for compilers"
         meaning = f"It leads to {what}. These can be loaded in place of those that PyTorch brings along."
-        yield Finding(
-            NOTE, "LD_LIBRARY_PATH leads to CUDA libraries", meaning, fixes.unset(facts, "LD_LIBRARY_PATH")
-        )
+        fix = fixes.unset(facts, "LD_LIBRARY_PATH")
+        yield Finding(NOTE, "LD_LIBRARY_PATH leads to CUDA libraries", meaning, fix)
     if values.get("CUDA_LAUNCH_BLOCKING", "0") != "0":
-        meaning = (
-            "Every kernel is waited for: good for finding an error, but slow, and every timing is wrong."
-        )
+        meaning = "Every kernel is waited for: good for finding an error, but slow, and timings are wrong."
         fix = fixes.unset(facts, "CUDA_LAUNCH_BLOCKING")
         yield Finding(NOTE, f"CUDA_LAUNCH_BLOCKING={values['CUDA_LAUNCH_BLOCKING']} is set", meaning, fix)
     if values.get("NVIDIA_VISIBLE_DEVICES") in ("", "void", "none") and facts.place.container:
         meaning = "The container is started without GPUs, even with --gpus."
         title = f"NVIDIA_VISIBLE_DEVICES={values['NVIDIA_VISIBLE_DEVICES']} is set"
-        yield Finding(
-            NOTE, title, meaning, "docker run -e NVIDIA_VISIBLE_DEVICES=all --gpus all ...   (on the host)"
-        )
+        fix = "docker run -e NVIDIA_VISIBLE_DEVICES=all --gpus all ...   (on the host)"
+        yield Finding(NOTE, title, meaning, fix)
     if mode not in ("", "auto"):
         works = mode in ("virtual", "cpu") or (mode == "real" and facts.gpus_seen)
         known = "PyTorch finds no real GPU" if mode == "real" else "it is none of auto, real, virtual and cpu"

@@ -20,20 +20,16 @@ def python(facts: Facts) -> Iterator[Finding]:
     if not it.version:
         fix = f"delete the folder {facts.course.environment.prefix}, then: {fixes.lab(facts)}"
         own = facts.course.environment.kind == "own" and not facts.caller.notebook
-        yield Finding(
-            PROBLEM, f"This Python does not work: {it.path}", it.end, fix if own else "reinstall it"
-        )
+        fix = fix if own else "reinstall it"
+        yield Finding(PROBLEM, f"This Python does not work: {it.path}", it.end, fix)
         return
     title = f"Python {'.'.join(map(str, it.version))}: {it.path}"
     whose = {"own": "From the course's own environment, .venv.", "active": "From the active environment."}
     meaning = whose.get(facts.course.environment.kind, "It is this notebook service's own.")
     meaning = "It runs the cells of this notebook." if facts.caller.notebook else meaning
     if tuple(it.version[:2]) < OLDEST_PYTHON:
-        meaning, fix = (
-            "The course needs Python 3.11 to 3.14.",
-            "install Python 3.13 from python.org, then use it",
-        )
-        yield Finding(PROBLEM, title, meaning, fix)
+        fix = "install Python 3.13 from python.org, then use it"
+        yield Finding(PROBLEM, title, "The course needs Python 3.11 to 3.14.", fix)
     else:
         yield Finding(OK, title, meaning)
 
@@ -75,28 +71,21 @@ def torch(facts: Facts) -> Iterator[Finding]:
         build = f"Built for CUDA {it.cuda}, which it brings along: nothing else of CUDA has to be installed."
         meaning = build if it.cuda else "A build for the CPU, without CUDA."
         yield Finding(OK, f"PyTorch {version}: loaded, and calculates on the CPU", meaning)
-    if (
-        facts.caller.torch
-        and version
-        and facts.caller.torch != version
-        and not shadow
-        and facts.caller.notebook
-    ):
-        title = f"PyTorch was replaced while this kernel had it loaded: {facts.caller.torch}, now {version}"
-        meaning = "The kernel still runs the old one; what it loads from now on belongs to the new one."
-        yield Finding(PROBLEM, title, meaning, fixes.restart(facts))
 
 
 def replaced(facts: Facts) -> Iterator[Finding]:
-    """Colab: a PyTorch that is not its own. Colab's has a build tag in pip's record, PyPI's has none."""
-    it = facts.interpreter
-    if facts.place.host != "colab" or not it or not it.recorded or fixes.tag(it.recorded):
-        return
-    title = f"This PyTorch, {it.packages['torch']}, is not the one Colab came with"
-    meaning = (
-        "A pip install has replaced it. Colab's own fits its driver and its torchvision; this one may not."
-    )
-    yield Finding(NOTE, title, meaning, fixes.fresh(facts))
+    """A pip install that replaced PyTorch: the one a kernel has loaded, or the one that Colab came with."""
+    it, loaded = facts.interpreter, facts.caller.torch
+    version = it.packages.get("torch") if it else None
+    if version and facts.caller.notebook and loaded and loaded != version:
+        title = f"PyTorch was replaced while this kernel had it loaded: {loaded}, now {version}"
+        meaning = "The kernel still runs the old one; what it loads from now on belongs to the new one."
+        yield Finding(PROBLEM, title, meaning, fixes.restart(facts))
+    # pip's record of Colab's own has a build tag, that of the package index has none
+    if version and facts.place.host == "colab" and not fixes.tag(it.recorded):
+        title = f"This PyTorch, {version}, is not the one Colab came with"
+        meaning = "pip replaced it. Colab's own fits its driver and its torchvision; this one may not."
+        yield Finding(NOTE, title, meaning, fixes.fresh(facts))
 
 
 def torchvision(facts: Facts) -> Iterator[Finding]:
@@ -157,9 +146,7 @@ def _missing(facts: Facts, error: str) -> Finding:
 def _reinstall(facts: Facts, version: str, error: str) -> str:
     """The fix for a PyTorch that cannot be loaded."""
     if "WinError" in error:
-        return (
-            "install https://aka.ms/vs/17/release/vc_redist.x64.exe (Microsoft's C++ runtime), then restart"
-        )
+        return "install Microsoft's C++ runtime: https://aka.ms/vs/17/release/vc_redist.x64.exe"
     index = f" --index-url {fixes.WHEELS}{fixes.tag(version)}" if fixes.tag(version) else ""
     again = f"install --force-reinstall torch=={fixes.plain(version)} torchvision{index}"
     return fixes.fresh(facts) or fixes.pip(facts, again)

@@ -11,10 +11,8 @@ from course_utils import environment
 from course_utils.lessons import ROOT
 
 from .facts import Caller, Course, Place
-from .processes import _text
+from .processes import text_of
 
-# what the data folder holds, as load_cifar10 would find it
-DATA = ("official", "archive", "incomplete", "pictures", "none", "standin", "lost")
 _BATCHES, _ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"  # as in data.official, which needs numpy
 _FILES = ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
 _BATCH_BYTES = 31_000_000  # every batch is a little larger
@@ -44,8 +42,6 @@ def look_at_caller(root: Path = Path("/")) -> Caller:
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     notebook = hasattr(shell, "kernel")
     return Caller(
-        python=sys.executable,
-        version=tuple(sys.version_info[:3]),
         notebook=notebook,
         elsewhere=_elsewhere(notebook, root),
         torch=str(getattr(torch, "__version__", "")),
@@ -57,7 +53,7 @@ def look_at_caller(root: Path = Path("/")) -> Caller:
 
 def look_at_place(root: Path = Path("/"), folder: Path = ROOT) -> Place:
     """Where this runs, and with how much room; `folder` is where the packages go."""
-    release = _text(root / "proc/sys/kernel/osrelease").lower()
+    release = text_of(root / "proc/sys/kernel/osrelease").lower()
     variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     # Kaggle first: its image is built on Colab's, and has Colab's variable too
     host = "kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else "colab" if environment.in_colab() else ""
@@ -84,7 +80,7 @@ def look_at_course(root: Path = ROOT) -> Course:
 
 
 def look_at_data(root: Path | None, variables: Mapping[str, str]) -> tuple[str, str]:
-    """Return the data folder, and which of DATA it holds, by the rules of `load_cifar10`."""
+    """Return the data folder and the name of what it holds (see `Course`), by the rules of `load_cifar10`."""
     named = variables.get("COURSE_DATA", "")
     if named == "standin":
         return named, named
@@ -95,9 +91,7 @@ def look_at_data(root: Path | None, variables: Mapping[str, str]) -> tuple[str, 
     folder = folder.parent if folder.name == _BATCHES else folder
     batches = folder / _BATCHES
     sizes = {file.name: file.stat().st_size for file in batches.glob("*")}
-    if all(
-        sizes.get(name, 0) > (_BATCH_BYTES if "batch_" in name or "_batch" in name else 0) for name in _FILES
-    ):
+    if all(sizes.get(name, 0) > (_BATCH_BYTES if name != "batches.meta" else 0) for name in _FILES):
         return str(folder), "official"
     if (folder / _ARCHIVE).is_file():
         return str(folder), "archive"
@@ -112,21 +106,16 @@ def _elsewhere(notebook: bool, root: Path) -> str:
     active = os.environ.get("VIRTUAL_ENV", "")
     if active and Path(active).resolve() != Path(sys.prefix).resolve():
         return active
-    server = _text(root / "proc" / os.environ.get("JPY_PARENT_PID", "none") / "cmdline").partition("\0")[0]
-    if (
-        notebook
-        and not active
-        and server.startswith("/")
-        and Path(server).parent != Path(sys.executable).parent
-    ):
-        return str(Path(server).parent.parent)
-    return ""
+    server = text_of(root / "proc" / os.environ.get("JPY_PARENT_PID", "none") / "cmdline").partition("\0")[0]
+    known = notebook and not active and server.startswith("/")
+    same = Path(server).parent == Path(sys.executable).parent
+    return str(Path(server).parent.parent) if known and not same else ""
 
 
 def _changed(root: Path) -> tuple[str, ...]:
     """The variables that differ from those the process began with (Linux; elsewhere nothing is known)."""
     began = dict(
-        line.partition("=")[::2] for line in _text(root / "proc/self/environ").split("\0") if "=" in line
+        line.partition("=")[::2] for line in text_of(root / "proc/self/environ").split("\0") if "=" in line
     )
     return tuple(name for name in VARIABLES if began and began.get(name) != os.environ.get(name))
 
@@ -141,9 +130,9 @@ def _strays(path: str) -> Iterator[str]:
 
 def _memory(root: Path) -> int:
     """The machine's memory in bytes, or what its container may use; -1 where unknown."""
-    limit = _text(root / "sys/fs/cgroup/memory.max").strip()
+    limit = text_of(root / "sys/fs/cgroup/memory.max").strip()
     lines = [
-        line.split() for line in _text(root / "proc/meminfo").splitlines() if line.startswith("MemTotal")
+        line.split() for line in text_of(root / "proc/meminfo").splitlines() if line.startswith("MemTotal")
     ]
     sizes = [int(limit)] if limit.isdecimal() else []
     return min([*sizes, *(int(line[1]) * 1024 for line in lines)], default=-1)

@@ -42,7 +42,7 @@ def builds(torch: str, vision: str = "0.29.2") -> dict[str, str]:
 def machine(**changes: dict[str, Any]) -> Facts:
     """A Linux laptop without a GPU, asked from a terminal, but for `changes`: `interpreter={"cuda": ""}`."""
     parts: dict[str, Any] = {
-        "caller": Caller(python=PYTHON),
+        "caller": Caller(),
         "interpreter": Interpreter(
             path=PYTHON,
             version=(3, 12, 1),
