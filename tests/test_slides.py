@@ -136,6 +136,12 @@ def test_code_and_its_outputs_are_apart_and_none_is_lost() -> None:
     assert len({cell.id for cell in cells}) == len(cells)
 
 
+def test_a_function_too_long_for_a_slide_is_cut_in_equal_parts() -> None:
+    cells = deck_cells([text("# T"), code("def f():  # noqa: F821\n" + "    pass\n" * 24)])
+    assert [len(cell.source.splitlines()) for cell in cells[1:]] == [13, 12]
+    assert "noqa" not in cells[1].source
+
+
 def test_the_code_stands_under_its_question_and_the_output_comes_after_it() -> None:
     cells = deck_cells([text("# T"), text("**Before you run it:** what?"), code("print(1)", printed("1"))])
     assert kinds(cells) == ["slide", "subslide", "", "fragment"]

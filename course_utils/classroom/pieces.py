@@ -3,6 +3,7 @@
 Only what is shown changes; the notebook itself stays as it is.
 """
 
+import math
 import re
 from copy import deepcopy
 from itertools import pairwise
@@ -16,6 +17,7 @@ HIDDEN = "remove-input"  # nbconvert leaves out the code of a cell with this tag
 
 HEAD_ROWS, TAIL_ROWS = 7, 8  # of a traceback too long for a slide
 
+FOR_LINTERS = re.compile(r" *# noqa\b.*")
 BADGE = re.compile(r"^\[!\[.*\n+", re.M)
 IMAGE = re.compile(r"!\[([^\]]*)\]\(https?:[^)]*\)")
 LESSON_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb(?:#[^)]*)?\)")
@@ -50,7 +52,8 @@ def _text(source: str) -> str:
 
 
 def _clean(cell: NotebookNode) -> NotebookNode:
-    """A code cell without the setup's code, and without the feedback on an exercise that nobody has done."""
+    """A code cell without what no audience needs: the setup's code, and feedback on an open exercise."""
+    cell.source = FOR_LINTERS.sub("", cell.source)
     if cell.id == "setup":
         cell.metadata["tags"] = [*cell.metadata.get("tags", []), HIDDEN]
     if "exercise." in cell.source:
@@ -97,7 +100,8 @@ def _cut_code(source: str) -> list[str]:
             blocks[-1] += "\n" + block
         else:
             rows = block.strip("\n").splitlines()
-            step = SLIDE_LINES - 2
+            slides = math.ceil((_code_lines(block) + 2) / SLIDE_LINES)
+            step = math.ceil(len(rows) / slides)
             blocks += ["\n".join(rows[start : start + step]) for start in range(0, len(rows), step)]
     return [block.strip("\n") for block in blocks]
 
