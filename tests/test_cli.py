@@ -125,7 +125,8 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["lap"]) == 1
     assert capsys.readouterr().err == (
-        "course_utils: no command 'lap'. The commands: lab, test, run, doctor, demo, slides, bench; try --help\n"
+        "course_utils: no command 'lap'. "
+        "The commands: lab, test, run, doctor, demo, slides, bench; try --help\n"
     )
 
 

@@ -49,7 +49,7 @@ def visible(facts: Facts) -> Iterator[Finding]:
         yield Finding(PROBLEM, title, meaning, fixes.restart(facts))
     elif named is not None and it.gpus:
         of = f" of {len(facts.driver.gpus)}" if facts.driver.gpus else ""
-        title = f"CUDA_VISIBLE_DEVICES={named}: PyTorch sees {len(it.gpus)}{of} GPUs"
+        title = f"CUDA_VISIBLE_DEVICES={named}: GPUs that PyTorch sees: {len(it.gpus)}{of}"
         meaning = "It counts them anew: cuda:0 is the first one named."
         yield Finding(NOTE, title, meaning, fixes.unset(facts, "CUDA_VISIBLE_DEVICES"))
 
@@ -89,7 +89,7 @@ def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
         return Finding(OK, about, "A kernel was launched on it and waited for; its result was right.")
     lacking = it.archs and not covers(it.archs, gpu.capability)
     if "no kernel image" in error or lacking:
-        meaning = f"{error.rstrip('.')}. This PyTorch has kernels for {', '.join(it.archs)}; this GPU needs "
+        meaning = f"{error.rstrip('.')}. This PyTorch has kernels for {', '.join(it.archs)}; this GPU is "
         meaning += "sm_{}{}.".format(*gpu.capability)
         return Finding(
             PROBLEM, f"{about}: this PyTorch has no kernels for it", meaning, _other_build(facts, gpu)

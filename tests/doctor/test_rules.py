@@ -159,7 +159,7 @@ CASES = {
         with_gpus(BLACKWELL, interpreter={"archs": ("sm_80", "sm_90")}),
         "problem",
         "has no kernels for it",
-        "kernels for sm_80, sm_90; this GPU needs sm_120.",
+        "kernels for sm_80, sm_90; this GPU is sm_120.",
         "whl/cu130",
         "COURSE_DEVICE=virtual",
     ),
@@ -258,7 +258,7 @@ CASES = {
     "B4 it chooses": Case(
         with_gpus(T4, driver={"gpus": ("a", "b")}, place={"variables": {"CUDA_VISIBLE_DEVICES": "1"}}),
         "note",
-        "CUDA_VISIBLE_DEVICES=1: PyTorch sees 1 of 2 GPUs",
+        "CUDA_VISIBLE_DEVICES=1: GPUs that PyTorch sees: 1 of 2",
         "cuda:0 is the first one named",
         "unset",
         "real GPU",
