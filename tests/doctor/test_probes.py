@@ -322,7 +322,7 @@ def test_variables_that_were_set_later(bare: pytest.MonkeyPatch, tmp_path: Path)
     bare.setenv("CUDA_VISIBLE_DEVICES", "1")
     bare.setenv("PYTORCH_ALLOC_CONF", "a:1")
     assert surroundings.look_at_caller(tmp_path).changed == ()  # no /proc: nothing is known
-    write(tmp_path, {"proc/self/environ": "HOME=/root\0PYTORCH_ALLOC_CONF=a:1\0COURSE_DATA=x\0"})
+    write(tmp_path, {"proc/self/environ": "HOME=/home/ann\0PYTORCH_ALLOC_CONF=a:1\0COURSE_DATA=x\0"})
     assert surroundings.look_at_caller(tmp_path).changed == ("CUDA_VISIBLE_DEVICES", "COURSE_DATA")
 
 
