@@ -90,7 +90,7 @@ def test_a_fresh_clone_gets_its_own_environment(machine: Machine, capsys: pytest
     assert bootstrap.prepare(machine.root) == machine.root / ".venv" / "bin" / "python"
     assert machine.made == ["-m venv"]
     assert machine.calls == [["--quiet", "--retries=0", "--upgrade", "pip"], ["-r", "requirements.txt"]]
-    assert "About 2.7 GB to download, 6.1 GB on disk; 100.0 GB are free." in capsys.readouterr().out
+    assert "About 3.2 GB to download, 6.3 GB on disk; 100.0 GB are free." in capsys.readouterr().out
     assert not (machine.root / ".venv" / "tmp").exists()
 
 
@@ -182,7 +182,7 @@ def test_what_an_earlier_call_installed_is_not_asked_of_the_disk_again(machine: 
     machine.prefix.mkdir()
     with (machine.prefix / "libtorch.so").open("wb") as file:
         file.truncate(4 * 10**9)  # sparse: takes no space
-    machine.free(5)
+    machine.free(6)
     bootstrap.prepare(machine.root)
 
 
