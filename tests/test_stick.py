@@ -217,6 +217,7 @@ def test_the_readme_says_for_which_machines_the_packages_are(folder: Path) -> No
     assert stick.wheels_for(folder) == "Python 3.13 on win_amd64"
     text = stick.stick_readme.text(stick.wheels_for(folder), pictures=False)
     assert "The packages on this stick are for Python 3.13 on win_amd64." in text
+    assert "   Python 3.13 must be there:" in text
     assert '.venv\\Scripts\\python -m pip install --no-index --find-links "STICK\\packages"' in text
 
 

@@ -57,7 +57,7 @@ PyTorch on GPUs, hands on: the course without internet
 STICK below is the folder of this file, such as /media/you/STICK or E:\\
 
 1. Copy the folder "course" to your own disk, and open a terminal (on Windows: Command Prompt) in the copy.
-   Python 3.11 or newer must be there:  python3 --version    (Windows:  py --version)
+   {python} must be there:  python3 --version    (Windows:  py --version)
 
 {packages}
 {pictures}
@@ -70,4 +70,5 @@ No GPU is needed: without one the lessons use virtual GPUs. What the course is: 
 def text(machine: str, pictures: bool) -> str:
     """The whole text; `machine` is what the packages on the stick are for, empty where there are none."""
     packages = WITH_PACKAGES.format(machine=machine) if machine else WITHOUT_PACKAGES
-    return README.format(packages=packages, pictures=PICTURES if pictures else NO_PICTURES)
+    python = machine.partition(" on ")[0] or "Python 3.11 or newer"
+    return README.format(python=python, packages=packages, pictures=PICTURES if pictures else NO_PICTURES)
