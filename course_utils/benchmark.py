@@ -4,7 +4,6 @@ Every figure is a ratio of two things measured in turn in the same run, so that 
 The network and the two loops are taken from lesson 04's notebook: what is measured is what the reader sees.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from torch import nn
 from course_utils import load_cifar10, track_memory, virtual_gpus
 from course_utils.lesson_code import lesson_code
 from course_utils.lessons import ROOT
+from course_utils.options import bench as options_of
 
 LESSON = "04_cifar_training_loop"
 TAKEN = ("Net", "gather", "train_epoch_first", "train_epoch_fast")
@@ -122,12 +122,7 @@ def import_milliseconds(rounds: int) -> tuple[float, bool]:
 
 def main(arguments: list[str]) -> int:
     """Measure and print one line a figure: what, how much, the target."""
-    parser = argparse.ArgumentParser(prog="python3 -m course_utils bench", description=__doc__)
-    parser.add_argument(
-        "--rounds", type=int, default=30, help="rounds of each training-step pair (default 30)"
-    )
-    parser.add_argument("--pictures", type=int, default=10_000, help="pictures in an epoch (default 10000)")
-    options = parser.parse_args(arguments)
+    options = options_of(arguments)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads where not said otherwise")
     one = virtual_cost(128, False, options.rounds)
     print(f"one virtual GPU / plain CPU, a step at batch 128, one thread: {one:.2f} times (target 1.2)")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from course_utils import __version__, bootstrap, environment
+from course_utils import __version__, bootstrap, environment, options
 from course_utils.lessons import ROOT, CourseError, choose
 
 HELP = """\
@@ -33,6 +33,8 @@ def lab(arguments: list[str]) -> int:
     if environment.in_colab():
         raise CourseError("Colab is a notebook already: open a lesson there by its badge in README.md")
     named = [arguments.pop(0)] if arguments and not arguments[0].startswith("-") else []
+    if named and arguments and not arguments[0].startswith("-"):
+        raise CourseError(f"lab opens one lesson; {arguments[0]!r} is one word too many")
     # by address, not as a file: so it is also in the link that is printed where no browser opens
     lessons = [f"--LabApp.default_url=/lab/tree/notebooks/{path.name}" for path in choose(named)[:1]]
     python = bootstrap.prepare()
@@ -58,6 +60,7 @@ def run(arguments: list[str]) -> int:
 def bench(arguments: list[str]) -> int:
     """Measure the machine."""
     if _lives_elsewhere():
+        options.bench(arguments)  # before anything is installed
         return hand_over([bootstrap.prepare(), "-m", "course_utils", "bench", *arguments])
     from course_utils.benchmark import main as benchmark
 
@@ -74,6 +77,7 @@ def doctor(arguments: list[str]) -> int:
 def demo(arguments: list[str]) -> int:
     """Rehearse a class."""
     if _lives_elsewhere():
+        choose(options.demo(arguments).lessons)  # before anything is installed
         return hand_over([bootstrap.prepare(), "-m", "course_utils", "demo", *arguments])
     from course_utils.classroom.demo import main as rehearse
 
@@ -83,6 +87,7 @@ def demo(arguments: list[str]) -> int:
 def slides(arguments: list[str]) -> int:
     """Build slide decks."""
     if _lives_elsewhere():
+        choose(options.slides(arguments).lessons)  # before anything is installed
         return hand_over([bootstrap.prepare(), "-m", "course_utils", "slides", *arguments])
     from course_utils.classroom.slides import main as build
 
@@ -104,7 +109,7 @@ def main(arguments: list[str]) -> int:
     """Run one command and return its exit code; what the reader can put right is told in one line."""
     command, *rest = arguments or ["--help"]
     asks_help = command in ("lab", "test", "run") and rest[:1] in (["-h"], ["--help"])
-    if asks_help or command in ("-h", "--help"):
+    if asks_help or command in ("help", "-h", "--help"):
         print(HELP, end="")
         return 0
     if command == "--version":

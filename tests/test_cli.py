@@ -92,7 +92,7 @@ def test_test_passes_arguments_and_exit_code_on(started: list) -> None:
     assert started == [["/env/python", "-m", "pytest", "-k", "virtual", "-x"]]
 
 
-@pytest.mark.parametrize(("command", "argument"), [("run", "04"), ("bench", "--quick")])
+@pytest.mark.parametrize(("command", "argument"), [("run", "04"), ("bench", "--rounds=2")])
 def test_run_and_bench_move_into_the_environment(
     course: Path, started: list, monkeypatch: pytest.MonkeyPatch, command: str, argument: str
 ) -> None:
@@ -130,7 +130,7 @@ def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture) -> None:
     )
 
 
-@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["lab", "--help"], ["test", "-h"]])
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"], ["help"], ["lab", "--help"], ["test", "-h"]])
 def test_help_is_one_screen_and_installs_nothing(
     arguments: list[str], started: list, capsys: pytest.CaptureFixture
 ) -> None:
@@ -138,6 +138,37 @@ def test_help_is_one_screen_and_installs_nothing(
     shown = capsys.readouterr().out
     assert all(f"\n  {command} " in shown for command in cli.COMMANDS)
     assert len(shown.splitlines()) < 24
+    assert not started
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [
+        (["demo", "--help"], 0, "--stick FOLDER"),
+        (["slides", "--help"], 0, "--output"),
+        (["bench", "--help"], 0, "--rounds"),
+        (["demo", "--stik", "x"], 2, "--stik"),
+        (["demo", "--packages"], 2, "--packages needs --stick FOLDER"),
+        (["slides", "9"], 1, "no lesson '9'"),
+        (["lab", "4", "5"], 1, "one lesson; '5' is one word too many"),
+    ],
+)
+def test_options_and_slips_are_answered_before_anything_is_installed(
+    arguments: list[str],
+    code: int,
+    shown: str,
+    course: Path,
+    started: list,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.setattr(environment, "find", lambda: environment.Environment("own", course / ".venv"))
+    try:
+        ended = cli.main(arguments)
+    except SystemExit as end:
+        ended = end.code
+    assert ended == code
+    assert shown in "".join(capsys.readouterr())
     assert not started
 
 

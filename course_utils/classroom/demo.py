@@ -1,6 +1,5 @@
 """The rehearsal on the morning of a class: the machine, the pictures, each lesson once, what will differ."""
 
-import argparse
 import io
 import time
 from collections.abc import Iterable
@@ -16,21 +15,16 @@ from course_utils.data import data_folder, load_cifar10
 from course_utils.data.load import STANDIN
 from course_utils.diagnosis import examine
 from course_utils.lessons import choose
+from course_utils.options import demo as options_of
 from course_utils.runner import execute
 
-HELP = """\
-Rehearse the lessons on the machine of the class: what the doctor finds, which pictures are here, each lesson
-once in a fresh kernel, how long it takes, and where it prints something else than its stored page.
-Fast: stand-in pictures, one pass, no download. No notebook and no progress is changed. Exit code 1 where a
-lesson did not run to its end, the pictures are faulty, or the doctor says that the course cannot run here.
-"""
 WIDTH = 100  # columns of a terminal on a projector
 MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 
 
 def main(arguments: list[str]) -> int:
     """Rehearse, or make a stick; returns 0 where the class can begin, else 1."""
-    options = _options(arguments)
+    options = options_of(arguments)
     if options.stick:
         from course_utils.classroom.stick import make_stick
 
@@ -45,24 +39,6 @@ def main(arguments: list[str]) -> int:
         print("\nStopped. No notebook and no progress was changed.")
         return 130
     return verdict(obstacles, looks)
-
-
-def _options(arguments: list[str]) -> argparse.Namespace:
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python3 -m course_utils demo", description=HELP, formatter_class=layout)
-    parser.add_argument("lessons", nargs="*", metavar="LESSON", help="a name or a number; all by default")
-    parser.add_argument("--real-data", action="store_true", help="rehearse with the pictures that are here")
-    parser.add_argument("--download", action="store_true", help="fetch CIFAR-10 first (170 MB), once")
-    parser.add_argument(
-        "--stick", type=Path, metavar="FOLDER", help="instead: prepare FOLDER for a room without internet"
-    )
-    parser.add_argument(
-        "--packages", action="store_true", help="with --stick: the wheels for this platform, too"
-    )
-    options = parser.parse_args(arguments)
-    if options.packages and not options.stick:
-        parser.error("--packages needs --stick FOLDER")
-    return options
 
 
 def machine() -> list[str]:

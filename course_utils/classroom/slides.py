@@ -5,7 +5,6 @@ the outputs that are stored in the notebook. The slide types are the notebook's 
 them). The key S opens the speaker's view with the notes of docs/instructors_guide.md.
 """
 
-import argparse
 import importlib.util
 import shutil
 from pathlib import Path
@@ -20,9 +19,9 @@ from traitlets.config import Config
 from course_utils.classroom.notes import GUIDE, Notes, read_notes, section_of
 from course_utils.classroom.pieces import HIDDEN, deck_cells
 from course_utils.figure_text import in_words
-from course_utils.lessons import ROOT, CourseError, choose, lesson_paths
+from course_utils.lessons import CourseError, choose, lesson_paths
+from course_utils.options import slides as options_of
 
-OUTPUT = ROOT / "build" / "slides"
 DECK = Path(__file__).with_name("deck")
 
 
@@ -31,13 +30,8 @@ def main(arguments: list[str]) -> int:
 
     Raises CourseError for an unknown lesson or a folder that cannot be written.
     """
-    parser = argparse.ArgumentParser(
-        prog="python3 -m course_utils slides", description="Build slide decks that open without a network."
-    )
-    parser.add_argument("lessons", nargs="*", metavar="LESSON", help="a name or a number; all by default")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="the folder, by default build/slides")
-    args = parser.parse_args(arguments)
-    index = build(choose(args.lessons), args.output)
+    options = options_of(arguments)
+    index = build(choose(options.lessons), options.output)
     print(f"Open {index} in a browser. Arrow keys move, S shows the speaker's notes, F fills the screen.")
     return 0
 
