@@ -13,9 +13,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
+from typing import BinaryIO
 
 from course_utils import pip_errors
 from course_utils.environment import Environment, find, requirements
@@ -41,17 +43,49 @@ def prepare(root: Path = ROOT) -> Path:
         return place.python
     if version and tuple(map(int, version.split("."))) < (3, 11):
         raise CourseError(f"{place.prefix} holds Python {version}. Delete that folder, then run this again.")
-    missing = place.missing(root)
-    if missing:
-        print(f"Installing the course into {place.prefix}, once.", flush=True)
-        extra = _check_disk(place) if any(line.startswith("torch==") for line in missing) else []
-        if not version:
-            _make_venv(place)
-            version = place.version()
-        _install(place, root, missing, extra)
-    with suppress(OSError):  # without a stamp the next call only looks again
-        place.stamp.write_text(digest(root, version), encoding="utf-8")
+    with _alone(root):
+        missing = place.missing(root)
+        if missing:
+            print(f"Installing the course into {place.prefix}, once.", flush=True)
+            extra = _check_disk(place) if any(line.startswith("torch==") for line in missing) else []
+            if not version:
+                _make_venv(place)
+                version = place.version()
+            _install(place, root, missing, extra)
+        with suppress(OSError):  # without a stamp the next call only looks again
+            place.stamp.write_text(digest(root, version), encoding="utf-8")
     return place.python
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Keep others from installing meanwhile: two at once delete each other's files.
+
+    The lock is the system's and goes with the process. Raises CourseError where another process has it.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):  # a folder that cannot be written to, or a file system without locks
+            (root / "build").mkdir(exist_ok=True)
+            file = stack.enter_context((root / "build" / "installing.lock").open("a+b"))
+            try:
+                _lock(file)
+            except (BlockingIOError, PermissionError):  # the latter is how Windows says it
+                raise CourseError(
+                    f"another command is installing the course in {root}. Wait for it, then run this again"
+                ) from None
+        yield
+
+
+def _lock(file: BinaryIO) -> None:
+    """Lock a file for this process, or raise OSError at once."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def digest(root: Path, version: str) -> str:

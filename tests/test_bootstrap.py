@@ -133,6 +133,15 @@ def test_a_cut_off_installation_goes_on_with_the_next_call(machine: Machine) -> 
     assert machine.calls[-1] == ["-r", "requirements.txt"]
 
 
+def test_two_installations_do_not_meet(machine: Machine) -> None:
+    def second(*given: object) -> None:
+        with pytest.raises(CourseError, match=r"another command is installing .* Wait for it"):
+            bootstrap.prepare(machine.root)
+
+    machine.monkeypatch.setattr(bootstrap, "_install", second)
+    bootstrap.prepare(machine.root)
+
+
 def test_an_environment_whose_python_is_gone_is_made_anew(machine: Machine) -> None:
     python = bootstrap.prepare(machine.root)
     python.unlink()
