@@ -156,6 +156,7 @@ class NotebookPage:
         index = which if isinstance(which, int) else [cell.id for cell in self.notebook.cells].index(which)
         script = """index => {
             const {content} = jupyterapp.shell.currentWidget
+            document.activeElement?.blur()  // a button in an output would take Enter for itself
             content.deselectAll()
             content.activeCellIndex = index
             content.mode = 'command'
@@ -181,7 +182,9 @@ class NotebookPage:
     def retype_first_line(self, which: int | str, line: str) -> None:
         """Put another first line into a code cell and run it, all by keyboard."""
         self.select(which)
-        for key in ("Enter", "Control+Home", "Shift+End"):
+        self.page.keyboard.press("Enter")
+        expect(self.page.locator(f"{PANEL} .jp-Notebook")).to_have_class(re.compile("jp-mod-editMode"))
+        for key in ("Control+Home", "Shift+End"):
             self.page.keyboard.press(key)
         self.page.keyboard.type(line)
         before = self.prompt(which)
