@@ -1,5 +1,6 @@
 """The engine of the exercises: outcomes, help, guesses, progress, and how it all looks."""
 
+import html
 import json
 import sys
 import types
@@ -214,6 +215,7 @@ def test_choices_are_buttons_where_widgets_work(lesson, monkeypatch, capsys):
     (box,) = shown
     buttons = box.children[-1]
     assert [label for label, _ in buttons.options] == ["added", "averaged"]
+    assert "'added' or 'averaged'" in html.unescape(box._repr_mimebundle_()["text/html"])  # without widgets
     buttons.value = "averaged"
     lesson.sizes.compare("averaged")
     assert shown[-1].title == RIGHT

@@ -129,10 +129,12 @@ class Exercise:
         if not blank(value):
             self._guess = value
             show(Page("Your guess", [f"Noted: {value!r}. What follows settles it."]))
-        elif not (self.choices and ask(self.task, self.choices, self._choose)):
-            listed = [" or ".join(map(repr, self.choices))] if self.choices else []
-            how = "Write it between the brackets, in place of the dots, and run this cell."
-            show(Page("Your guess", [self.task, *listed], how))
+            return
+        listed = [" or ".join(map(repr, self.choices))] if self.choices else []
+        how = "Write it between the brackets, in place of the dots, and run this cell."
+        page = Page("Your guess", [self.task, *listed], how)
+        if not (self.choices and ask(page, self.choices, self._choose)):
+            show(page)
 
     def compare(self, actual: Any) -> None:
         """Compare the prediction with what really came out, and show both."""

@@ -58,10 +58,11 @@ def show(page: Page) -> None:
         print(page)
 
 
-def ask(question: str, choices: tuple[Any, ...], choose: Callable[[Any], None]) -> bool:
+def ask(page: Page, choices: tuple[Any, ...], choose: Callable[[Any], None]) -> bool:
     """Show a button for each choice, which calls `choose` with it; return False where widgets do not work.
 
-    COURSE_WIDGETS=off switches them off.
+    `page` asks the same in writing, the question first. It is shown where cells run but no widgets are drawn,
+    as in the live slides. COURSE_WIDGETS=off switches the buttons off.
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None or not hasattr(shell, "kernel") or os.environ.get("COURSE_WIDGETS") == "off":
@@ -72,8 +73,13 @@ def ask(question: str, choices: tuple[Any, ...], choose: Callable[[Any], None]) 
         return False
     from IPython.display import display
 
+    class Asked(VBox):
+        def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+            return super()._repr_mimebundle_(**options) | {"text/html": page._repr_html_()}
+
     options = [(str(choice), choice) for choice in choices]
     buttons = ToggleButtons(options=options, value=None, style={"button_width": "auto"})
     buttons.observe(lambda change: choose(change["new"]), names="value")
-    display(VBox([HTML(f"<strong>Your guess</strong><br>{html.escape(question)}"), buttons]))
+    question = html.escape(page.paragraphs[0])
+    display(Asked([HTML(f"<strong>{page.title}</strong><br>{question}"), buttons]))
     return True
