@@ -121,8 +121,8 @@ def find_pictures() -> list[tuple[Path, Path]]:
     source = STANDIN
     try:
         folder = data_folder()
-        if folder is not None:  # of real pictures all are read, and so looked over, whatever the sizes
-            source = load_cifar10(train_size=10, test_size=10)[0].source
+        if folder is not None:
+            source = load_cifar10()[0].source
     except (ValueError, FileNotFoundError) as error:
         raise CourseError(f"the pictures cannot be used. {error}") from error
     if source == STANDIN:
