@@ -187,6 +187,10 @@ class NotebookPage:
         for key in ("Control+Home", "Shift+End"):
             self.page.keyboard.press(key)
         self.page.keyboard.type(line)
+        self.run_selected(which)
+
+    def run_selected(self, which: int | str) -> None:
+        """Run the code cell that is selected with Ctrl+Enter, and wait for its end."""
         before = self.prompt(which)
         self.page.keyboard.press("Control+Enter")
         expect(self.cell(which).locator(".jp-InputPrompt")).not_to_have_text(before)

@@ -149,6 +149,10 @@ def test_a_deck_fills_a_larger_projector(browser: Browser, decks: Path) -> None:
 
 PRESENT = ".reveal .slides section.present section.present"
 PICTURE = f"{PRESENT} .jp-OutputArea-output img"
+# where the first slide with a text is, as RISE writes it
+PLACE = """text => [...document.querySelectorAll('.slides > section')].flatMap(
+    (column, h) => [...column.querySelectorAll(':scope > section')].map((slide, v) => [slide, `${h}-${v}`])
+).find(([slide]) => slide.textContent.includes(text))[1]"""
 SIZES = """selector => [...document.querySelectorAll(selector)].map(
     node => parseFloat(getComputedStyle(node).fontSize))"""
 
@@ -215,6 +219,15 @@ def test_a_lesson_runs_inside_its_live_slides(live: tuple[Page, list[str]]) -> N
     assert box["y"] + box["height"] <= PROJECTOR["height"]
 
 
+def test_a_guess_is_asked_in_writing_in_live_slides(live: tuple[Page, list[str]]) -> None:
+    page, _ = live  # RISE's page draws no widgets
+    page.evaluate(
+        "slide => { location.hash = `#/slide-${slide}` }", page.evaluate(PLACE, "who_notices.guess(")
+    )
+    expect(page.locator(PRESENT)).to_contain_text("who_notices.guess(")
+    run_cell(page, "Write it between the brackets")
+
+
 def test_live_slides_can_be_read_from_the_last_row(live: tuple[Page, list[str]]) -> None:
     page, _ = live
     parts = ("p", ".cm-line", ".jp-OutputArea-output pre")
@@ -222,12 +235,15 @@ def test_live_slides_can_be_read_from_the_last_row(live: tuple[Page, list[str]])
         parts, READABLE
     )
     page.set_viewport_size(LARGE)
-    assert min(page.evaluate(SIZES, ".slides p")) == READABLE * LARGE["width"] / PROJECTOR["width"]
+    larger = READABLE * LARGE["width"] / PROJECTOR["width"]
+    page.wait_for_function(f"size => ({SIZES})('.slides p').every(own => own === size)", arg=larger)
     page.set_viewport_size(PROJECTOR)
 
 
 def test_keys_move_through_live_slides(live: tuple[Page, list[str]]) -> None:
     page, _ = live
+    page.evaluate("location.hash = '#/slide-1-0'")
+    expect(page.locator(f"{PRESENT} h2")).to_contain_text("1. ")
     move(page, "Shift+Space", "0-0")
     for key, slide in [("ArrowRight", "1-0"), ("Space", "1-1"), ("Shift+Space", "1-0"), ("ArrowLeft", "0-0")]:
         move(page, key, slide)
