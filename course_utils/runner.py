@@ -14,6 +14,7 @@ from textwrap import indent
 import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
@@ -83,6 +84,9 @@ def execute(notebook: NotebookNode, path: Path, settings: Mapping[str, str] | No
             return _report(begun, f"{error.ename}: {error.evalue}")
         except RuntimeError as error:  # DeadKernelError, or one that did not start
             return _report(begun, f"{error}. The usual reason is that the machine ran out of memory.")
+        except KeyboardInterrupt:
+            _end_kernel()
+            raise
     return ""
 
 
@@ -105,6 +109,16 @@ def _kernel_environment(settings: Mapping[str, str]) -> dict[str, str]:
     path = [str(ROOT), os.environ.get("PYTHONPATH")]
     own = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "TQDM_DISABLE": "1"}  # nobody watches the bars
     return os.environ | own | dict(settings)
+
+
+def _end_kernel() -> None:
+    """Let a run that Ctrl-C has stopped end its kernel now; at exit nbclient does it with a traceback."""
+    loop = ensure_event_loop()  # the one that nbclient runs in
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 def _let_ctrl_c_through(notebook: NotebookNode) -> None:
