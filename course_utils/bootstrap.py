@@ -109,6 +109,7 @@ def _check_disk(place: Environment) -> list[str]:
     there = place.prefix if place.prefix.exists() else place.prefix.parent
     free = shutil.disk_usage(there).free / 1e9
     print(f"About {download:g} GB to download, {disk:g} GB on disk; {free:.1f} GB are free.", flush=True)
+    print("The last part, unpacking, takes minutes without printing anything.", flush=True)
     files = place.prefix.rglob("*") if place.kind == "own" else ()  # there already, where a call was cut off
     used = sum(file.stat().st_size for file in files if file.is_file()) / 1e9
     needed = download + max(disk - used, 0)  # pip keeps the downloads until all are unpacked
