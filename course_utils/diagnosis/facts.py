@@ -43,6 +43,7 @@ class Interpreter:
         ""  # torch's version as pip recorded it: no build tag where it came from the package index
     )
     needs_torch: str = ""  # what torchvision's metadata asks for: "torch==2.11.0"
+    absent: tuple[str, ...] = ()  # other packages of the course that it lacks, as they are imported: "PIL"
     torch_file: str = ""  # where `import torch` would find it
     torch: str = ""  # the version that was imported
     computes: bool = False  # on the CPU

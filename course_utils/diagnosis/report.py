@@ -11,6 +11,7 @@ RULES = (
     rules_python.torch,
     rules_python.replaced,
     rules_python.torchvision,
+    rules_python.others,
     rules_gpu.driver,
     rules_gpu.gpus,
     rules_place.virtual,
@@ -37,7 +38,7 @@ def verdict(facts: Facts, findings: list[Finding]) -> Finding:
         it.version < rules_python.OLDEST_PYTHON or fixes.numbers(it.torch) < rules_python.OLDEST_TORCH
     )
     problems = [finding for finding in findings if finding.level == PROBLEM]
-    stops = [finding for finding in problems if finding.title.startswith("COURSE_")]
+    stops = [finding for finding in problems if finding.title.startswith(("COURSE_", rules_python.MISSING))]
     if not it or old or not it.computes or not it.vision or stops:
         first = (stops or problems or [Finding(PROBLEM, "PyTorch does not work", "", fixes.lab(facts))])[0]
         return Finding(PROBLEM, f"The course cannot run here yet. {first.title}.", "", first.fix)

@@ -8,6 +8,8 @@ from . import fixes
 from .facts import NOTE, OK, PROBLEM, Facts, Finding
 
 OLDEST_PYTHON, OLDEST_TORCH = (3, 11), (2, 11)
+MISSING = "Packages are missing: "  # how the finding begins that stops the course
+_PLEASANT = {"ipywidgets": "buttons and sliders", "gpustat": "one example in lesson 00"}
 
 
 def python(facts: Facts) -> Iterator[Finding]:
@@ -110,6 +112,30 @@ def torchvision(facts: Facts) -> Iterator[Finding]:
     fix = fixes.fresh(facts) or fixes.pip(facts, pair if "needs" in reason else same)
     meaning = " ".join(filter(None, [reason, error and f"It fails with: {error}"]))
     yield Finding(PROBLEM, f"torchvision {vision} does not fit PyTorch {torch}", meaning, fix)
+
+
+def others(facts: Facts) -> Iterator[Finding]:
+    """The smaller packages: those that no lesson runs without, and those that are only pleasant to have."""
+    it = facts.interpreter
+    if it is None or "torch" not in it.packages:
+        return  # then they are all missing, and are installed with it
+    own = facts.course.environment.kind == "own" and not facts.caller.notebook
+    optional = [*_PLEASANT, *([] if own else ["jupyterlab"])]  # JupyterLab may live next door
+    needed = ["pillow" if name == "PIL" else name for name in it.absent if name not in optional]
+    if needed:
+        meaning = "The course was installed with them; something has removed them since."
+        meaning = meaning if own else "Without them lessons stop with: No module named ..."
+        yield Finding(PROBLEM, MISSING + ", ".join(needed), meaning, _install(facts, needed))
+    pleasant = [name for name in it.absent if name in _PLEASANT]
+    if pleasant and not facts.place.host:
+        meaning = f"The lessons run without; missing are {' and '.join(map(_PLEASANT.get, pleasant))}."
+        yield Finding(NOTE, f"Not installed: {', '.join(pleasant)}", meaning, _install(facts, pleasant))
+
+
+def _install(facts: Facts, names: list[str]) -> str:
+    """The fix for missing packages: in the course's folder the versions it is tested with."""
+    listed = facts.course.root and not facts.caller.notebook
+    return fixes.pip(facts, f"install {'-r requirements.txt' if listed else ' '.join(names)}")
 
 
 def pynvml(facts: Facts) -> Iterator[Finding]:

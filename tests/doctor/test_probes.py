@@ -132,6 +132,7 @@ def test_torchvision_of_another_build_says_what_the_rules_expect(
     assert not found.vision
     assert found.errors["torchvision_import"] == f"RuntimeError: {machines.NMS}"
     assert found.computes
+    assert not found.absent
     assert not found.end
 
 

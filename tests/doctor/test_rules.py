@@ -401,6 +401,29 @@ CASES = {
         CANNOT,
     ),
     # B7: torch and torchvision
+    "a package was removed": Case(
+        machine(interpreter={"absent": ("PIL", "tqdm", "jupyterlab", "gpustat")}),
+        "problem",
+        "Packages are missing: pillow, tqdm, jupyterlab",
+        "something has removed them",
+        "~/course/.venv/bin/python -m pip install -r requirements.txt",
+        CANNOT,
+    ),
+    "a package was never there": Case(
+        machine(interpreter={"absent": ("matplotlib", "jupyterlab")}, caller=KERNEL),
+        "problem",
+        "Packages are missing: matplotlib",
+        "No module named",
+        "%pip install matplotlib   (in a cell; then: Kernel > Restart Kernel)",
+        CANNOT,
+    ),
+    "a pleasant package is missing": Case(
+        machine(interpreter={"absent": ("ipywidgets",)}),
+        "note",
+        "Not installed: ipywidgets",
+        "buttons and sliders",
+        "-m pip install -r requirements.txt",
+    ),
     "B7 builds differ": Case(
         machine(
             interpreter={
@@ -662,7 +685,7 @@ CASES = {
         machine(interpreter=None, place={"disk_free": 5 * 10**9}),
         "problem",
         "Only 5.0 GB of disk",
-        "8.8 GB",
+        "9.5 GB",
         "delete",
         CANNOT,
     ),
