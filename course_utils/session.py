@@ -46,14 +46,15 @@ def start(
         RuntimeError: mode "real", but PyTorch finds no GPU; or PyTorch is older than 2.11.
     """
     wanted = mode or os.environ.get("COURSE_DEVICE") or "auto"
+    asked = f"mode={wanted!r}" if mode else f"COURSE_DEVICE={wanted}"
     if wanted not in MODES:
-        raise ValueError(f"mode={wanted!r} is not known. Choose one of: {', '.join(MODES)}.")
+        raise ValueError(f"{asked} is not known. Choose one of: {', '.join(MODES)}.")
     virtual.switch_off()
     style.use_style()
     real = _real_gpu()
     if wanted == "real" and real is None:
         raise RuntimeError(
-            "PyTorch finds no GPU on this machine. Choose mode='virtual', or get a GPU runtime."
+            f"{asked}, but PyTorch finds no GPU here. Leave that out for virtual GPUs, or get a GPU."
         )
     too_few = wanted == "auto" and _too_few(real, CUDA_GPUS_NEEDED.get(lesson, 0))
     device, line = _choose("virtual" if too_few else wanted, real, count, memory)

@@ -72,9 +72,12 @@ def test_an_unknown_mode_names_the_known_ones():
         course_utils.start("x", mode="gpu")
 
 
-def test_a_real_gpu_that_is_not_there(capsys):
-    with pytest.raises(RuntimeError, match=r"finds no GPU on this machine\. Choose mode='virtual'"):
+def test_a_real_gpu_that_is_not_there(monkeypatch):
+    with pytest.raises(RuntimeError, match=r"mode='real', but PyTorch finds no GPU here\. Leave that out"):
         course_utils.start("x", mode="real")
+    monkeypatch.setenv("COURSE_DEVICE", "real")
+    with pytest.raises(RuntimeError, match=r"^COURSE_DEVICE=real, but PyTorch finds no GPU here"):
+        course_utils.start("x")
     assert not virtual.is_active()
 
 
