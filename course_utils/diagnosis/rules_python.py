@@ -128,7 +128,7 @@ def others(facts: Facts) -> Iterator[Finding]:
         yield Finding(PROBLEM, MISSING + ", ".join(needed), meaning, _install(facts, needed))
     pleasant = [name for name in it.absent if name in _PLEASANT]
     if pleasant and not facts.place.host:
-        meaning = f"The lessons run without; missing are {' and '.join(map(_PLEASANT.get, pleasant))}."
+        meaning = f"The lessons run without, but for {' and '.join(map(_PLEASANT.get, pleasant))}."
         yield Finding(NOTE, f"Not installed: {', '.join(pleasant)}", meaning, _install(facts, pleasant))
 
 
