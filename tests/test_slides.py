@@ -75,7 +75,8 @@ LONG = "\n".join(f"row = {n}" for n in range(15))
     ("cells", "expected"),
     [
         ([text("# Title"), code("setup()")], ["slide", "fragment"]),
-        ([text("# Title"), text("## 1. One"), text("### Exercise")], ["slide", "slide", "subslide"]),
+        ([text("# T"), text("## 1. One\n\nIt is."), text("### Exercise")], ["slide", "slide", "subslide"]),
+        ([text("# T"), text("## 1. One"), text("### Exercise")], ["slide", "slide", ""]),
         ([text("# T"), code("1"), text("It means..."), code("2")], ["slide", *["fragment"] * 3]),
         ([text("# T"), code("1"), text("**Before you run it:** what?")], ["slide", "fragment", "subslide"]),
         ([text("# T"), text("More."), code("exercise.x.check(...)")], ["slide", "", ""]),
@@ -84,7 +85,7 @@ LONG = "\n".join(f"row = {n}" for n in range(15))
         ([text("# T"), text("Aside.", tags=["slideshow-notes"]), code("1")], ["slide", "notes", "fragment"]),
         ([text("# T"), code("1", tags=["slideshow-continue"])], ["slide", ""]),
     ],
-    ids=["setup", "headings", "in steps", "question", "belongs", "no room", "tag", "notes", "continue"],
+    ids=["setup", "headings", "alone", "steps", "question", "belongs", "no room", "tag", "notes", "continue"],
 )
 def test_rule(cells: list[NotebookNode], expected: list[str]) -> None:
     write_types(cells)
@@ -140,6 +141,24 @@ def test_a_function_too_long_for_a_slide_is_cut_in_equal_parts() -> None:
     cells = deck_cells([text("# T"), code("def f():  # noqa: F821\n" + "    pass\n" * 24)])
     assert [len(cell.source.splitlines()) for cell in cells[1:]] == [13, 12]
     assert "noqa" not in cells[1].source
+
+
+def test_a_decorator_stays_above_its_function() -> None:
+    cells = deck_cells([text("# T"), code(LONG + "\n\n\n@cached\ndef f():\n" + "    pass\n" * 9)])
+    assert [cell.source.partition("\n")[0] for cell in cells[1:]] == ["row = 0", "@cached"]
+
+
+@pytest.mark.parametrize(
+    ("meaning", "expected"),
+    [
+        ("It means " + "this " * 80, ["slide", "", "subslide", "fragment"]),
+        ("**Before you go on:** " + "why " * 80, ["slide", "", "fragment", "subslide"]),
+    ],
+    ids=["meaning", "question"],
+)
+def test_a_result_is_in_sight_while_it_is_explained(meaning: str, expected: list[str]) -> None:
+    cells = deck_cells([text("# T"), code(LONG, printed("out", "out")), text(meaning)])
+    assert kinds(cells) == expected
 
 
 def test_the_code_stands_under_its_question_and_the_output_comes_after_it() -> None:

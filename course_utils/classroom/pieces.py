@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from nbformat import NotebookNode
 
-from course_utils.classroom.layout import CODE_COLUMNS, SLIDE_LINES, cell_height, lines
-from course_utils.classroom.slide_types import TAGS, write_types
+from course_utils.classroom.layout import CODE_COLUMNS, HEADING, SLIDE_LINES, cell_height, lines
+from course_utils.classroom.slide_types import QUESTION, TAG, TAGS, write_types
 
 HIDDEN = "remove-input"  # nbconvert leaves out the code of a cell with this tag
 
@@ -34,14 +34,30 @@ def deck_cells(cells: list[NotebookNode]) -> list[NotebookNode]:
         elif cell.cell_type == "code":
             result += _code_pieces(_clean(cell))
     write_types(result)
+    _explain_in_sight(result)
     for text, code in pairwise(result):  # a guess needs the code before the eyes; its output comes apart
         if text.cell_type == "markdown" and code.cell_type == "code" and code.source:
             _join(code)
     return result
 
 
+def _explain_in_sight(cells: list[NotebookNode]) -> None:
+    """Move an output to the next slide where its meaning would stand there alone."""
+    for output, text in pairwise(cells):
+        result = output.cell_type == "code" and not output.source and _type(output) == "fragment"
+        meaning = text.cell_type == "markdown" and not HEADING.match(text.source)
+        alone = _type(text) == "subslide" and not QUESTION.search(text.source)
+        if result and meaning and alone and cell_height(output) + cell_height(text) <= SLIDE_LINES:
+            output.metadata["tags"] = [*output.metadata.get("tags", []), TAG + "subslide"]
+            write_types(cells)
+
+
+def _type(cell: NotebookNode) -> str:
+    return cell.metadata.get("slideshow", {}).get("slide_type", "")
+
+
 def _join(cell: NotebookNode) -> None:
-    if cell.metadata.get("slideshow", {}).get("slide_type") == "fragment":
+    if _type(cell) == "fragment":
         del cell.metadata["slideshow"]
 
 
@@ -95,7 +111,7 @@ def _piece(cell: NotebookNode, source: str, outputs: list[NotebookNode], tags: l
 def _cut_code(source: str) -> list[str]:
     """Code in as few slides as hold it, cut between statements at the left margin where there are any."""
     blocks: list[str] = []
-    for block in re.split(r"\n(?=\n*[^\s)\]}])", source):
+    for block in _statements(source):
         if blocks and _code_lines(f"{blocks[-1]}\n{block}") < SLIDE_LINES:
             blocks[-1] += "\n" + block
         else:
@@ -104,6 +120,17 @@ def _cut_code(source: str) -> list[str]:
             step = math.ceil(len(rows) / slides)
             blocks += ["\n".join(rows[start : start + step]) for start in range(0, len(rows), step)]
     return [block.strip("\n") for block in blocks]
+
+
+def _statements(source: str) -> list[str]:
+    """Code cut before each line at the left margin, but for the one below a decorator."""
+    statements: list[str] = []
+    for part in re.split(r"\n(?=\n*[^\s)\]}])", source):
+        if statements and statements[-1].rpartition("\n")[2].startswith("@"):
+            statements[-1] += "\n" + part
+        else:
+            statements.append(part)
+    return statements
 
 
 def _code_lines(source: str) -> int:

@@ -1,7 +1,8 @@
 """Which cells share a slide: one idea each, the question before its answer, and nothing to scroll.
 
     slide      the first cell, and every section (`##`)
-    subslide   every other heading, a question, and whatever has no room left on the slide before it
+    subslide   every other heading (below a heading alone it stays), a question, and whatever has no room
+               left on the slide before it
     fragment   what still fits there: the cell with its result, then what the result means
     (none)     what belongs to the text above it: more text, and an exercise's code
 
@@ -49,7 +50,13 @@ def _kind(cell: NotebookNode, before: NotebookNode | None, *, fits: bool) -> str
     heading = HEADING.match(cell.source) if text else None
     if before is None or (heading and len(heading[1]) <= 2):
         return "slide"
-    if heading or not fits or (text and QUESTION.search(cell.source)):
+    if (heading and not _is_heading_alone(before)) or not fits or (text and QUESTION.search(cell.source)):
         return "subslide"
     belongs = before.cell_type == "markdown" and (text or "exercise." in cell.source)
     return "continue" if belongs else "fragment"
+
+
+def _is_heading_alone(cell: NotebookNode) -> bool:
+    return (
+        cell.cell_type == "markdown" and bool(HEADING.match(cell.source)) and "\n" not in cell.source.strip()
+    )
