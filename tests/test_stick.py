@@ -79,6 +79,7 @@ def test_a_stick_holds_the_course_the_slides_and_what_to_do(course: Path, folder
     readme = (folder / "README.txt").read_text(encoding="utf-8")
     assert "COURSE_DATA=standin" in readme
     assert "The packages are not on this stick." in readme
+    assert readme.index("COURSE_DATA=standin") < readme.index("course_utils lab")  # in the order of doing it
     assert max(map(len, readme.splitlines())) <= 110
 
 

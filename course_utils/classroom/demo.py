@@ -72,8 +72,8 @@ def pictures(download: bool) -> list[str]:
         missing = "could not be fetched to" if download else "is not in"
         tell(
             f"CIFAR-10 {missing} {folder}. So each learner's lesson 04 will download 170 MB, or draw "
-            "stand-in pictures where there is no network. To fetch it here, once: "
-            "python3 -m course_utils demo --download"
+            "stand-in pictures where there is no network.",
+            "To do: python3 -m course_utils demo --download   (once)",  # a line of its own, to be copied
         )
     else:
         tell(f"{source}, in {folder}. COURSE_DATA names such a folder.")

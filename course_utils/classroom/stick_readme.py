@@ -9,30 +9,16 @@ WITH_PACKAGES = """\
    Windows:
      py -m venv .venv
      .venv\\Scripts\\python -m pip install --no-index --find-links "STICK\\packages" -r requirements.txt
-
-3. Open the first lesson.
-
-   Linux, macOS:
-     .venv/bin/python -m course_utils lab
-   Windows:
-     .venv\\Scripts\\python -m course_utils lab
 """
 
 WITHOUT_PACKAGES = """\
 2. The packages are not on this stick. Install them where there is internet, once, with the command of
-   step 3: it installs what is missing, then opens the first lesson.
-
-3. Open the first lesson.
-
-   Linux, macOS:
-     python3 -m course_utils lab
-   Windows:
-     py -m course_utils lab
+   step 4: it installs what is missing, then opens the start page.
 """
 
 PICTURES = """\
-The pictures lie in course/data, where lesson 04 looks for them. They can stay on the stick, too, if you
-copy all of "course" but that. Then say where they are before you open a lesson:
+3. The pictures lie in course/data, where lesson 04 looks for them: nothing to do. They can stay on the stick,
+   too, if you copy all of "course" but that. Then say where they are, in the terminal of step 4:
 
    Linux, macOS:
      export COURSE_DATA="STICK/course/data"
@@ -41,13 +27,22 @@ copy all of "course" but that. Then say where they are before you open a lesson:
 """
 
 NO_PICTURES = """\
-CIFAR-10 is not on this stick. Lesson 04 draws stand-in pictures, and says so on every plot. So that it does
-not look for the real ones on the internet first, before you open a lesson:
+3. CIFAR-10 is not on this stick. Lesson 04 draws stand-in pictures, and says so on every plot. So that it
+   does not look for the real ones on the internet first, in the terminal of step 4:
 
    Linux, macOS:
      export COURSE_DATA=standin
    Windows:
      set COURSE_DATA=standin
+"""
+
+START = """\
+4. Open the start page; its table leads to the lessons. Leave the terminal open while you work.
+
+   Linux, macOS:
+     {linux} -m course_utils lab
+   Windows:
+     {windows} -m course_utils lab
 """
 
 README = """\
@@ -61,6 +56,7 @@ STICK below is the folder of this file, such as /media/you/STICK or E:\\
 
 {packages}
 {pictures}
+{start}
 The slides: open slides/index.html in a browser.
 
 No GPU is needed: without one the lessons use virtual GPUs. What the course is: course/README.md
@@ -71,4 +67,7 @@ def text(machine: str, pictures: bool) -> str:
     """The whole text; `machine` is what the packages on the stick are for, empty where there are none."""
     packages = WITH_PACKAGES.format(machine=machine) if machine else WITHOUT_PACKAGES
     python = machine.partition(" on ")[0] or "Python 3.11 or newer"
-    return README.format(python=python, packages=packages, pictures=PICTURES if pictures else NO_PICTURES)
+    programs = (".venv/bin/python", ".venv\\Scripts\\python") if machine else ("python3", "py")
+    start = START.format(linux=programs[0], windows=programs[1])
+    pictures_text = PICTURES if pictures else NO_PICTURES
+    return README.format(python=python, packages=packages, pictures=pictures_text, start=start)
