@@ -76,6 +76,13 @@ def test_outputs_keep_their_order_around_a_picture(small_lesson: NotebookNode) -
     assert outputs[1].metadata == {}
 
 
+def test_code_that_teaches_nothing_is_folded(small_lesson: NotebookNode) -> None:
+    small_lesson.cells[3].metadata = {"tags": ["remove-input"], "jupyter": {"outputs_hidden": True}}
+    cells = canonical.canonical(small_lesson).cells
+    assert cells[3].metadata["jupyter"] == {"source_hidden": True}
+    assert not any("jupyter" in cell.metadata for cell in cells[:3])
+
+
 def test_widget_views_go_and_their_text_stays(small_lesson: NotebookNode) -> None:
     data = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "0/10"}
     small_lesson.cells[3].outputs = [nbformat.v4.new_output("display_data", data=data)]

@@ -2,7 +2,8 @@
 
 - nbformat 4.5, written by `nbformat.writes` plus a newline.
 - Notebook metadata: exactly `NOTEBOOK_METADATA` (Colab with a T4, kernel python3, no Python version, slides).
-- Cell metadata: only `CELL_KEYS`. Colab's, JupyterLab's and nbclient's own keys and timestamps go.
+- Cell metadata: only `CELL_KEYS`. Colab's, JupyterLab's and nbclient's own keys and timestamps go. The code
+  of a cell tagged remove-input is folded away in JupyterLab; a click on its dots shows it.
 - Cell ids: readable and stable. A kebab-case id an author chose stays. A random one is replaced by
   the slug of the section's heading, with a number for the cells after the heading.
 - Slides: text cells are cut to what fits on one (tools/slideshow.py), and each cell has the slide type of
@@ -75,6 +76,8 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
 def _clean_cell(cell: NotebookNode) -> None:
     cell.source = cell.source.strip("\n")
     kept = {key: cell.metadata[key] for key in CELL_KEYS if cell.metadata.get(key)}
+    if "remove-input" in cell.metadata.get("tags", []):
+        kept["jupyter"] = {"source_hidden": True}
     cell.metadata = nbformat.from_dict(kept)
     if cell.cell_type == "code":
         cell.outputs = clean_outputs(cell.outputs)

@@ -21,7 +21,7 @@ one sentence saying why, and no other cell has a reason:
     long-cell *             more than 15 lines of code
     nbval-check-output      its output is compared even when all others are not (pytest --nbval-lax)
     raises-exception        a deliberate error: the type and the message are compared, the traceback is not
-    remove-input            shown without its code on a projector or in an exported page
+    remove-input            its code teaches nothing: folded in JupyterLab, left out of slides and pages
     slideshow-...           another slide type than the rule's (course_utils/classroom/slide_types.py)
 """
 

@@ -99,7 +99,8 @@ def to_py(path: Path, folder: Path) -> Path:
     notebook = canonical.read(path)
     notebook.metadata = {"jupytext": {"notebook_metadata_filter": "-all", "cell_markers": '"""'}}
     for cell in notebook.cells:
-        cell.metadata.pop("slideshow", None)  # the way back writes it again
+        for key in ("slideshow", "jupyter"):
+            cell.metadata.pop(key, None)  # the way back writes it again
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{path.stem}.py"
     _jupytext().write(notebook, target, fmt="py:percent")

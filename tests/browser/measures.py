@@ -6,9 +6,13 @@
 HEIGHTS = """panel => {
     const at = document.querySelector(panel)
     const area = at.querySelector('.jp-WindowedPanel-outer').clientHeight
-    const inputs = [...at.querySelectorAll('.jp-Notebook .jp-Cell .jp-Cell-inputArea')]
-    return inputs.map(input => [input.getBoundingClientRect().height, area])
+    const cells = [...at.querySelectorAll('.jp-Notebook .jp-Cell')]
+    const input = cell => cell.querySelector('.jp-Cell-inputArea, .jp-InputPlaceholder')
+    return cells.map(cell => [input(cell).getBoundingClientRect().height, area])
 }"""
+
+# how often the kernel had run a cell when it ran this one: the number in front of it, also of a folded one
+COUNTS = "() => jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model.executionCount ?? null)"
 
 # what sticks out to the right of its cell where no box on the way scrolls sideways, and what a box hides
 CUT_OFF = """panel => {
