@@ -6,6 +6,10 @@ from .facts import Facts
 
 WHEELS = "https://download.pytorch.org/whl/"  # PyTorch's own index, one folder per build: cpu, cu126, cu130
 
+# The last versions with a build for CUDA 12.6, the one for cards before Turing and drivers before 580:
+# https://github.com/pytorch/test-infra/pull/8739
+LAST_FOR_CUDA_12 = {"torch": "2.14.1", "torchvision": "0.29.1"}
+
 
 def lab(facts: Facts) -> str:
     """The command that installs what is missing and opens the course."""
@@ -31,11 +35,12 @@ def fresh(facts: Facts) -> str:
 
 
 def torch_build(facts: Facts, tag: str) -> str:
-    """The command that replaces PyTorch and torchvision by the same versions of another build."""
+    """The command that replaces PyTorch and torchvision by another build, if they can be of the same versions."""
     packages = facts.interpreter.packages if facts.interpreter else {}
-    names = [
-        f"{name}=={plain(packages[name])}+{tag}" for name in ("torch", "torchvision") if name in packages
-    ]
+    versions = {name: plain(packages[name]) for name in LAST_FOR_CUDA_12 if name in packages}
+    if tag == "cu126" and numbers(versions.get("torch", "0")) > numbers(LAST_FOR_CUDA_12["torch"]):
+        versions = {name: LAST_FOR_CUDA_12[name] for name in versions}
+    names = [f"{name}=={version}+{tag}" for name, version in versions.items()]
     return fresh(facts) or pip(facts, f"install {' '.join(names)} --index-url {WHEELS}{tag}")
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from course_utils.diagnosis import report, rules_gpu, rules_no_gpu
+from course_utils.diagnosis import fixes, report, rules_gpu, rules_no_gpu
 from course_utils.diagnosis.facts import Facts, Finding, Gpu
 
 from . import machines
@@ -43,7 +43,7 @@ def broken(gpu: Gpu, error: str) -> Gpu:
 
 P100 = broken(Gpu("Tesla P100-PCIE-16GB", (6, 0), 17_071_734_784), f"AcceleratorError: {machines.NO_KERNEL}")
 BLACKWELL = broken(Gpu("NVIDIA GeForce RTX 5090", (12, 0)), f"AcceleratorError: {machines.NO_KERNEL}")
-CU126 = "~/course/.venv/bin/python -m pip install torch==2.15.0+cu126 torchvision==0.29.2+cu126 --index-url https://download.pytorch.org/whl/cu126"
+CU126 = "~/course/.venv/bin/python -m pip install torch==2.14.1+cu126 torchvision==0.29.1+cu126 --index-url https://download.pytorch.org/whl/cu126"
 CANNOT = "The course cannot run here yet."
 
 CASES = {
@@ -849,3 +849,18 @@ def test_the_report_keeps_commands_whole_and_ends_with_the_verdict() -> None:
     assert max(len(line) for line in lines if "To do" not in line) <= 80
     assert lines[0].startswith("problem   Something")
     assert lines[-1] == "It can run."
+
+
+@pytest.mark.parametrize(
+    ("torch", "vision", "tag", "versions"),
+    [
+        ("2.15.0+cu132", "0.29.2+cu132", "cu126", ("2.14.1", "0.29.1")),  # 2.15 has no such build
+        ("2.13.0+cu130", "0.28.0+cu130", "cu126", ("2.13.0", "0.28.0")),
+        ("2.15.0+cpu", "0.29.2+cpu", "cu130", ("2.15.0", "0.29.2")),
+    ],
+)
+def test_another_build_is_of_versions_that_have_it(
+    torch: str, vision: str, tag: str, versions: tuple[str, str]
+) -> None:
+    facts = machine(interpreter={"packages": {"torch": torch, "torchvision": vision}})
+    assert "torch=={0}+{2} torchvision=={1}+{2} ".format(*versions, tag) in fixes.torch_build(facts, tag)
