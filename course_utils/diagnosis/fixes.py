@@ -35,7 +35,7 @@ def fresh(facts: Facts) -> str:
 
 
 def torch_build(facts: Facts, tag: str) -> str:
-    """The command that replaces PyTorch and torchvision by another build, if they can be of the same versions."""
+    """The command for another build of PyTorch and torchvision, of the same versions where that exists."""
     packages = facts.interpreter.packages if facts.interpreter else {}
     versions = {name: plain(packages[name]) for name in LAST_FOR_CUDA_12 if name in packages}
     if tag == "cu126" and numbers(versions.get("torch", "0")) > numbers(LAST_FOR_CUDA_12["torch"]):
