@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
     """Run lessons headless."""
     lessons = choose(arguments)
     if _lives_elsewhere():
-        return hand_over([bootstrap.prepare(), "-m", "course_utils", "run", *arguments])
+        return _hand_to_own("run", arguments)
     from course_utils.runner import run_lessons
 
     return run_lessons(lessons)
@@ -61,7 +61,7 @@ def bench(arguments: list[str]) -> int:
     """Measure the machine."""
     if _lives_elsewhere():
         options.bench(arguments)  # before anything is installed
-        return hand_over([bootstrap.prepare(), "-m", "course_utils", "bench", *arguments])
+        return _hand_to_own("bench", arguments)
     from course_utils.benchmark import main as benchmark
 
     return benchmark(arguments)
@@ -78,7 +78,7 @@ def demo(arguments: list[str]) -> int:
     """Rehearse a class."""
     if _lives_elsewhere():
         choose(options.demo(arguments).lessons)  # before anything is installed
-        return hand_over([bootstrap.prepare(), "-m", "course_utils", "demo", *arguments])
+        return _hand_to_own("demo", arguments)
     from course_utils.classroom.demo import main as rehearse
 
     return rehearse(arguments)
@@ -88,7 +88,7 @@ def slides(arguments: list[str]) -> int:
     """Build slide decks."""
     if _lives_elsewhere():
         choose(options.slides(arguments).lessons)  # before anything is installed
-        return hand_over([bootstrap.prepare(), "-m", "course_utils", "slides", *arguments])
+        return _hand_to_own("slides", arguments)
     from course_utils.classroom.slides import main as build
 
     return build(arguments)
@@ -134,6 +134,11 @@ def main(arguments: list[str]) -> int:
 def _lives_elsewhere() -> bool:
     """Whether the packages are, or will be, in the course's own .venv and not beside this interpreter."""
     return environment.find().kind == "own"
+
+
+def _hand_to_own(command: str, arguments: list[str]) -> int:
+    """Go on with the same command in the course's own .venv, which is made where it is not there."""
+    return hand_over([bootstrap.prepare(), "-m", "course_utils", command, *arguments])
 
 
 def hand_over(command: list[str | Path]) -> int:

@@ -59,6 +59,13 @@ class Environment:
         return [line for line in needed if not _installed(line, root, exact=False)]
 
 
+def host() -> str:
+    """The hosted notebook this is, "kaggle" or "colab"; empty on a machine of one's own."""
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:  # first: its images, built on Colab's, have that variable too
+        return "kaggle"
+    return "colab" if in_colab() else ""
+
+
 def in_colab() -> bool:
     """Whether this is Google Colab."""
     return "COLAB_RELEASE_TAG" in os.environ

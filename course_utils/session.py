@@ -12,12 +12,12 @@ CUDA_GPUS_NEEDED = {"05_data_parallel": 2, "06_memory_tricks": 1}  # other lesso
 
 # What to click in a hosted notebook: for a GPU, and where PyTorch is too old
 GPU_MENU = {
-    "Colab": "Runtime, Change runtime type, T4 GPU",
-    "Kaggle": "Settings, Accelerator, GPU T4 x2",
+    "colab": "Runtime, Change runtime type, T4 GPU",
+    "kaggle": "Settings, Accelerator, GPU T4 x2",
 }
 NEWER = {
-    "Colab": "Choose the latest runtime version: menu Runtime, Change runtime type.",
-    "Kaggle": "Choose a GPU in Settings, Accelerator, or open the lesson in Colab.",
+    "colab": "Choose the latest runtime version: menu Runtime, Change runtime type.",
+    "kaggle": "Choose a GPU in Settings, Accelerator, or open the lesson in Colab.",
 }
 
 
@@ -73,28 +73,23 @@ def _real_gpu() -> torch.device | None:
     return found if found is None or found.index is not None else torch.device(found.type, 0)
 
 
-def _host() -> str:
-    """The hosted notebook this is, "Kaggle" or "Colab"; "" on a machine of one's own."""
-    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:  # first: its images, built on Colab's, have that variable too
-        return "Kaggle"
-    return "Colab" if environment.in_colab() else ""
-
-
 def _hosted_advice() -> str:
     """Say how a hosted notebook without a usable GPU gets one; "" on a machine of one's own."""
-    if not _host():
+    host = environment.host()
+    if not host:
         return ""
     if glob("/dev/nvidia[0-9]*"):  # a GPU runtime, where another click would change nothing
         return "This runtime has a GPU, but PyTorch cannot use it. To see why, run: course_utils.doctor()"
-    menu = GPU_MENU[_host()]
+    menu = GPU_MENU[host]
     return f"For a real GPU: menu {menu}; then run this cell again. The virtual ones are enough to go on."
 
 
 def _refuse_old_runtime() -> None:
     """Raise RuntimeError where a hosted PyTorch, which is not to be updated by hand, is older than 2.11."""
-    if _host() and tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
+    host = environment.host()
+    if host and tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
         raise RuntimeError(
-            f"This runtime has PyTorch {torch.__version__}; virtual GPUs need 2.11 or newer. {NEWER[_host()]}"
+            f"This runtime has PyTorch {torch.__version__}; virtual GPUs need 2.11 or newer. {NEWER[host]}"
         )
 
 

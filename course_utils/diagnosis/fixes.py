@@ -44,6 +44,11 @@ def torch_build(facts: Facts, tag: str) -> str:
     return fresh(facts) or pip(facts, f"install {' '.join(names)} --index-url {WHEELS}{tag}")
 
 
+def index(version: str) -> str:
+    """pip's option for the packages of the same build as `version`; empty where that has no build tag."""
+    return f" --index-url {WHEELS}{tag(version)}" if tag(version) else ""
+
+
 def unset(facts: Facts, name: str) -> str:
     """How to take a variable away from the shell, or from a notebook's kernel."""
     if facts.caller.notebook:

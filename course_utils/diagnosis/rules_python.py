@@ -96,7 +96,7 @@ def torchvision(facts: Facts) -> Iterator[Finding]:
     if it is None or "torch" not in it.packages:
         return
     torch, vision = it.packages["torch"], it.packages.get("torchvision")
-    index = f" --index-url {fixes.WHEELS}{fixes.tag(torch)}" if fixes.tag(torch) else ""
+    index = fixes.index(torch)
     pair = f"install torch=={fixes.plain(torch)} torchvision{index}"
     if vision is None:
         meaning = "Lesson 04 reads and changes its pictures with it."
@@ -173,8 +173,7 @@ def _reinstall(facts: Facts, version: str, error: str) -> str:
     """The fix for a PyTorch that cannot be loaded."""
     if "WinError" in error:
         return "install Microsoft's C++ runtime: https://aka.ms/vs/17/release/vc_redist.x64.exe"
-    index = f" --index-url {fixes.WHEELS}{fixes.tag(version)}" if fixes.tag(version) else ""
-    again = f"install --force-reinstall torch=={fixes.plain(version)} torchvision{index}"
+    again = f"install --force-reinstall torch=={fixes.plain(version)} torchvision{fixes.index(version)}"
     return fixes.fresh(facts) or fixes.pip(facts, again)
 
 

@@ -56,7 +56,7 @@ def look_at_place(root: Path = Path("/"), folder: Path = ROOT) -> Place:
     release = text_of(root / "proc/sys/kernel/osrelease").lower()
     variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     # Kaggle first: its image is built on Colab's, and has Colab's variable too
-    host = "kaggle" if "KAGGLE_KERNEL_RUN_TYPE" in os.environ else "colab" if environment.in_colab() else ""
+    host = environment.host()
     container = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
     return Place(
         system=sys.platform,
