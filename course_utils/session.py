@@ -8,7 +8,16 @@ import torch
 from . import environment, style, virtual
 
 MODES = ("auto", "real", "virtual", "cpu")
-CUDA_GPUS_NEEDED = {"05_data_parallel": 2, "06_memory_tricks": 1}  # other lessons run on any device
+CUDA_GPUS_NEEDED = {  # other lessons run on any device
+    "05_data_parallel": 2,
+    "06_memory_tricks": 1,
+    "07_beyond_one_process": 2,
+}
+# Lessons that run on the CPU where others would switch virtual GPUs on, and why
+WITHOUT_VIRTUAL = {
+    "07_beyond_one_process": "virtual GPUs live inside one process, and this lesson starts several",
+    "08_full_speed": "virtual GPUs have no speed, and this lesson measures",
+}
 
 # What to click in a hosted notebook: for a GPU, and where PyTorch is too old
 GPU_MENU = {
@@ -32,8 +41,9 @@ def start(
 
     Args:
         lesson: the lesson's name, such as "01_device_basics"; it is printed.
-        mode: "auto" uses real GPUs where there are as many as the lesson needs, virtual GPUs elsewhere;
-            "real", "virtual" and "cpu" force one. Default: the environment variable COURSE_DEVICE, or "auto".
+        mode: "auto" uses real GPUs where there are as many as the lesson needs, elsewhere virtual GPUs or,
+            for a lesson that they cannot carry, the CPU; "real", "virtual" and "cpu" force one.
+            Default: the environment variable COURSE_DEVICE, or "auto".
         count: number of virtual GPUs, where they are used.
         memory: capacity of each virtual GPU, as bytes or text such as "2 GiB".
         seed: for `torch.manual_seed`.
@@ -57,7 +67,7 @@ def start(
             f"{asked}, but PyTorch finds no GPU here. Leave that out for virtual GPUs, or get a GPU."
         )
     too_few = wanted == "auto" and _too_few(real, CUDA_GPUS_NEEDED.get(lesson, 0))
-    device, line = _choose("virtual" if too_few else wanted, real, count, memory)
+    device, line = _choose(lesson, "virtual" if too_few else wanted, real, count, memory)
     if too_few:
         line = f"{too_few} {line}"
     torch.manual_seed(seed)
@@ -81,7 +91,7 @@ def _hosted_advice() -> str:
     if glob("/dev/nvidia[0-9]*"):  # a GPU runtime, where another click would change nothing
         return "This runtime has a GPU, but PyTorch cannot use it. To see why, run: course_utils.doctor()"
     menu = GPU_MENU[host]
-    return f"For a real GPU: menu {menu}; then run this cell again. The virtual ones are enough to go on."
+    return f"For a real GPU: menu {menu}; then run this cell again. You can go on without one."
 
 
 def _refuse_old_runtime() -> None:
@@ -102,13 +112,15 @@ def _too_few(real: torch.device | None, needed: int) -> str:
 
 
 def _choose(
-    wanted: str, real: torch.device | None, count: int, memory: int | str
+    lesson: str, wanted: str, real: torch.device | None, count: int, memory: int | str
 ) -> tuple[torch.device, str]:
     """Return the device for a mode, and the sentence that describes it."""
     if wanted == "cpu":
         return torch.device("cpu"), "the CPU, because COURSE_DEVICE or mode= asks for it."
     if real is not None and wanted != "virtual":
         return real, _describe_real(real)
+    if lesson in WITHOUT_VIRTUAL:
+        return torch.device("cpu"), f"the CPU, because {WITHOUT_VIRTUAL[lesson]}."
     _refuse_old_runtime()
     virtual.switch_on(count, memory)
     size = memory if isinstance(memory, str) else f"{memory} bytes"

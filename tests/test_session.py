@@ -132,6 +132,29 @@ def test_virtual_gpus_step_in_where_a_lesson_needs_more_than_there_are(
     assert not virtual.is_active()
 
 
+@pytest.mark.parametrize("mode", ["auto", "virtual"])
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_lesson_of_several_processes_has_no_virtual_gpus(mode, count, monkeypatch, capsys):
+    real = torch.device("cuda", 0) if count else None
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: real)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert course_utils.start("07_beyond_one_process", mode=mode) == torch.device("cpu")
+    assert not virtual.is_active()
+    why = "the CPU, because virtual GPUs live inside one process, and this lesson starts several."
+    too_few = "it needs 2 CUDA GPUs and this machine has 1, so " if count and mode == "auto" else ""
+    assert said(capsys) == f"07_beyond_one_process: {too_few}{why}"
+
+
+def test_a_lesson_that_measures_has_no_virtual_gpus_but_takes_a_real_one(monkeypatch, capsys):
+    assert course_utils.start("08_full_speed") == torch.device("cpu")
+    assert said(capsys).endswith("the CPU, because virtual GPUs have no speed, and this lesson measures.")
+    with pytest.raises(RuntimeError, match="finds no GPU here"):
+        course_utils.start("08_full_speed", mode="real")
+    mac = torch.device("mps")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: mac)
+    assert course_utils.start("08_full_speed") == torch.device("mps:0")
+
+
 COLAB = "For a real GPU: menu Runtime, Change runtime type, T4 GPU; then run this cell again."
 KAGGLE = "For a real GPU: menu Settings, Accelerator, GPU T4 x2; then run this cell again."
 UNUSABLE = "This runtime has a GPU, but PyTorch cannot use it. To see why, run: course_utils.doctor()"
