@@ -1,0 +1,58 @@
+"""shard.py: FSDP2 computes what DDP does, with half of the memory on each of two ranks, and sends more."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import course_utils
+
+SCRIPT = Path(course_utils.__file__).parent / "scripts" / "shard.py"
+WIDTH, BLOCKS = 64, 3
+BLOCK, LAST = 4 * (WIDTH * WIDTH + WIDTH), 4 * (10 * WIDTH + 10)  # bytes of weight and bias
+WHOLE = BLOCKS * BLOCK + LAST
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("shard")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    options = ["--width", str(WIDTH), "--blocks", str(BLOCKS), "--steps", "4"]
+    subprocess.run(
+        [*launch, "--nproc-per-node", "2", str(SCRIPT), *options],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        timeout=120,
+        check=True,
+    )
+    return json.loads((folder / "shard.json").read_text(encoding="utf-8"))
+
+
+def test_the_losses_are_those_of_ddp(ranks: list[dict]) -> None:
+    assert len(ranks) == 2
+    for rank in ranks:
+        assert rank["fsdp"]["losses"] == pytest.approx(rank["ddp"]["losses"], abs=1e-6)
+        assert rank["ddp"]["losses"][-1] < rank["ddp"]["losses"][0]
+
+
+@pytest.mark.parametrize(("kind", "copies"), [("parameters", 1), ("gradients", 1), ("optimizer state", 2)])
+def test_each_rank_holds_half(ranks: list[dict], kind: str, copies: int) -> None:
+    for rank in ranks:
+        assert rank["ddp"]["held"][kind] == copies * WHOLE
+        assert rank["fsdp"]["held"][kind] == copies * WHOLE // 2
+
+
+def test_only_a_block_and_the_last_layer_are_ever_whole(ranks: list[dict]) -> None:
+    for rank in ranks:
+        assert rank["ddp"]["whole at most"] == WHOLE
+        assert rank["fsdp"]["whole at most"] == BLOCK + LAST
+
+
+def test_what_travels_in_a_step(ranks: list[dict]) -> None:
+    for rank in ranks:
+        assert rank["ddp"]["traffic"] == {"all-reduce": WHOLE}
+        # blocks are gathered in forward and again in backward; the last layer stays whole in between
+        assert rank["fsdp"]["traffic"] == {"all-gather": 2 * WHOLE - LAST, "reduce-scatter": WHOLE}
