@@ -2,14 +2,12 @@
 
     torchrun --standalone --nproc-per-node 2 shard.py
 
-Every rank prints its own figures; rank 0 also writes those of all ranks to shard.json in the current folder.
+Every rank prints its own figures; rank 0 also writes those of all ranks to shard.pt in the current folder.
 """
 
 import argparse
-import json
 import os
 from collections import Counter
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -132,7 +130,7 @@ def main():
     everyone = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, results)
     if dist.get_rank() == 0:
-        Path("shard.json").write_text(json.dumps(everyone), encoding="utf-8")
+        torch.save(everyone, "shard.pt")
     dist.destroy_process_group()
 
 
