@@ -27,9 +27,9 @@ parser.add_argument("--timeout", type=float, default=60, help="seconds that a pr
 
 
 def make_net():
-    first = [nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2)]
-    second = [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
-    dense = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
+    first = [nn.Conv2d(3, 6, 5), nn.Tanh(), nn.AvgPool2d(2)]
+    second = [nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten()]
+    dense = [nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10)]
     return nn.Sequential(*first, *second, *dense)
 
 
@@ -103,10 +103,8 @@ def main():
     if gpus:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(seconds=args.timeout))
-    try:
-        train(args, device, dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    train(args, device, dist.get_rank(), dist.get_world_size())
+    dist.destroy_process_group()  # not after an error: this waits for the others, and they for us
 
 
 if __name__ == "__main__":

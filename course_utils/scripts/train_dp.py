@@ -23,9 +23,9 @@ parser.add_argument("--lr", type=float, default=0.05)
 
 
 def make_net():
-    first = [nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2)]
-    second = [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
-    dense = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
+    first = [nn.Conv2d(3, 6, 5), nn.Tanh(), nn.AvgPool2d(2)]
+    second = [nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten()]
+    dense = [nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, 10)]
     return nn.Sequential(*first, *second, *dense)
 
 
