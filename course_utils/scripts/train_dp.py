@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 parser = argparse.ArgumentParser()
 parser.add_argument("--data", type=Path, default="pictures.pt")
 parser.add_argument("--checkpoint", type=Path, default="train_dp.pt")
-parser.add_argument("--epochs", type=int, default=5, help="in all, those before a restart included")
+parser.add_argument("--epochs", type=int, default=4, help="in all, those before a restart included")
 parser.add_argument("--batch-size", type=int, default=64, help="of a step, all GPUs together")
 parser.add_argument("--lr", type=float, default=0.05)
 
