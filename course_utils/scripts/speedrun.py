@@ -62,7 +62,7 @@ def whitening(batch, least=5e-4):
 
 def layer(inputs, outputs, *between):
     """Make a convolution that begins by copying its inputs (dirac), and a BatchNorm whose scale stays 1."""
-    conv, norm = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs, momentum=0.4)
+    conv, norm = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)
     nn.init.dirac_(conv.weight.data[:inputs])
     norm.weight.requires_grad_(False)
     return nn.Sequential(conv, *between, norm, nn.GELU())
