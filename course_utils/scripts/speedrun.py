@@ -1,6 +1,6 @@
 """CIFAR-10 at full speed: python speedrun.py pictures.pt --recipe cpu-2-minutes --seeds 5
 
-Timed is all from the pictures in memory, as uint8, to the last prediction; the test set is used once, there.
+Timed is all from the pictures in memory (uint8) to the last prediction; on a GPU, seed -1 is a warm-up.
 """
 
 import argparse
@@ -134,17 +134,17 @@ if __name__ == "__main__":
     parser.add_argument("pictures", nargs="?", default="pictures.pt", help="downloaded where there is none")
     parser.add_argument("--recipe", choices=RECIPES, default="gpu")
     parser.add_argument("--seeds", type=int, default=1)
-    options = parser.parse_args()
+    args = parser.parse_args()
     try:
-        data = load(options.pictures)
+        data = load(args.pictures)
     except Exception as error:
-        raise SystemExit(f"{options.pictures} cannot be read, nor CIFAR-10 downloaded: {error}") from error
+        raise SystemExit(f"{args.pictures}: damaged, or missing and not downloaded: {error!r:.90}") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = True  # on a GPU: the first run tries which kernels are fastest
     results = []
-    for seed in range(-(device.type == "cuda"), options.seeds):  # a GPU's first run starts CUDA: not counted
-        results.append(speedrun(data, device, RECIPES[options.recipe], seed))
+    for seed in range(-1 if device.type == "cuda" else 0, args.seeds):
+        results.append(speedrun(data, device, RECIPES[args.recipe], seed))
         print("seed {}: {:.2%} right after {:.1f} s".format(seed, *results[-1]), flush=True)
-    if options.seeds > 1:
-        spread, mean = torch.std_mean(torch.tensor(results[-options.seeds :]), 0)
+    if args.seeds > 1:
+        spread, mean = torch.std_mean(torch.tensor(results[-args.seeds :]), 0)
         print("mean {:.2%} after {:.1f} s, spread {:.2%} and {:.1f} s".format(*mean, *spread))
