@@ -23,6 +23,10 @@ _PUBLIC = {
     "measure": "timing",
     "track_memory": "memory",
     "records": "recorded",
+    "torchrun": "ranks",
+    "take_home": "take_home",
+    "draw_timeline": "timeline",
+    "draw_roofline": "roofline",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -1,0 +1,121 @@
+"""`torchrun` from a cell: the same command as in a terminal, with each rank's output in order.
+
+    result = course_utils.torchrun("--standalone --nproc-per-node 2 train_ddp.py --epochs 3")
+
+A script that uses several processes must be a file, and must not run in the notebook's own process. This starts
+it, waits, shows what each rank has printed, and in one line why it failed, if it did.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from course_utils.lessons import CourseError
+
+from .failures import line_about
+from .launching import SHARING_OFF, restarts_allowed, run_agents
+from .logs import Rank, read_attempts
+
+
+@dataclass(frozen=True, repr=False)
+class Torchrun:
+    """What became of a run. It is printed when the run ends, so it shows little by itself.
+
+    Attributes:
+        ok: every rank came to its end.
+        seconds: wall-clock time of the whole run.
+        restarts: how often torchrun started the ranks again.
+        ranks: what each rank printed (its stdout) in the last attempt.
+        errors: what each rank wrote to stderr in the last attempt: warnings, progress bars, the traceback.
+        attempts: what each rank printed in each attempt, the last one included.
+        error: what happened and what to do, in one line; "" where nothing failed.
+    """
+
+    ok: bool
+    seconds: float
+    restarts: int
+    ranks: dict[int, str]
+    errors: dict[int, str]
+    attempts: list[dict[int, str]] = field(default_factory=list)
+    error: str = ""
+
+    def __repr__(self) -> str:
+        return f"<torchrun: {len(self.ranks)} ranks, {'ok' if self.ok else 'failed'}>"
+
+
+def torchrun(
+    *commands: str,
+    timeout: float = 120,
+    join_timeout: float = 30,
+    port: int | None = None,
+    python: str | Sequence[str] = sys.executable,
+    quiet: bool = False,
+) -> Torchrun:
+    """Run what stands after `torchrun` in a terminal, and print what each rank has printed, rank by rank.
+
+    Several commands are several machines' commands, started here at the same time. `$PORT` in a command is a free
+    port, the same for all of them, and other variables are filled in as by a shell. A run that fails raises
+    nothing: it prints one line that says what happened and what to do. No process is left behind, whatever
+    happens. With `--max-restarts` the ranks get their store anew each time, as a printed variable says.
+
+    Args:
+        commands: as in "--standalone --nproc-per-node 2 train_ddp.py"; the script is looked for in the current
+            folder.
+        timeout: seconds for the whole run. What is still running then is stopped, and the line says where.
+        join_timeout: seconds for all machines to come, unless the command has an --rdzv-conf of its own.
+        port: what `$PORT` stands for; a free port by default.
+        python: the interpreter of all commands, or one for each.
+        quiet: print nothing.
+
+    Raises:
+        CourseError: no command, or not one interpreter for each.
+    """
+    pythons = [python] * len(commands) if isinstance(python, str) else list(python)
+    if not commands or len(pythons) != len(commands):
+        raise CourseError(
+            f"torchrun() got {len(commands)} commands for {len(pythons)} interpreters. "
+            'Write what follows torchrun in a terminal: torchrun("--standalone --nproc-per-node 2 script.py")'
+        )
+    show = (lambda *_: None) if quiet else _say
+    for command in commands:
+        show(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}")
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        agents, late = run_agents(commands, pythons, Path(folder), timeout, join_timeout, port)
+        attempts = read_attempts(agents)
+        error = line_about(agents, attempts, late, timeout)
+    result = _result(attempts, error, time.perf_counter() - began)
+    _report(result, show)
+    return result
+
+
+def _result(attempts: list[dict[int, Rank]], error: str, seconds: float) -> Torchrun:
+    latest = {number: rank for attempt in attempts for number, rank in attempt.items()}
+    return Torchrun(
+        ok=not error,
+        seconds=seconds,
+        restarts=max(0, len(attempts) - 1),
+        ranks={number: latest[number].out for number in sorted(latest)},
+        errors={number: latest[number].err for number in sorted(latest)},
+        attempts=[{number: rank.out for number, rank in attempt.items()} for attempt in attempts],
+        error=error,
+    )
+
+
+def _report(result: Torchrun, show) -> None:
+    """Print each rank's lines, attempt by attempt, and the line about the failure."""
+    for number, ranks in enumerate(result.attempts):
+        if number:
+            show(f"--- restart {number}: torchrun starts all ranks again ---")
+        for rank, text in ranks.items():
+            for line in text.splitlines():
+                show(f"[rank {rank}] {line}")
+    if result.error:
+        show(f"torchrun failed: {result.error}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

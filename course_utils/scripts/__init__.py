@@ -1,0 +1,1 @@
+"""Training scripts that run by themselves: plain PyTorch, nothing of this package."""
