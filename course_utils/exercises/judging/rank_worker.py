@@ -1,0 +1,126 @@
+"""One rank of the exercises' process group: `python -m course_utils.exercises.judging.rank_worker`.
+
+It reads frames (a length of 8 bytes, then pickled bytes) from standard input and writes frames to standard
+output, both for `rank_pool`. When the input ends, the process does: nothing outlives the notebook's kernel.
+"""
+
+import contextlib
+import io
+import os
+import pickle
+import queue
+import struct
+import sys
+import threading
+import traceback
+from datetime import timedelta
+from typing import Any, BinaryIO
+
+LENGTH = struct.Struct("!Q")
+MOST_PRINTED = 2_000  # characters
+
+
+def read_frame(stream: BinaryIO) -> Any:
+    """Return the next message; raises EOFError where there is none."""
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        raise EOFError
+    return pickle.loads(stream.read(LENGTH.unpack(head)[0]))
+
+
+def write_frame(stream: BinaryIO, message: Any) -> None:
+    """Send a message; raises OSError where nobody reads."""
+    data = pickle.dumps(message)
+    stream.write(LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+class Unanswered(BaseException):
+    """Raised in a collective to which the others do not come; no Exception, so that answers do not catch it."""
+
+
+class Rank:
+    """This process's end of the pipes."""
+
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+        self.incoming, self.outgoing = incoming, outgoing
+        self.messages: queue.Queue[Any] = queue.Queue()
+        self.unanswered = False
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        """Take messages, and end the process with the one that sends them, whatever it does just now."""
+        try:
+            while True:
+                self.messages.put(read_frame(self.incoming))
+        except (EOFError, OSError):
+            os._exit(0)
+
+    def exchange(self, what: tuple[Any, ...], given: Any) -> list[Any]:
+        """Say what this rank has come to, and return what every rank brings, by rank."""
+        write_frame(self.outgoing, ("meet", what, pickle.dumps(given)))
+        every = self.messages.get()
+        if every is None:
+            self.unanswered = True
+            raise Unanswered
+        return [pickle.loads(data) for data in every]
+
+    def hold(self) -> None:
+        """Wait until every other rank waits in a collective or has come to the end."""
+        write_frame(self.outgoing, ("hold",))
+        self.messages.get()
+
+    def serve(self) -> None:
+        """Run what is asked for, one after the other, until the process is ended."""
+        write_frame(self.outgoing, ("ready",))
+        while True:
+            rank, world, data = self.messages.get()
+            write_frame(self.outgoing, ("done", self.run(rank, world, data)))
+
+    def run(self, rank: int, world: int, data: bytes) -> dict[str, Any]:
+        """Run one trial as one rank; return what came of it."""
+        import torch.distributed as dist
+
+        from .carrying import unpack
+        from .rank_group import JudgedGroup
+
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+        group = JudgedGroup(rank, world, self.exchange, self.hold)
+        if "EXERCISE" not in dist.Backend._plugins:
+            dist.Backend.register_backend("exercise", lambda *_: self.group, devices=["cpu"])
+        self.group, self.unanswered = group, False
+        report: dict[str, Any] = {"status": "returned", "value": None}
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            try:
+                store, limit = dist.HashStore(), timedelta(seconds=60)
+                dist.init_process_group("exercise", store=store, rank=rank, world_size=world, timeout=limit)
+                trial, answer, given = unpack(data)
+                report["value"] = trial(answer, *given)
+            except BaseException as error:  # also SystemExit: a rank that wants to leave
+                report |= {"status": "raised", **_told(error)}
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        if self.unanswered:
+            report["status"] = "unanswered"
+        return report | {"calls": group.calls, "printed": printed.getvalue()[:MOST_PRINTED]}
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    """Return an error as text, and the places that it went through."""
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    text = (str(error).splitlines() or [""])[0][:200]
+    return {"error": f"{type(error).__name__}: {text}", "places": places}
+
+
+def main() -> None:
+    """Serve; what answers print does not get into the pipe."""
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.path[:] = read_frame(sys.stdin.buffer)
+    import torch.nn.parallel  # noqa: F401  now, while others start, too
+
+    Rank(sys.stdin.buffer, outgoing).serve()
+
+
+if __name__ == "__main__":
+    main()
