@@ -1,4 +1,4 @@
-"""The exercises of lesson 07: collectives, shares of the data, gradients sent once, files and figures of many."""
+"""The exercises of lesson 07: collectives, shares of the data, gradients sent once, files, many GPUs."""
 
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ def _number(guess: Any, example: str) -> float:
     difficulty="easy",
     stub="exercise.after_all_reduce.guess(...)",
     solution="exercise.after_all_reduce.guess([30, 30])",
-    reasoning="An all-reduce adds up unless told otherwise, and writes the sum into the tensor of every rank.",
+    reasoning="An all-reduce adds up unless told otherwise, and writes the sum into every rank's tensor.",
     hints=(
         "all_reduce returns nothing that you need: it changes the tensor that it is given, on every rank.",
         "The default operation is in its signature: op=ReduceOp.SUM. 10 + 20 is what it makes.",
@@ -36,7 +36,7 @@ def _number(guess: Any, example: str) -> float:
     why="The sum, on every rank, in place: that is how gradients come together in each step.",
 )
 def after_all_reduce(guess: Any, actual: list[float]) -> None:
-    """Rank 0 holds 10 and rank 1 holds 20. What do they hold after dist.all_reduce? A list: [rank 0, rank 1]."""
+    """Rank 0 holds 10 and rank 1 holds 20. What do they hold after dist.all_reduce? A list."""
     came = [float(value) for value in actual]
     if not isinstance(guess, list | tuple) or len(guess) != 2:
         wrong("form", "Write a list of two numbers, that of rank 0 and that of rank 1.")
@@ -74,11 +74,11 @@ only_rank_zero = myth(
     difficulty="medium",
     stub="exercise.rank_three_gets.guess(...)",
     solution="exercise.rank_three_gets.guess([3, 7, 1])",
-    reasoning="10 samples do not divide by 4, so the list is padded from its own beginning to 12: 0 to 9, then "
-    "0 and 1. Rank 3 takes every fourth number from 3 on: 3, 7, and the last one, which is 1.",
+    reasoning="10 samples do not divide by 4, so the list is padded to 12 from its own beginning: 0 to 9, "
+    "then 0 and 1. Rank 3 takes every fourth number from 3 on: 3, 7, and the last one, which is 1.",
     hints=(
         "Ranks take turns, as when cards are dealt: rank 3 begins with 3. What comes four later?",
-        "Every rank gets equally many. 10 is no multiple of 4, so two numbers are added at the end of the list.",
+        "Every rank gets equally many. 10 is no multiple of 4, so two numbers are added at its end.",
         "The two that are added are the first ones of the list again: 0 and 1.",
     ),
     why="Equal shares keep the ranks in step, and the padding means that some samples count twice.",
@@ -114,8 +114,8 @@ def rank_three_gets(guess: Any, actual: list[int]) -> None:
         "world-th number from `rank` on.",
         "The order is torch.randperm(n, generator=...) with a generator of its own, whose seed is seed + "
         "epoch; the sampler's seed is 0.",
-        "Each rank gets n / world, rounded up, and the order is padded from its own beginning. With drop_last "
-        "it is rounded down, and the rest of the order is cut off.",
+        "Each rank gets n / world, rounded up, and the order is padded from its own beginning. With "
+        "drop_last it is rounded down, and the rest of the order is cut off.",
     ),
     why="No message is needed to share the data: the same seed on all ranks is the agreement.",
 )
@@ -159,15 +159,15 @@ CURVES = ("the same", "higher with DDP", "lower with DDP")
 def same_curve(guess: Any, actual: str) -> None:
     """One process with a batch of 64, or two with 32 each: how does the loss go, step by step?"""
     said = " ".join(guess.split()).lower() if isinstance(guess, str) else guess
-    if said not in CURVES:
+    if said not in map(str.lower, CURVES):
         wrong("word", "Choose one of " + ", ".join(map(repr, CURVES)) + ".")
     if said == actual:
         return
-    if said == "higher with DDP".lower() or said == CURVES[1]:
+    if said == CURVES[1].lower():
         wrong(
             "higher", f"It came out {actual!r}. No rank learns from its half alone: gradients are averaged."
         )
-    if said == CURVES[2].lower() or said == CURVES[2]:
+    if said == CURVES[2].lower():
         wrong("lower", f"It came out {actual!r}. There are not more steps, nor larger ones.")
     wrong("other", f"It came out {actual!r}.")
 
@@ -193,8 +193,8 @@ def same_curve(guess: Any, actual: str) -> None:
             (F.cross_entropy(model(x), y) / len(parts)).backward()  # sends the sum of all
             optimizer.step()
     ''',
-    reasoning="Within no_sync, gradients are added up on each rank and nothing is sent. The last backward runs "
-    "outside of it, and sends what has come together in .grad. The forward decides, so it stands inside, too.",
+    reasoning="Within no_sync, gradients are added up on each rank and nothing is sent. The last backward "
+    "runs outside of it, and sends what is in .grad by then. The forward decides, so it stands inside, too.",
     hints=(
         "Five things: gradients to zero once, no_sync for all parts but the last, the last one without it, "
         "the right division, one step.",
@@ -230,8 +230,8 @@ def accumulate_ddp(answer: Any) -> None:
             dist.all_reduce(right)
             return right.item() / len(y)
     ''',
-    reasoning="Every world-th sample from `rank` on: nobody pads, each sample belongs to one rank. Shares may "
-    "now differ by one, so what is added up are counts, not means; a rank without samples adds 0.",
+    reasoning="Every world-th sample from `rank` on: nobody pads, each sample belongs to one rank. Shares "
+    "may now differ by one, so what is added up are counts, not means; a rank without samples adds 0.",
     hints=(
         "With 7 samples and 3 ranks: how many does the sampler hand out, and which of them twice?",
         "Without padding some ranks have one sample less. What does the mean of their means say then?",
@@ -250,20 +250,20 @@ def exact_accuracy(answer: Any) -> None:
     difficulty="hard",
     stub='''
         def save_once(model, file):
-            """Save the weights of a DDP model so that a plain model can load them, on any rank, from now on."""
+            """Save a DDP model's weights so that from now on, on any rank, a plain model can load them."""
             torch.save(model.state_dict(), file)
     ''',
     solution='''
         def save_once(model, file):
-            """Save the weights of a DDP model so that a plain model can load them, on any rank, from now on."""
+            """Save a DDP model's weights so that from now on, on any rank, a plain model can load them."""
             if dist.get_rank() == 0:
                 part = file.with_suffix(".part")
                 torch.save(model.module.state_dict(), part)
                 os.replace(part, file)
             dist.barrier()
     ''',
-    reasoning="One rank writes, under another name, so that `file` is always a whole checkpoint: the old one or "
-    "the new one. The others wait at the barrier, or they might look for the file before it is there.",
+    reasoning="One rank writes, under another name, so that `file` is always a whole checkpoint: the old one "
+    "or the new one. The others wait at the barrier, or they might look for the file before it is there.",
     hints=(
         "Four faults: who writes, under which names the weights stand in the file, what is left of the old "
         "file if the process dies while it writes, and when the other ranks may go on.",
@@ -293,7 +293,7 @@ def save_once(answer: Any) -> None:
     why="What a fault costs is the work since the last checkpoint, here half an epoch, on all ranks.",
 )
 def epochs_begun(guess: Any, actual: int) -> None:
-    """4 epochs are asked for, and rank 1 dies in the third. How many epochs does rank 0 begin, in both lives?"""
+    """4 epochs are asked for, and rank 1 dies in the third. How many does rank 0 begin, in both lives?"""
     said = _number(guess, "4")
     if said == actual:
         return
@@ -320,7 +320,7 @@ def epochs_begun(guess: Any, actual: int) -> None:
         "Put n = 2 and n = 1000 into the formula of the ring, 4 (n - 1) / n P.",
         "(n - 1) / n is a half for n = 2. What is it for n = 1000?",
     ),
-    why="In a ring the load of a GPU hardly grows with their number; that is why DDP scales and a star cannot.",
+    why="In a ring a GPU's load hardly grows with their number: that is why DDP scales and a star cannot.",
 )
 def through_one_gpu(guess: Any, actual: float) -> None:
     """In a ring of 2 GPUs 0.8 GB go through each of them in a step. How many GB in a ring of 1000?"""
@@ -344,17 +344,17 @@ def through_one_gpu(guess: Any, actual: float) -> None:
     difficulty="easy",
     stub='''
         def scaled_up(samples, batch, gpus, rate):
-            """Steps in an epoch and learning rate on `gpus` GPUs; `rate` suits one GPU, with `batch` samples."""
+            """Steps in an epoch and learning rate on `gpus` GPUs; `rate` is for one, with `batch` samples."""
             return ..., ...
     ''',
     solution='''
         def scaled_up(samples, batch, gpus, rate):
-            """Steps in an epoch and learning rate on `gpus` GPUs; `rate` suits one GPU, with `batch` samples."""
+            """Steps in an epoch and learning rate on `gpus` GPUs; `rate` is for one, with `batch` samples."""
             return -(-samples // (batch * gpus)), rate * gpus
     ''',
-    reasoning="DistributedSampler gives each rank samples / gpus, rounded up, and its loader makes batches of "
-    "them, rounded up: together samples / (batch x gpus), rounded up. The batch has grown `gpus`-fold, so has "
-    "the learning rate.",
+    reasoning="DistributedSampler gives each rank samples / gpus, rounded up, and its loader makes batches "
+    "of them, rounded up: together samples / (batch x gpus), rounded up. The batch has grown `gpus`-fold, so "
+    "has the learning rate.",
     hints=(
         "How many samples does one step use, on all GPUs together? The last step may have fewer.",
         "Round up: -(-a // b) or math.ceil(a / b). By the linear rule the rate grows as the batch does.",
@@ -373,19 +373,19 @@ def scaled_up(answer: Any) -> None:
     difficulty="medium",
     stub='''
         def gpus_needed(parameters, block, memory):
-            """The fewest GPUs for FSDP2; None where no number is enough. `block`: the largest block's parameters."""
+            """The fewest GPUs for FSDP2, or None; `block` is the number of the largest block's parameters."""
             return ...
     ''',
     solution='''
         def gpus_needed(parameters, block, memory):
-            """The fewest GPUs for FSDP2; None where no number is enough. `block`: the largest block's parameters."""
+            """The fewest GPUs for FSDP2, or None; `block` is the number of the largest block's parameters."""
             room = memory - 8 * block  # the block is whole for a moment: 4 bytes of weights, 4 of gradient
             return -(-16 * parameters // room) if room > 0 else None
     ''',
     reasoning="Sharded are 4 bytes of weight, 4 of gradient and 8 of Adam for each parameter: 16 P / n. The "
     "block that computes is whole on every GPU, however many there are, so its 8 bytes each come off first.",
     hints=(
-        "Two things lie on a GPU: its part of 16 bytes for each parameter, and a whole block with its gradient.",
+        "Two things lie on a GPU: its part of 16 bytes per parameter, and a whole block with its gradient.",
         "The block's share does not shrink with the number of GPUs. Take it off `memory` first.",
         "Then n is 16 * parameters / room, rounded up; with no room left, no number is enough.",
     ),
@@ -432,9 +432,9 @@ sharding_is_free = myth(
             "a single layer is larger than a GPU; 8 GPUs in one machine": "model parallel",
         }
     """,
-    reasoning="Begin at the top of the figure. What fits on one GPU and is quick enough needs nothing. What fits "
-    "and is too slow wants DDP, or DataParallel where there cannot be a second process. Sharding is for what "
-    "does not fit but whose layers do; a layer that does not fit must be divided itself.",
+    reasoning="Begin at the top of the figure. What fits on one GPU and is quick enough needs nothing. What "
+    "fits and is too slow wants DDP, or DataParallel where there cannot be a second process. Sharding is for "
+    "what does not fit but whose layers do; a layer that does not fit must be divided itself.",
     hints=(
         "Go through the figure above with each situation, from the top, and stop at the first answer.",
         "Two questions decide most: does the model fit with its optimizer? Does one layer?",

@@ -1,4 +1,4 @@
-"""Processes that answers of lesson 07 are tried on: started once, then reused; the judge passes on what they say.
+"""Processes that answers of lesson 07 are tried on: started once, then reused. The judge passes on messages.
 
 `with judged_ranks() as ranks: reports = ranks.run(3, trial, answer, ...)` calls `trial(answer, ...)` in three
 processes, in which `torch.distributed` is initialised. What goes wrong there has its own hint.
@@ -82,7 +82,7 @@ class _Processes:
         slow.start()
         try:
             for _ in self.all:
-                number, message = self.heard.get(timeout=120)
+                _, message = self.heard.get(timeout=120)
                 if message != ("ready",):
                     raise RuntimeError("A process for the check did not start. Restart the kernel.")
         finally:
@@ -209,7 +209,7 @@ def _hear(processes: _Processes, busy: set[int]) -> tuple[int, tuple[Any, ...]]:
     except queue.Empty:
         end_ranks()
         wrong("endless", f"{_named(busy)} came to no end, nor to a collective, within {PATIENCE:.0f} s. Is "
-              "there a loop that does not end? The processes were ended; the next check starts new ones.")  # fmt: skip
+              "there a loop that does not end? They were ended; the next check starts new ones.")  # fmt: skip
     if message == ("gone",):
         code = processes.all[number].wait()
         end_ranks()

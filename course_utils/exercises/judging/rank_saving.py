@@ -1,4 +1,4 @@
-"""Judging, in several processes, how a checkpoint is saved: who writes, what, where, and when others go on."""
+"""Judging, in several processes, how a checkpoint is saved: who writes what, and when others go on."""
 
 import os
 import tempfile
@@ -64,7 +64,7 @@ def _net(version: int) -> nn.Module:
 
 
 def _save(answer: Callable[..., Any], file: Path) -> dict[str, Any]:
-    """Let the answer save on this rank; return what it did to files, and what stands there when it returns."""
+    """Let the answer save on this rank; return what it did to files, and what stands there then."""
     model = DistributedDataParallel(_net(2))
     disk = _Disk(file)
     save = partial(disk.save, torch.save)
@@ -84,7 +84,7 @@ def _state(file: Path) -> Any:
 
 
 def judge_saving(answer: Callable[..., Any]) -> None:
-    """Ask for one writer, a file that is always whole, a plain model's names, and no rank that is too early."""
+    """Ask for one writer, a file that is always whole, a plain model's names, and no early rank."""
     with judged_ranks() as ranks:
         for world in (2, 1, 3):
             with tempfile.TemporaryDirectory() as folder:
@@ -95,8 +95,8 @@ def judge_saving(answer: Callable[..., Any]) -> None:
                 _check_content(_state(file))
                 for rank, result in enumerate(found):
                     if not _is_new(result["found"]):
-                        wrong("early", f"Rank {rank} goes on while the file is still the old one: it waits for "
-                              "nobody, or not long enough. On a slow disk, that takes a while.")  # fmt: skip
+                        wrong("early", f"Rank {rank} goes on while the file is still the old one: it waits "
+                              "for nobody, or not long enough. On a slow disk, that takes a while.")  # fmt: skip
                 if left := sorted(path.name for path in Path(folder).iterdir() if path != file):
                     wrong(
                         "left",
@@ -118,8 +118,8 @@ def _check_writing(done: list[list[tuple[str, bool]]]) -> None:
         )
     things = done[writers[0]]
     if ("write", True) in things:
-        wrong("half", "The file itself is written to: a process that dies in the middle leaves half of one, and "
-              "the old one is lost. Write elsewhere in the folder, and put it in place in one go.")  # fmt: skip
+        wrong("half", "The file itself is written to: a process that dies in the middle leaves half of one, "
+              "and the old one is lost. Write elsewhere in the folder; put it in place in one go.")  # fmt: skip
     if ("away", True) in things:
         wrong("gap", "For a moment there is no file at all: the old one is taken away first. os.replace does "
               "both in one go.")  # fmt: skip

@@ -36,7 +36,7 @@ def write_frame(stream: BinaryIO, message: Any) -> None:
 
 
 class Unanswered(BaseException):
-    """Raised in a collective to which the others do not come; no Exception, so that answers do not catch it."""
+    """Raised in a collective to which others do not come; no Exception, so answers do not catch it."""
 
 
 class Rank:

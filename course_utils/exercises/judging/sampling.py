@@ -87,8 +87,8 @@ def judge_sampler(answer: Callable[..., Any]) -> None:
         if used:
             wrong("used", "Right, but the real sampler made it. Make the order and the share yourself.")
         if touched:
-            wrong("global", "Right, but it draws from torch's own generator, or seeds it, and so disturbs every "
-                  "other random number of the training. Use torch.Generator().")  # fmt: skip
+            wrong("global", "Right, but it draws from torch's own generator, or seeds it, and so disturbs "
+                  "every other random number of the training. Use torch.Generator().")  # fmt: skip
 
 
 def _explain(given: list[int], right: list[int], case: tuple[Any, ...]) -> None:

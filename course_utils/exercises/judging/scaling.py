@@ -1,4 +1,4 @@
-"""Judging arithmetic about many GPUs: steps and learning rate, GPUs for a sharded model, a tool for each case."""
+"""Judging arithmetic about many GPUs: steps and learning rate, GPUs for a model in shards, tools."""
 
 import math
 from collections.abc import Callable
@@ -107,7 +107,7 @@ def _explain_gpus(case: str, said: Any, right: Any, parameters: int, block: int,
         wrong("block", f"{case} says {said}. While a block computes it is whole, with its gradient: 8 bytes "
               "for each of its parameters are not shared out.")  # fmt: skip
     for each, key, what in ((4, "weights", "weights"), (8, "adam", "weights and gradients"),
-                            (12, "one_average", "weights, gradients and one of Adam's averages")):  # fmt: skip
+                            (12, "one_average", "weights, gradients and one of Adam's means")):  # fmt: skip
         if close(said, math.ceil(each * parameters / room)):
             wrong(
                 key, f"{case} says {said}. {each} bytes for a parameter are {what}. Adam keeps two averages."

@@ -86,7 +86,7 @@ def _heard(hook: Callable[..., Any], ears: _Ears) -> Callable[[Any, dist.GradBuc
         ears.on = True
         try:
             future = hook(state, bucket)
-            if not isinstance(future, torch.futures.Future):
+            if not isinstance(future, torch._C.Future):
                 raise TypeError(f"The hook has to return a future, and returned a {type(future).__name__}.")
             if not isinstance(future.value() if future.done() else future.wait(), torch.Tensor):
                 raise TypeError("The future has to hold one tensor, of the bucket's size.")
@@ -109,8 +109,8 @@ def _compare(ranks: Ranks, answer: Callable[..., Any], world: int) -> float:
     plain, found = ([report.value for report in ranks.run(world, _train, hook)] for hook in (None, answer))
     case = f"With {world} ranks: "
     if elsewhere := next((result["elsewhere"] for result in found if result["elsewhere"]), ""):
-        wrong("elsewhere", f"{case}while the hook runs, something is opened ({elsewhere[:60]}). Gradients may "
-              "only travel by collectives, which are counted.")  # fmt: skip
+        wrong("elsewhere", f"{case}while the hook runs, something is opened ({elsewhere[:60]}). Gradients "
+              "may only travel by collectives, which are counted.")  # fmt: skip
     first, last = (sum(result["losses"][when] for result in found) / world for when in (0, 1))
     aim = sum(result["losses"][1] for result in plain) / world
     share = max(result["sent"] for result in found) / plain[0]["sent"]
@@ -124,6 +124,6 @@ def _compare(ranks: Ranks, answer: Callable[..., Any], world: int) -> float:
             wrong(
                 "no_training", f"{case}{lost}. Is it the mean that the hook returns, or the sum, or nothing?"
             )
-        wrong("worse", f"{case}{lost}: {reached:.0%} of the way, and {ENOUGH:.0%} are asked for. What the hook "
-              "leaves out must not be lost: keep it in `state` and add it the next time.")  # fmt: skip
+        wrong("worse", f"{case}{lost}: {reached:.0%} of the way, and {ENOUGH:.0%} are asked for. What the "
+              "hook leaves out must not be lost: keep it in `state` and add it the next time.")  # fmt: skip
     return share
