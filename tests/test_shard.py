@@ -1,8 +1,5 @@
 """shard.py: FSDP2 computes what DDP does, with half of the memory on each of two ranks, and sends more."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,17 +15,16 @@ WHOLE = BLOCKS * BLOCK + LAST
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    folder = tmp_path_factory.mktemp("shard")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
-    options = ["--width", str(WIDTH), "--blocks", str(BLOCKS), "--steps", "4"]
-    subprocess.run(
-        [*launch, "--nproc-per-node", "2", str(SCRIPT), *options],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        timeout=120,
-        check=True,
-    )
-    return torch.load(folder / "shard.pt")
+    """What each of two ranks has measured, without GPUs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("shard"))
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        options = f"--width {WIDTH} --blocks {BLOCKS} --steps 4"
+        run = course_utils.torchrun(
+            f'--standalone --nproc-per-node 2 "{SCRIPT.as_posix()}" {options}', quiet=True
+        )
+        assert run.ok, run.error
+        return torch.load("shard.pt")
 
 
 def test_the_losses_are_those_of_ddp(ranks: list[dict]) -> None:
