@@ -54,7 +54,7 @@ def longest_bar(guess: Any, actual: str) -> None:
         return
     usual = {
         "loading": "The loader prepares pictures one by one",
-        "forward": "Forward is about half as long as backward, which computes two products for each of its one",
+        "forward": "Forward does about half as much as backward",
         "backward": "Backward is the longest part of the network's work",
         "step": "The step touches each parameter once, and there are few",
     }
@@ -111,8 +111,8 @@ def busy_share(answer: Any) -> None:
             products = out.numel() * layer.weight[0].numel()  # for each output number one window
             return 2 * products / (4 * (x.numel() + layer.weight.numel() + out.numel()))
     ''',
-    reasoning="An output number is a sum of as many products as a filter has weights: layer.weight[0].numel(), "
-    "which is right for any kernel, stride and number of groups.",
+    reasoning="An output number is a sum of as many products as a filter has weights: layer.weight[0].numel(). "
+    "That is right for any kernel, stride and number of groups.",
     hints=(
         "How many multiplications does one number of the output take? As many additions go with them.",
         "layer.weight has the shape (out channels, in channels, height, width): one filter is weight[0].",
@@ -195,8 +195,8 @@ def bound_by(guess: Any, actual: str) -> None:
             return sum(accuracies) / len(accuracies), sum(seconds) / len(seconds)
     ''',
     reasoning="Six ways to a better number are gone: the warm-up was an epoch of training for free, the test "
-    "pictures were learned, the clock stopped before the GPU did, and of epochs, seeds and times only the best "
-    "was kept.",
+    "pictures were learned, the clock stopped before the GPU did, and of epochs, seeds and times only the "
+    "best was kept.",
     hints=(
         "There are six cheats. Three are in what is returned; the others change what is measured.",
         "Warm up with a model that you throw away. Train on `train` alone. Test once, after the last epoch.",
@@ -252,8 +252,8 @@ def honest_benchmark(answer: Any) -> None:
                 raise ValueError("The loss is not a number.")
             return mean, right.item() / len(labels)
     ''',
-    reasoning="The constants need no tensor, losses and right answers add up on the GPU, and one NaN among the "
-    "losses makes their mean NaN, so one look at the end finds it.",
+    reasoning="The constants need no tensor, losses and right answers add up on the GPU, and one NaN among "
+    "the losses makes their mean NaN, so one look at the end finds it.",
     hints=(
         "There are five places. Ask of each line: does Python need a number from the GPU here?",
         "Keep loss.detach() in the list and the count of right answers as a tensor; both stay on the GPU.",
@@ -303,7 +303,7 @@ always_compile = myth(
     "false",
     "Compiling takes its time first, and again for new shapes: it pays if enough steps save more than that.",
     {
-        "true": "Add the time of the first call to that of the steps. How many steps does it take to win it back?",
+        "true": "Add the time of the first call to that of the steps. How many steps win it back?",
         "outdated": "It was never so, and still is not: code has to be made before it can be fast.",
     },
     __name__,
@@ -364,8 +364,8 @@ _WAYS = ("lower", "the same", "higher")
     difficulty="medium",
     stub="exercise.four_times_the_batch.guess(...)",
     solution='exercise.four_times_the_batch.guess("lower")',
-    reasoning="Four times the batch is a quarter of the steps. A learning rate four times as large makes up for "
-    "part of that, but so long a step follows a gradient that would have turned on the way.",
+    reasoning="Four times the batch is a quarter of the steps. A learning rate four times as large makes up "
+    "for part of that, but so long a step follows a gradient that would have turned on the way.",
     hints=(
         "How many steps does an epoch take with each of the two batches?",
         "Four small steps can turn after each of them. One step that is four times as long cannot.",
@@ -381,7 +381,7 @@ def four_times_the_batch(guess: Any, actual: Any) -> None:
         return
     usual = {
         "lower": "An epoch has a quarter of the steps",
-        "the same": "The learning rate makes up for the fewer steps, but only nearly, and only where steps are short",
+        "the same": "The learning rate makes up for fewer steps only where steps are short",
         "higher": "A larger batch has a better gradient, but there are only a quarter of the steps to use it",
     }
     wrong(said.split()[-1], f"{usual[said]}. It came out {came}.")
@@ -414,8 +414,8 @@ def _way(small: float, large: float) -> str:
     hints=(
         "First the number of steps: how many batches has an epoch, if the last one may be smaller?",
         "Write the rising line and the falling line, each for all steps.",
-        "The triangle is the lower one of 0.2 + 0.8 * step / (peak * steps) and (steps - step) / ((1 - peak) * "
-        "steps), times top.",
+        "The triangle is the lower one of 0.2 + 0.8 * step / (peak * steps) and (steps - step) / "
+        "((1 - peak) * steps), times top.",
     ),
     why="A high rate gets far, a low one arrives: with a schedule one training has both.",
 )
@@ -469,7 +469,7 @@ def whiten_patches(answer: Any) -> None:
                 *(nn.Flatten(), nn.Linear(1024, 10)),
             )
             optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9)
-            for _ in range(10):
+            for _ in range(6):
                 for rows in torch.randperm(len(labels)).split(50):
                     loss = nn.functional.cross_entropy(model(pictures[rows]), labels[rows])
                     optimizer.zero_grad()
@@ -478,7 +478,7 @@ def whiten_patches(answer: Any) -> None:
             return model
     ''',
     solution='''
-        def fewest_operations(pictures, labels, epochs=10, size=50):
+        def fewest_operations(pictures, labels, epochs=8, size=50):
             """Return a model trained on pictures (n, 3, 32, 32) and their labels (n,)."""
 
             def block(inputs, outputs):  # the pool first: normalising and ReLU have less to do
@@ -487,7 +487,7 @@ def whiten_patches(answer: Any) -> None:
 
             head = nn.Sequential(nn.Flatten(), nn.Linear(128, 10))
             model = nn.Sequential(nn.AvgPool2d(2), block(3, 8), block(8, 16), block(16, 32), head)
-            optimizer = torch.optim.SGD(model.parameters(), 0.2, momentum=0.85, nesterov=True, weight_decay=5e-4)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.85, nesterov=True)
             steps = epochs * len(labels.split(size))
             schedule = torch.optim.lr_scheduler.LambdaLR(
                 optimizer, lambda step: min(0.2 + 3.2 * step / steps, (steps - step) / (0.75 * steps))
@@ -506,14 +506,14 @@ def whiten_patches(answer: Any) -> None:
     reasoning="Half the sides are a quarter of the operations, and the drawings can still be told apart. Few "
     "channels, BatchNorm, a high rate that falls to zero, and mirror images do the rest.",
     hints=(
-        "Where are the operations? Count each layer as in section 2: most of them are where pictures are large.",
+        "Where are the operations? Count each layer as in section 2: most are where pictures are large.",
         "Pictures of half the size cost a quarter. nn.AvgPool2d(2) in front costs nothing that is counted.",
         "Then learn more from each operation: the triangle, a high rate with BatchNorm, mirrored pictures, "
         "label smoothing. Try fewer channels, and then fewer epochs.",
     ),
-    why="Seconds depend on the machine; operations do not, so a recipe that needs fewer is better everywhere.",
+    why="Seconds depend on the machine, operations do not: a recipe that needs fewer is better everywhere.",
 )
 def fewest_operations(answer: Any) -> Score:
-    """Return a model that gets 60% of unseen drawings right, with the fewest operations in training and test."""
+    """Return a model that gets 55% of unseen drawings right, with the fewest operations."""
     with torch.random.fork_rng(devices=[]):
         return judge_operations(answer)

@@ -15,7 +15,7 @@ _PICTURES, _TESTS = range(40), range(40, 50)
 
 
 class Pretended:
-    """A network whose accuracy is known in advance, and goes down in the last epoch; luck decides the rest."""
+    """A network whose accuracy is known in advance, and falls in the last epoch; the rest is luck."""
 
     def __init__(self) -> None:
         self.luck = torch.rand(()).item()
@@ -104,8 +104,8 @@ def _measured(lab: Laboratory, seeds: int, epochs: int) -> list[Pretended]:
     if any(model.epochs > epochs for model in tested):
         wrong(
             "warm_up",
-            f"The network that is tested has learned for {max(m.epochs for m in tested)} epochs, and the clock "
-            f"has seen {epochs}. Warm up on a network of its own, and throw it away.",
+            f"The network that is tested has learned for {max(m.epochs for m in tested)} epochs, and {epochs} "
+            "were asked for. Warm up on a network of its own, and throw it away.",
         )
     measured = [model for model in tested if model.epochs == epochs]
     if len(measured) < seeds:

@@ -186,8 +186,8 @@ def _judge_losses(losses: torch.Tensor, given: Batches, graph: PretendGraph, sai
     if are(given[:1] * len(given)):
         wrong(
             "same_batch",
-            "It has trained on the first batch again and again. `x = ...` gives a name to other memory, and the "
-            "graph reads the memory that it was captured with: copy_ the batch into that.",
+            "It has trained on the first batch again and again. `x = ...` gives a name to other memory, and "
+            "the graph reads the memory that it was captured with: copy_ the batch into that.",
         )
     if are([(x, given[0][1]) for x, _ in given]):
         wrong("labels", "The pictures change, and the labels are those of the first batch.")

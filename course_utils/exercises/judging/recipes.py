@@ -43,7 +43,7 @@ def _judge_length(found: int, pictures: int, batch: int, epochs: int) -> None:
 
 
 def _judge_rates(rates: torch.Tensor, peak: float) -> None:
-    """Compare learning rates, as shares of the highest, with the triangle; one step sooner or later is right."""
+    """Compare learning rates, as shares of the highest, with the triangle, give or take a step."""
     steps = len(rates)
     step = torch.arange(steps, dtype=torch.float64)
     up, down = START + (1 - START) * step / (peak * steps), (steps - step) / ((1 - peak) * steps)
@@ -127,8 +127,8 @@ def judge_whitening(answer: Answer) -> None:
     if filters.abs().max() > 1000:
         wrong(
             "zero",
-            "In grey pictures the colours agree, so some directions have no variance, and their filters become "
-            f"as large as {filters.abs().max():.0e}: divided by nearly zero. Add the 5e-4 before the root.",
+            "In grey pictures the colours agree, so some directions have no variance, and their filters "
+            f"become as large as {filters.abs().max():.0e}: divided by nearly zero. Add the 5e-4 before the root.",
         )
 
 
@@ -167,8 +167,8 @@ def _judge_covariance(covariance: torch.Tensor, before: torch.Tensor) -> None:
     if correlation > 0.15:
         wrong(
             "correlated",
-            f"Two outputs are still alike: a correlation of {correlation:.2f}. eigh returns the directions as "
-            "columns, and a filter is one direction, in the order (colour, row, column).",
+            f"Two outputs are still alike: a correlation of {correlation:.2f}. eigh returns the directions "
+            "as columns, and a filter is one direction, in the order (colour, row, column).",
         )
     found, text = variances.sort().values, "The outputs are independent, but their variances are not all 1: "
     for key, values, hint in (

@@ -109,7 +109,7 @@ def plain_epoch(
     labels: torch.Tensor,
     size: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Train on every picture once, and return the mean of the batches' losses and the share of right answers."""
+    """Train on every picture once; return the mean of the batches' losses and the share of right answers."""
     losses, right = [], []
     for x, y in zip(pictures.split(size), labels.split(size), strict=True):
         scores = model((x / 255 - 0.5) / 0.25)
