@@ -70,7 +70,7 @@ def train(args, device, rank, world):
         done, losses = saved["epochs"], saved["losses"]
     check_agreement(torch=torch.__version__, epochs=done)
     print(f"rank {rank} of {world} on {device}: {len(sampler)} pictures, {done} epochs done", flush=True)
-    model = DistributedDataParallel(net)
+    model = DistributedDataParallel(net)  # from here on, backward averages the gradients of all
 
     for epoch in range(done, args.epochs):
         sampler.set_epoch(epoch)
@@ -78,7 +78,7 @@ def train(args, device, rank, world):
         for pictures, labels in loader:
             loss = nn.functional.cross_entropy(model(to_input(pictures, device)), labels.to(device))
             optimizer.zero_grad()
-            loss.backward()  # here the gradients of all processes become their average
+            loss.backward()
             optimizer.step()
             steps.append(loss.detach())
         steps = torch.stack(steps) / world
