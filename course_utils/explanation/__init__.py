@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from .known_distributed import DISTRIBUTED
 from .known_errors import KNOWN, Known
 from .placeholders import fill
 from .where import Place, find_home, find_places, moves, table
@@ -93,7 +94,7 @@ def explain(error: BaseException | str | None = None, /, **named: Any) -> Explan
     text = message[replica.end() :] if replica else message
     lines = _own_lines(error, message)
     places = list(chain.from_iterable(find_places(name, value) for name, value in named.items()))
-    for known in KNOWN:
+    for known in (*KNOWN, *DISTRIBUTED):
         if match := known.search(text):
             values = fill(match)
             what = (f"In replica {replica[1]}: " if replica else "") + known.what.format(**values)

@@ -138,8 +138,8 @@ MACHINE = [
     Known(
         r"invalid device ordinal|Invalid device id|CUDA device \d+ but torch\.cuda\.device_count\(\)",
         "The code names a GPU that this machine does not have.",
-        "GPUs count from 0; torch.cuda.device_count() tells how many there are. For a file: "
-        'torch.load(path, map_location="cpu").',
+        "GPUs count from 0; torch.cuda.device_count() tells how many there are; --nproc-per-node may not be "
+        'more. For a file: torch.load(path, map_location="cpu").',
     ),
     Known(
         r"deserialize object on a CUDA device but torch\.cuda\.is_available\(\) is False",

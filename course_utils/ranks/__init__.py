@@ -2,14 +2,14 @@
 
     result = course_utils.torchrun("--standalone --nproc-per-node 2 train_ddp.py --epochs 3")
 
-A script that uses several processes must be a file, and must not run in the notebook's own process. This starts
-it, waits, shows what each rank has printed, and in one line why it failed, if it did.
+A script that uses several processes must be a file, and must not run in the notebook's own process. This
+starts it, waits, shows what each rank has printed, and in one line why it failed, if it did.
 """
 
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,14 +56,15 @@ def torchrun(
 ) -> Torchrun:
     """Run what stands after `torchrun` in a terminal, and print what each rank has printed, rank by rank.
 
-    Several commands are several machines' commands, started here at the same time. `$PORT` in a command is a free
-    port, the same for all of them, and other variables are filled in as by a shell. A run that fails raises
-    nothing: it prints one line that says what happened and what to do. No process is left behind, whatever
-    happens. With `--max-restarts` the ranks get their store anew each time, as a printed variable says.
+    Several commands are several machines' commands, started here at the same time. `$PORT` in a command is a
+    free port, the same for all of them, and other variables are filled in as by a shell. A run that fails
+    raises nothing: it prints one line that says what happened and what to do. No process is left behind,
+    whatever happens. With `--max-restarts`, the variable printed before the command gives each start a store
+    of its own.
 
     Args:
-        commands: as in "--standalone --nproc-per-node 2 train_ddp.py"; the script is looked for in the current
-            folder.
+        commands: as in "--standalone --nproc-per-node 2 train_ddp.py"; the script is looked for in the
+            current folder.
         timeout: seconds for the whole run. What is still running then is stopped, and the line says where.
         join_timeout: seconds for all machines to come, unless the command has an --rdzv-conf of its own.
         port: what `$PORT` stands for; a free port by default.
@@ -79,6 +80,7 @@ def torchrun(
             f"torchrun() got {len(commands)} commands for {len(pythons)} interpreters. "
             'Write what follows torchrun in a terminal: torchrun("--standalone --nproc-per-node 2 script.py")'
         )
+    commands = tuple(command.strip().removeprefix("torchrun ") for command in commands)
     show = (lambda *_: None) if quiet else _say
     for command in commands:
         show(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}")
@@ -105,7 +107,7 @@ def _result(attempts: list[dict[int, Rank]], error: str, seconds: float) -> Torc
     )
 
 
-def _report(result: Torchrun, show) -> None:
+def _report(result: Torchrun, show: Callable[[str], None]) -> None:
     """Print each rank's lines, attempt by attempt, and the line about the failure."""
     for number, ranks in enumerate(result.attempts):
         if number:

@@ -1,7 +1,7 @@
 """Ending every process of a run: those of torchrun, of the ranks, and whatever these have started.
 
-A rank is in a session of its own and outlives a torchrun that is killed, so neither process groups nor parents
-find it. What all processes of a run share is a variable of their environment, which they inherit.
+A rank is in a session of its own and outlives a torchrun that is killed, so neither process groups nor
+parents find it. What all processes of a run share is a variable of their environment, which they inherit.
 
 Run as a program, this file is the guard: it waits until the notebook's process is gone, in whatever way, and
 ends the run that it left behind.
@@ -30,7 +30,7 @@ def marked(run: str) -> list[psutil.Process]:
 
 
 def end_all(run: str) -> None:
-    """Kill every process of a run; again while new ones turn up, since the killed may have been starting one."""
+    """Kill every process of a run; again while new ones turn up, for the killed may have started one."""
     for _ in range(10):
         left = marked(run)
         for process in left:
@@ -74,7 +74,7 @@ def _no_core_file(process: psutil.Process) -> None:
 
 
 def start_guard(run: str) -> subprocess.Popen:
-    """Start the guard of a run. It ends by itself, and ends the run, when this process closes its stdin or dies."""
+    """Start the guard of a run. It ends the run and itself when this process closes its stdin, or dies."""
     return subprocess.Popen(
         [sys.executable, __file__, run],
         stdin=subprocess.PIPE,

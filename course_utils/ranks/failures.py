@@ -1,4 +1,4 @@
-"""One clear line about a run that failed: what happened, and what to do."""
+"""One clear line about a run that failed: what happened, and what to do. It is the same each time."""
 
 import re
 import signal
@@ -6,15 +6,28 @@ from contextlib import suppress
 
 from course_utils.explanation import explain
 
-from .launching import Agent
-from .logs import Rank, text_of
+from .launching import Agent, text_of
+from .logs import Rank
+from .standing import where_it_stood
 
 _PREFIX = re.compile(r"^\[(?:rank|default)\d+\]: ?", re.MULTILINE)
 _EXCEPTION = re.compile(r"^(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Timeout|Exit)\b.*$", re.MULTILINE)
 _TRACEBACK = "Traceback (most recent call last)"
-_LOST = re.compile(
-    r"Connection (?:closed|reset) by peer|Broken pipe|Connection refused|Socket (?:Timeout|closed)"
-)
+_LOST = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|Connection refused|Socket closed")
+_CHANGING = [  # what differs from run to run
+    (re.compile(r"\[?\d+\.\d+\.\d+\.\d+\]?:\d+"), "another process"),
+    (re.compile(r"\b(port|pid)(:? )\d+"), r"\1\2..."),
+    (re.compile(r"0x[0-9a-fA-F]{6,}"), "0x..."),
+    (re.compile(r"^(?:\S*python[\w.]*|run\.py: error|torchrun: error): "), ""),
+]
+_KILLED = {
+    "SIGKILL": "Somebody killed it, or the machine ran out of memory: then take fewer processes or smaller "
+    "batches.",
+    "SIGTERM": "Somebody stopped it, as a cluster does with a job whose time is up.",
+}
+_CRASHED = "It crashed in compiled code; .errors[{}] says at which line."
+_NOT_MET = "RendezvousTimeoutError"
+_CAUSE, _UNSAID, _EFFECT = 1, 2, 3  # how close to the cause a failed rank is; killed ones are closest, 0
 
 
 def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], late: bool, timeout: float) -> str:
@@ -23,8 +36,10 @@ def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], late: bool,
         return ""
     ranks = attempts[-1] if attempts else {}
     culprits = sorted((rank for rank in ranks if _failed(ranks[rank])), key=lambda rank: _guilt(ranks[rank]))
-    if culprits and (not late or _guilt(ranks[culprits[0]]) < 3):
-        return _about_rank(culprits[0], ranks[culprits[0]])
+    if culprits and (not late or _guilt(ranks[culprits[0]]) < _EFFECT):
+        again = len(attempts) - 1
+        used_up = f", after {again} restart{'s' * (again > 1)}," if again else ""
+        return _about_rank(culprits[0], ranks[culprits[0]], used_up)
     return _about_waiting(ranks, timeout) if late else _about_agent(agents)
 
 
@@ -34,12 +49,12 @@ def _failed(rank: Rank) -> bool:
 
 def _guilt(rank: Rank) -> int:
     """The smaller, the closer to the cause: a rank that lost a neighbour, or was told to stop, is none."""
-    if rank.code == -15:
-        return 4
-    if rank.code is not None and rank.code < 0:
-        return 0
     error = _exception(rank.err)
-    return (3 if _LOST.search(error) else 1) if error else 2
+    if rank.code is not None and rank.code < 0 and rank.code != -signal.SIGTERM:
+        return 0
+    if error:
+        return _EFFECT if _LOST.search(error) else _CAUSE
+    return _EFFECT if rank.code == -signal.SIGTERM else _UNSAID
 
 
 def _exception(err: str) -> str:
@@ -48,35 +63,68 @@ def _exception(err: str) -> str:
     found = list(_EXCEPTION.finditer(text))
     if not found:
         return ""
-    end = found[-1]
-    start = text.rfind(_TRACEBACK, 0, end.start())
-    return text[max(start, 0) : end.end()]
+    return text[max(text.rfind(_TRACEBACK, 0, found[-1].start()), 0) : found[-1].end()]
 
 
-def _about_rank(number: int, rank: Rank) -> str:
-    whole = f"The whole text: .errors[{number}]."
-    if rank.code is not None and rank.code < 0:
-        return f"rank {number} was ended by {_signal(-rank.code)}."
+def _about_rank(number: int, rank: Rank, used_up: str) -> str:
+    """Say how a rank ended. A script that cannot be read fails in all of them, so none is named."""
+    if rank.code is not None and rank.code < 0 and rank.code != -signal.SIGTERM:
+        name = _signal(-rank.code)
+        return f"rank {number}{used_up} was ended by {name}. {_KILLED.get(name, _CRASHED.format(number))}"
+    if missing := re.search(r"can't open file '(.+?)': \[Errno 2\]", rank.err):
+        name = re.split(r"[\\/]", missing[1])[-1]
+        return f"there is no script {name} in this folder. Put it there, or correct the name."
     text = _exception(rank.err)
     if not text:
-        last = (rank.err.strip().splitlines() or [""])[-1]
-        return f"rank {number} ended with exit code {rank.code}{': ' * bool(last)}{last}"
+        said = _stable(_last_line(rank.err))
+        return f"rank {number}{used_up} ended with exit code {rank.code}. {said}".rstrip()
+    error = _stable(_last_line(text))
+    if unreadable := re.search(
+        r'File "([^"]+)", line (\d+)\n(?:.*\n){1,3}(?=(?:Syntax|Indentation|Tab)Error)', text
+    ):
+        name = re.split(r"[\\/]", unreadable[1])[-1]
+        return f"{name} is not Python at line {unreadable[2]}: {error}. Put that line right."
     meaning = explain(text)
-    where = f" at {meaning.lines[0]}" if meaning.lines else ""
-    error = text.splitlines()[-1]
+    where = f" at: {re.sub(' {2,}', ' ', meaning.lines[0])}" if meaning.lines else ""
     if meaning.known:
-        return f"rank {number} stopped{where}: {error} {meaning.what} {meaning.fix}"
-    return f"rank {number} stopped{where}: {error} {whole}"
+        return f"rank {number}{used_up} stopped{where}. {meaning.what} {meaning.fix}"
+    return f"rank {number}{used_up} stopped{where}. {error.rstrip('.')}. The whole text: .errors[{number}]."
 
 
 def _about_waiting(ranks: dict[int, Rank], timeout: float) -> str:
-    return f"it was not at an end after {timeout:g} s and was stopped."
+    """Say where the ranks were when the time was up, or that the machines had not even met."""
+    if not ranks:
+        meaning = explain(_NOT_MET)
+        return f"{meaning.what} {meaning.fix} Another program on that port has the same effect."
+    stood = {number: where_it_stood(rank.err) for number, rank in ranks.items()}
+    places = "; ".join(f"rank {number} at: {place}" for number, place in stood.items() if place)
+    return (
+        f"not at an end after {timeout:g} s, and stopped.{' It was with ' * bool(places)}{places}"
+        f"{'.' * bool(places)} A rank waits for one that does not come; if all is only slow, raise timeout=."
+    )
 
 
 def _about_agent(agents: list[Agent]) -> str:
+    """Say what torchrun itself complained about."""
     agent = next(agent for agent in agents if agent.code)
-    text = _exception(text_of(agent.log))
-    return text.splitlines()[-1] if text else (text_of(agent.log).strip().splitlines() or ["it failed"])[-1]
+    if agent.code < 0:
+        name = _signal(-agent.code)
+        return f"torchrun itself was ended by {name}, so its ranks were ended, too. {_KILLED.get(name, '')}"
+    log = text_of(agent.log)
+    text = _exception(log) or _last_line(log)
+    meaning = explain(text)
+    return f"{meaning.what} {meaning.fix}" if meaning.known else _stable(_last_line(text))
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
+
+
+def _stable(line: str) -> str:
+    """Take out of a line what differs from run to run."""
+    for pattern, instead in _CHANGING:
+        line = pattern.sub(instead, line)
+    return line
 
 
 def _signal(number: int) -> str:

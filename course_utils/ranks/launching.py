@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from course_utils.lessons import CourseError
+
 from .cleanup import MARK, end_all, make_them_say_where, own_group, start_guard
 
 _LAST_ONES = 15.0  # seconds for the other agents once one of them has failed
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}
+_START = 20.0  # seconds for torchrun itself to start, on a busy machine
+_MET = "Rendezvous complete"
 SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 
@@ -44,12 +48,15 @@ def restarts_allowed(command: str) -> bool:
 
 
 def words(command: str, variables: Mapping[str, str]) -> list[str]:
-    """Split a command as a shell does, with $NAME and ${NAME} filled in; on Windows a backslash is no escape."""
+    """Split a command as a shell does, with $NAME filled in; on Windows a backslash is no escape."""
     lexer = shlex.shlex(string.Template(command).safe_substitute(variables), posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     if os.name == "nt":
         lexer.escape = ""
-    return list(lexer)
+    try:
+        return list(lexer)
+    except ValueError as error:
+        raise CourseError(f"torchrun {command}: {error}. Close the quotation.") from None
 
 
 def free_port() -> int:
@@ -73,7 +80,7 @@ def environment(run: str, again: bool) -> dict[str, str]:
         unless_set["GLOO_SOCKET_IFNAME"] = _LOOPBACK[sys.platform]
     if os.name == "nt":  # PyTorch for Windows lacks libuv: https://github.com/pytorch/pytorch/issues/148283
         unless_set["USE_LIBUV"] = "0"
-    if again:  # else restarted ranks may read addresses of the dead: https://github.com/pytorch/pytorch/issues/135712
+    if again:  # else a restarted rank may read a dead one's address: github.com/pytorch/pytorch/issues/135712
         name, value = SHARING_OFF.split("=")
         unless_set[name] = value
     return unless_set | os.environ | fixed
@@ -119,7 +126,7 @@ def run_agents(
                         **own_group(),
                     )
                 )
-        late = not _all_end(processes, timeout)
+        late = not _all_end(processes, timeout, join_timeout + _START, [agent.log for agent in agents])
         codes = [process.poll() for process in processes]
         if late:
             make_them_say_where(run, [process.pid for process in processes])
@@ -136,18 +143,33 @@ def _guarded(run: str) -> Iterator[None]:
         try:
             end_all(run)
         finally:
-            guard.kill()
+            guard.stdin.close()  # if a second Ctrl-C came, it does what was left to do
             guard.wait()
 
 
-def _all_end(processes: list[subprocess.Popen], timeout: float) -> bool:
-    """Wait for all agents; once one has failed the others get a few seconds. False: they did not end."""
-    deadline = time.monotonic() + timeout
-    failed = False
+def _all_end(processes: list[subprocess.Popen], timeout: float, meeting: float, logs: list[Path]) -> bool:
+    """Wait for all agents; once one has failed the others get a few seconds. False: they did not end in time.
+
+    They have `meeting` seconds to find each other: a port that answers nothing holds torchrun for ever.
+    """
+    began = time.monotonic()
+    deadline, failed, met = began + timeout, False, False
     while any(process.poll() is None for process in processes):
+        now = time.monotonic()
         if not failed and any(process.poll() for process in processes):
-            failed, deadline = True, min(deadline, time.monotonic() + _LAST_ONES)
-        if time.monotonic() > deadline:
+            failed, deadline = True, min(deadline, now + _LAST_ONES)
+        if not met and now > began + meeting:
+            met = all(_MET in text_of(log) for log in logs)
+            deadline = deadline if met else now
+        if now >= deadline:
             return False
         time.sleep(0.05)
     return True
+
+
+def text_of(file: Path) -> str:
+    """A file's text; empty where there is none."""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -2,9 +2,8 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from .launching import Agent
+from .launching import Agent, text_of
 
 _ROUND = re.compile(r"restart_count=(\d+)\n(?:.*\n)*?.*global_ranks=\[([\d, ]*)\]")
 _FIRST = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
@@ -36,7 +35,7 @@ def read_attempts(agents: list[Agent]) -> list[dict[int, Rank]]:
     for agent in agents:
         log = text_of(agent.log)
         last = dict(_SUMMARY.findall(log))
-        places = {}  # the agent's folder -> the attempt it was used in last, its ranks, what torchrun said then
+        places = {}  # folder -> the attempt that used it last, its ranks, what torchrun said then
         rounds = list(_ROUND.finditer(log))
         for number, found in enumerate(rounds):
             end = rounds[number + 1].start() if number + 1 < len(rounds) else len(log)
@@ -50,11 +49,3 @@ def read_attempts(agents: list[Agent]) -> list[dict[int, Rank]]:
                 out, err = text_of(folder / "stdout.log"), text_of(folder / "stderr.log")
                 attempts[number][int(rank)] = Rank(out, err, None if code is None else int(code))
     return [dict(sorted(attempt.items())) for attempt in attempts]
-
-
-def text_of(file: Path) -> str:
-    """A file's text; empty where there is none."""
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
