@@ -4,28 +4,19 @@
 processes, in which `torch.distributed` is initialised. What goes wrong there has its own hint.
 """
 
-import atexit
 import contextlib
 import linecache
 import os
 import queue
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ..engine import wrong
 from .carrying import pack
-from .rank_worker import read_frame, write_frame
+from .rank_processes import Processes, end_ranks, running
 
-WORLD = 3  # as many ranks as an answer may be tried on; two would hide a number that is written as 2
-PATIENCE = 15.0  # seconds without a word from any rank, until they are ended
-_TOLD_AFTER = 2.0
-_ROOT = str(Path(__file__).parents[3])
+PATIENCE = 20.0  # seconds without a word from any rank, until they are ended
 
 
 @dataclass
@@ -50,79 +41,6 @@ class Report:
     waits: str = ""
 
 
-class _Processes:
-    """The processes and their pipes. A thread for each collects what it says."""
-
-    def __init__(self) -> None:
-        self.heard: queue.Queue[tuple[int, tuple[Any, ...]]] = queue.Queue()
-        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        paths = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
-        env = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-P", "-m", f"{__package__}.rank_worker"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        self.all = [subprocess.Popen(command, env=env, cwd=self.folder.name, **pipes) for _ in range(WORLD)]
-        for number, process in enumerate(self.all):
-            threading.Thread(target=self._listen, args=(number, process.stdout), daemon=True).start()
-            self.send(number, [path or os.getcwd() for path in sys.path])
-
-    def _listen(self, number: int, stream: Any) -> None:
-        try:
-            while True:
-                self.heard.put((number, read_frame(stream)))
-        except (EOFError, OSError, ValueError):
-            self.heard.put((number, ("gone",)))
-
-    def send(self, number: int, message: Any) -> None:
-        with contextlib.suppress(OSError):  # it has gone, which is heard, too
-            write_frame(self.all[number].stdin, message)
-
-    def wait_ready(self) -> None:
-        """Wait until all have started, and say so if that takes a while."""
-        slow = threading.Timer(_TOLD_AFTER, print, [f"Starting {WORLD} processes for the check ..."])
-        slow.start()
-        try:
-            for _ in self.all:
-                _, message = self.heard.get(timeout=120)
-                if message != ("ready",):
-                    raise RuntimeError("A process for the check did not start. Restart the kernel.")
-        finally:
-            slow.cancel()
-
-    def end(self) -> None:
-        """End the processes."""
-        for process in self.all:
-            process.kill()
-        for process in self.all:
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    stream.close()
-        self.folder.cleanup()
-
-
-_pool: _Processes | None = None
-
-
-def end_ranks() -> None:
-    """End the processes, if there are any; the next check starts new ones."""
-    global _pool
-    if _pool is not None:
-        _pool.end()
-    _pool = None
-
-
-atexit.register(end_ranks)
-
-
-def _processes() -> _Processes:
-    """Return the processes, started if need be."""
-    global _pool
-    if _pool is None:
-        _pool = _Processes()
-        _pool.wait_ready()
-    return _pool
-
-
 class Ranks:
     """Runs trials for one judge."""
 
@@ -143,7 +61,7 @@ class Ranks:
         except Exception as error:
             wrong("carry", "The check runs your code in other processes, and something that it uses cannot "
                   f"be sent there ({str(error)[:120]}). Make that inside of your function.")  # fmt: skip
-        processes = _processes()
+        processes = running()
         for rank in range(world):
             processes.send(rank, (rank, world, data))
         reports = _attend(processes, world)
@@ -171,7 +89,7 @@ def judged_ranks() -> Iterator[Ranks]:
         raise
 
 
-def _attend(processes: _Processes, world: int) -> list[Report]:
+def _attend(processes: Processes, world: int) -> list[Report]:
     """Pass on what ranks bring to collectives, until each has ended its trial."""
     waiting: dict[int, tuple[tuple[Any, ...], bytes]] = {}
     holding: set[int] = set()
@@ -202,7 +120,7 @@ def _attend(processes: _Processes, world: int) -> list[Report]:
     return [reports[rank] for rank in range(world)]
 
 
-def _hear(processes: _Processes, busy: set[int]) -> tuple[int, tuple[Any, ...]]:
+def _hear(processes: Processes, busy: set[int]) -> tuple[int, tuple[Any, ...]]:
     """Return what a rank says next; where nothing comes, end all and say who is to blame."""
     try:
         number, message = processes.heard.get(timeout=PATIENCE)
@@ -211,9 +129,8 @@ def _hear(processes: _Processes, busy: set[int]) -> tuple[int, tuple[Any, ...]]:
         wrong("endless", f"{_named(busy)} came to no end, nor to a collective, within {PATIENCE:.0f} s. Is "
               "there a loop that does not end? They were ended; the next check starts new ones.")  # fmt: skip
     if message == ("gone",):
-        code = processes.all[number].wait()
         end_ranks()
-        wrong("crash", f"The process of rank {number} ended (exit code {code}) while your code ran there. "
+        wrong("crash", f"The process of rank {number} ended while your code ran there. "
               "The others were ended, too; the next check starts new ones.")  # fmt: skip
     return number, message
 

@@ -96,7 +96,7 @@ def judge_saving(answer: Callable[..., Any]) -> None:
                 for rank, result in enumerate(found):
                     if not _is_new(result["found"]):
                         wrong("early", f"Rank {rank} goes on while the file is still the old one: it waits "
-                              "for nobody, or not long enough. On a slow disk, that takes a while.")  # fmt: skip
+                              "for nobody, or not long enough. A slow disk takes a while.")  # fmt: skip
                 if left := sorted(path.name for path in Path(folder).iterdir() if path != file):
                     wrong(
                         "left",
@@ -119,7 +119,7 @@ def _check_writing(done: list[list[tuple[str, bool]]]) -> None:
     things = done[writers[0]]
     if ("write", True) in things:
         wrong("half", "The file itself is written to: a process that dies in the middle leaves half of one, "
-              "and the old one is lost. Write elsewhere in the folder; put it in place in one go.")  # fmt: skip
+              "and the old one is lost. Write elsewhere, then put it in place in one go.")  # fmt: skip
     if ("away", True) in things:
         wrong("gap", "For a moment there is no file at all: the old one is taken away first. os.replace does "
               "both in one go.")  # fmt: skip

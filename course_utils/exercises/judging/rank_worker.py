@@ -1,7 +1,9 @@
-"""One rank of the exercises' process group: `python -m course_utils.exercises.judging.rank_worker`.
+"""Ranks of the exercises' process group: `python -m course_utils.exercises.judging.rank_worker [FD FD ...]`.
 
-It reads frames (a length of 8 bytes, then pickled bytes) from standard input and writes frames to standard
-output, both for `rank_pool`. When the input ends, the process does: nothing outlives the notebook's kernel.
+A rank reads frames (a length of 8 bytes, then pickled bytes) from one pipe and writes frames to another, both
+for `rank_pool`. When the input ends, the process does: nothing outlives the notebook's kernel. Without
+arguments this process is one rank, at standard input and output. With pairs of descriptors (Linux only) it
+imports what ranks need, 3 s of work, and forks one rank for each pair.
 """
 
 import contextlib
@@ -9,6 +11,7 @@ import io
 import os
 import pickle
 import queue
+import signal
 import struct
 import sys
 import threading
@@ -72,7 +75,7 @@ class Rank:
 
     def serve(self) -> None:
         """Run what is asked for, one after the other, until the process is ended."""
-        write_frame(self.outgoing, ("ready",))
+        write_frame(self.outgoing, ("ready", os.getpid()))
         while True:
             rank, world, data = self.messages.get()
             write_frame(self.outgoing, ("done", self.run(rank, world, data)))
@@ -112,13 +115,45 @@ def _told(error: BaseException) -> dict[str, Any]:
     return {"error": f"{type(error).__name__}: {text}", "places": places}
 
 
+def _warm_up() -> None:
+    """Import all that a trial needs: the first DDP model imports a thousand modules."""
+    import torch.distributed as dist
+    from torch import nn
+
+    from . import carrying  # noqa: F401
+    from .rank_group import JudgedGroup
+
+    group = JudgedGroup(0, 1, lambda what, given: [given], lambda: None)
+    dist.Backend.register_backend("alone", lambda *_: group, devices=["cpu"])
+    dist.init_process_group("alone", store=dist.HashStore(), rank=0, world_size=1)
+    nn.parallel.DistributedDataParallel(nn.Linear(1, 1))
+    dist.destroy_process_group()
+
+
+def _fork_ranks(descriptors: list[int]) -> None:
+    """Become the parent of a rank for each pair of descriptors, and stay until standard input ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # leaves no zombies
+    for pair in zip(descriptors[::2], descriptors[1::2], strict=True):
+        if os.fork() == 0:
+            for other in {0, *descriptors} - set(pair):
+                os.close(other)
+            Rank(os.fdopen(pair[0], "rb"), os.fdopen(pair[1], "wb")).serve()
+    for descriptor in descriptors:
+        os.close(descriptor)
+    sys.stdin.buffer.read()
+
+
 def main() -> None:
     """Serve; what answers print does not get into the pipe."""
+    sys.path[:] = read_frame(sys.stdin.buffer)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the notebook's kernel, which ends us if need be
+    if len(sys.argv) > 1:
+        _warm_up()
+        _fork_ranks([int(descriptor) for descriptor in sys.argv[1:]])
+        return
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    sys.path[:] = read_frame(sys.stdin.buffer)
-    import torch.nn.parallel  # noqa: F401  now, while others start, too
-
+    _warm_up()
     Rank(sys.stdin.buffer, outgoing).serve()
 
 
