@@ -26,7 +26,8 @@ _PUBLIC = {
     "torchrun": "ranks",
     "take_home": "take_home",
     "draw_timeline": "timeline",
-    "draw_roofline": "roofline",
+    "draw_roofline": "speed_plots",
+    "draw_ladder": "speed_plots",
 }
 
 __all__ = sorted(_PUBLIC)

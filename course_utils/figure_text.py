@@ -48,17 +48,22 @@ def describe(figure: "Figure") -> str:
     """Return titles, labels and values of a figure, as one paragraph of at most 1,000 characters.
 
     A curve is given by its first, last and highest point, bars by their lengths. A figure with words of its
-    own, such as the machine map, keeps them.
+    own, such as the machine map or one with an attribute `in_words`, keeps them.
     """
     if not repr(figure).startswith("<Figure"):
         return repr(figure)
+    if words := getattr(figure, "in_words", ""):
+        return _short(words)
     with_pictures = [axes for axes in figure.axes if axes.images]
     parts = [figure.get_suptitle()]
     if with_pictures:
         titles = [title.replace("\n", ", ") for axes in with_pictures if (title := _title(axes))]
         parts.append(": ".join(filter(None, [f"{len(with_pictures)} pictures", "; ".join(titles)])))
     parts += [_describe_axes(axes) for axes in figure.axes if not axes.images]
-    text = ". ".join(filter(None, parts)) or "An empty figure"
+    return _short(". ".join(filter(None, parts)) or "An empty figure")
+
+
+def _short(text: str) -> str:
     return text if len(text) < MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 4]} ..."
 
 
@@ -69,7 +74,7 @@ def _title(axes: "Axes") -> str:
 def _describe_axes(axes: "Axes") -> str:
     x, y = axes.get_xlabel(), axes.get_ylabel()
     about = f"{y} against {x}" if x and y else x or y
-    shown = [*_bars(axes), *_curves(axes)] or [text.get_text() for text in axes.texts]
+    shown = [*_bars(axes), *_curves(axes)] or [text.get_text() for text in axes.texts if text.get_text()]
     return ": ".join(filter(None, [_title(axes), about, "; ".join(shown)]))
 
 
