@@ -111,8 +111,8 @@ def busy_share(answer: Any) -> None:
             products = out.numel() * layer.weight[0].numel()  # for each output number one window
             return 2 * products / (4 * (x.numel() + layer.weight.numel() + out.numel()))
     ''',
-    reasoning="An output number is a sum of as many products as a filter has weights: layer.weight[0].numel(). "
-    "That is right for any kernel, stride and number of groups.",
+    reasoning="An output number is a sum of as many products as a filter has weights: "
+    "layer.weight[0].numel(). That is right for any kernel, stride and number of groups.",
     hints=(
         "How many multiplications does one number of the output take? As many additions go with them.",
         "layer.weight has the shape (out channels, in channels, height, width): one filter is weight[0].",

@@ -104,8 +104,8 @@ def _measured(lab: Laboratory, seeds: int, epochs: int) -> list[Pretended]:
     if any(model.epochs > epochs for model in tested):
         wrong(
             "warm_up",
-            f"The network that is tested has learned for {max(m.epochs for m in tested)} epochs, and {epochs} "
-            "were asked for. Warm up on a network of its own, and throw it away.",
+            f"The network that is tested has learned for {max(m.epochs for m in tested)} epochs, and "
+            f"{epochs} were asked for. Warm up on a network of its own, and throw it away.",
         )
     measured = [model for model in tested if model.epochs == epochs]
     if len(measured) < seeds:

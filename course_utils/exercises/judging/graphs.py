@@ -172,7 +172,7 @@ def _judge_losses(losses: torch.Tensor, given: Batches, graph: PretendGraph, sai
         other = _Training().losses(batches)
         return len(other) == len(losses) and torch.allclose(losses, other, atol=1e-5)
 
-    if are(given):
+    if are(given) and graph.replays == len(given):
         return
     if len(losses) > 1 and torch.equal(losses, losses[:1].expand_as(losses)):
         wrong(

@@ -128,7 +128,7 @@ def judge_whitening(answer: Answer) -> None:
         wrong(
             "zero",
             "In grey pictures the colours agree, so some directions have no variance, and their filters "
-            f"become as large as {filters.abs().max():.0e}: divided by nearly zero. Add the 5e-4 before the root.",
+            f"become as large as {filters.abs().max():.0e}: divided by nearly 0. Add 5e-4 before the root.",
         )
 
 

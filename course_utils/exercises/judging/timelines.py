@@ -100,8 +100,8 @@ def _shares(intervals: Intervals, start: float, end: float) -> Mistakes:
 _LAYERS: list[tuple[dict[str, Any], tuple[int, ...]]] = [  # of the convolution, and the input's shape
     ({"in_channels": 16, "out_channels": 32, "kernel_size": 3, "padding": 1}, (8, 16, 12, 12)),
     ({"in_channels": 3, "out_channels": 24, "kernel_size": 2}, (5, 3, 9, 7)),
-    ({"in_channels": 8, "out_channels": 4, "kernel_size": (1, 5), "stride": 2}, (3, 8, 16, 20)),
-    ({"in_channels": 12, "out_channels": 24, "kernel_size": 3, "groups": 4}, (2, 12, 10, 10)),
+    ({"in_channels": 8, "out_channels": 4, "kernel_size": (1, 5), "stride": 2}, (3, 8, 16, 18)),
+    ({"in_channels": 12, "out_channels": 24, "kernel_size": 3, "groups": 3}, (2, 12, 10, 10)),
     ({"in_channels": 64, "out_channels": 64, "kernel_size": 1}, (1, 64, 4, 4)),
 ]
 
@@ -135,7 +135,8 @@ def _intensities(layer: nn.Conv2d, x: torch.Tensor, out: torch.Tensor, flop: int
     groups = "With `groups`, a channel of the output is made of a part of the input's channels: weight.shape."
     yield "groups", flop * layer.groups / 4 / numbers, groups
     yield "kernel", flop / layer.kernel_size[1] / 4 / numbers, "A kernel has a height and a width."
-    yield "kernel", flop * height / layer.kernel_size[1] / 4 / numbers, "A kernel need not be square."
+    for ratio in (height / layer.kernel_size[1], layer.kernel_size[1] / height):
+        yield "kernel", flop * ratio / 4 / numbers, "A kernel need not be square."
     one = "All pictures of the batch share the weights, which are read once. What is one picture's, what not?"
     yield "batch", flop / 4 / (numbers + (len(x) - 1) * sizes["weights"]), one
     yield "batch", flop / len(x) / 4 / numbers, "The operations of all pictures in the batch count."
