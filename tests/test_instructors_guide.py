@@ -55,7 +55,7 @@ def entry(number: str) -> str:
 
 def plans() -> dict[str, list[tuple[str, ...]]]:
     """The rows of each plan, by its title."""
-    text = GUIDE.partition("## Three plans")[2].partition("\n## ")[0]
+    text = GUIDE.partition("## Four plans")[2].partition("\n## ")[0]
     return {part.partition("\n")[0]: ROW.findall(part) for part in text.split("\n### ")[1:]}
 
 
@@ -94,7 +94,7 @@ def test_the_guide_has_no_lesson_that_is_not_there() -> None:
 
 def test_the_minutes_of_each_plan_add_up() -> None:
     totals = [int(text) for text in re.findall(r"^Total: (\d+) minutes", GUIDE, re.M)]
-    assert len(totals) == len(plans()) == 3
+    assert len(totals) == len(plans()) == 4
     for total, rows in zip(totals, plans().values(), strict=True):
         minute = 0
         for hour, past, minutes, what, _ in rows:
