@@ -24,7 +24,7 @@ _PUBLIC = {
     "track_memory": "memory",
     "records": "recorded",
     "torchrun": "ranks",
-    "take_home": "take_home",
+    "take_home": "scripts",
     "draw_timeline": "timeline",
     "draw_roofline": "speed_plots",
     "draw_ladder": "speed_plots",

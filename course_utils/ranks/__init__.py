@@ -86,7 +86,11 @@ def torchrun(
         show(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}")
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        agents, late = run_agents(commands, pythons, Path(folder), timeout, join_timeout, port)
+        try:
+            agents, late = run_agents(commands, pythons, Path(folder), timeout, join_timeout, port)
+        except KeyboardInterrupt:
+            show("torchrun was interrupted; its processes are ended.")
+            raise
         attempts = read_attempts(agents)
         error = line_about(agents, attempts, late, timeout)
     result = _result(attempts, error, time.perf_counter() - began)

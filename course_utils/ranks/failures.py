@@ -48,13 +48,17 @@ def _failed(rank: Rank) -> bool:
 
 
 def _guilt(rank: Rank) -> int:
-    """The smaller, the closer to the cause: a rank that lost a neighbour, or was told to stop, is none."""
-    error = _exception(rank.err)
-    if rank.code is not None and rank.code < 0 and rank.code != -signal.SIGTERM:
+    """The smaller, the closer to the cause: a rank that lost a neighbour, or was told to stop, is none.
+
+    An exception counts more than a crash, since gloo's threads may crash a process that ends with one.
+    """
+    if rank.code == -9:
         return 0
-    if error:
+    if error := _exception(rank.err):
         return _EFFECT if _LOST.search(error) else _CAUSE
-    return _EFFECT if rank.code == -signal.SIGTERM else _UNSAID
+    if rank.code == -signal.SIGTERM:
+        return _EFFECT
+    return 0 if rank.code and rank.code < 0 else _UNSAID
 
 
 def _exception(err: str) -> str:
@@ -68,7 +72,7 @@ def _exception(err: str) -> str:
 
 def _about_rank(number: int, rank: Rank, used_up: str) -> str:
     """Say how a rank ended. A script that cannot be read fails in all of them, so none is named."""
-    if rank.code is not None and rank.code < 0 and rank.code != -signal.SIGTERM:
+    if rank.code and not _guilt(rank):
         name = _signal(-rank.code)
         return f"rank {number}{used_up} was ended by {name}. {_KILLED.get(name, _CRASHED.format(number))}"
     if missing := re.search(r"can't open file '(.+?)': \[Errno 2\]", rank.err):
@@ -98,9 +102,10 @@ def _about_waiting(ranks: dict[int, Rank], timeout: float) -> str:
         return f"{meaning.what} {meaning.fix} Another program on that port has the same effect."
     stood = {number: where_it_stood(rank.err) for number, rank in ranks.items()}
     places = "; ".join(f"rank {number} at: {place}" for number, place in stood.items() if place)
+    then = f" Then {places.replace(' at:', ' was at:', 1)}." if places else ""
     return (
-        f"not at an end after {timeout:g} s, and stopped.{' It was with ' * bool(places)}{places}"
-        f"{'.' * bool(places)} A rank waits for one that does not come; if all is only slow, raise timeout=."
+        f"not at an end after {timeout:g} s, and stopped.{then} A rank may wait for one that does not come; "
+        "if all is only slow, raise timeout=."
     )
 
 

@@ -19,6 +19,7 @@ from course_utils.lessons import CourseError
 from .cleanup import MARK, end_all, make_them_say_where, own_group, start_guard
 
 _LAST_ONES = 15.0  # seconds for the other agents once one of them has failed
+_WINDOWS = os.name == "nt"
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 _START = 20.0  # seconds for torchrun itself to start, on a busy machine
 _MET = "Rendezvous complete"
@@ -51,7 +52,7 @@ def words(command: str, variables: Mapping[str, str]) -> list[str]:
     """Split a command as a shell does, with $NAME filled in; on Windows a backslash is no escape."""
     lexer = shlex.shlex(string.Template(command).safe_substitute(variables), posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
-    if os.name == "nt":
+    if _WINDOWS:
         lexer.escape = ""
     try:
         return list(lexer)
@@ -78,7 +79,7 @@ def environment(run: str, again: bool) -> dict[str, str]:
     unless_set = {"OMP_NUM_THREADS": "1"}
     if sys.platform in _LOOPBACK:  # nothing leaves the machine: no name server is asked, no firewall asks
         unless_set["GLOO_SOCKET_IFNAME"] = _LOOPBACK[sys.platform]
-    if os.name == "nt":  # PyTorch for Windows lacks libuv: https://github.com/pytorch/pytorch/issues/148283
+    if _WINDOWS:  # PyTorch for Windows lacks libuv: https://github.com/pytorch/pytorch/issues/148283
         unless_set["USE_LIBUV"] = "0"
     if again:  # else a restarted rank may read a dead one's address: github.com/pytorch/pytorch/issues/135712
         name, value = SHARING_OFF.split("=")

@@ -1,0 +1,108 @@
+"""What torchrun() prints and returns: the command, each rank's lines in order, one line about a failure."""
+
+from collections.abc import Callable
+
+import pytest
+
+import course_utils
+from course_utils.lessons import CourseError
+from course_utils.ranks import launching
+
+Script = Callable[..., str]
+
+
+def test_each_rank_speaks_in_turn_and_stderr_is_kept_apart(
+    script: Script, capsys: pytest.CaptureFixture
+) -> None:
+    command = script(
+        """
+        print(f"one, \N{EURO SIGN}\\n\\ntwo", end="" if rank else "\\n")
+        print("a warning of", rank, file=sys.stderr)
+        print(*sys.argv[1:])
+        """
+    )
+    result = course_utils.torchrun(f"{command} --name 'two words' $PORT", port=12345)
+    assert capsys.readouterr().out.splitlines() == [
+        f"$ torchrun {command} --name 'two words' $PORT",
+        "[rank 0] one, \N{EURO SIGN}",
+        "[rank 0] ",
+        "[rank 0] two",
+        "[rank 0] --name two words 12345",
+        "[rank 1] one, \N{EURO SIGN}",
+        "[rank 1] ",
+        "[rank 1] two--name two words 12345",
+    ]
+    assert (result.ok, result.restarts, result.error) == (True, 0, "")
+    assert result.ranks[1] == "one, \N{EURO SIGN}\n\ntwo--name two words 12345\n"
+    assert result.errors == {0: "a warning of 0\n", 1: "a warning of 1\n"}
+    assert repr(result) == "<torchrun: 2 ranks, ok>"
+
+
+def test_two_machines_are_two_commands(script: Script, capsys: pytest.CaptureFixture) -> None:
+    script('print(rank, os.environ["LOCAL_RANK"], os.environ["GROUP_RANK"], os.environ["WORLD_SIZE"])')
+    command = (
+        "--nnodes 2 --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:$PORT --rdzv-id job "
+        "script.py"
+    )
+    assert course_utils.torchrun(command, f"torchrun {command}").ok
+    ranks = ["0 0 0 4", "1 1 0 4", "2 0 1 4", "3 1 1 4"]
+    expected = [*[f"$ torchrun {command}"] * 2, *(f"[rank {i}] {line}" for i, line in enumerate(ranks))]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_a_quiet_run_prints_nothing(script: Script, capsys: pytest.CaptureFixture) -> None:
+    """And without torchrun's restarts used up, what the last attempt printed is what counts."""
+    command = script(
+        """
+        import signal
+        print("life", os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ[sys.argv[1]])
+        if rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            os.kill(os.getpid(), signal.SIGTERM)
+        """
+    ).replace("script", "--max-restarts 2 script")
+    result = course_utils.torchrun(f"{command} TORCH_DISABLE_SHARE_RDZV_TCP_STORE", quiet=True)
+    assert (result.ok, result.restarts, result.attempts[0][1]) == (True, 1, "life 0 1\n")
+    assert result.ranks == {0: "life 1 1\n", 1: "life 1 1\n"}
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("commands", [(), ("a.py", "b.py")])
+def test_commands_and_interpreters_must_go_together(commands: tuple[str, ...]) -> None:
+    with pytest.raises(CourseError, match=r"Write what follows torchrun in a terminal"):
+        course_utils.torchrun(*commands, python=["python"])
+
+
+def test_an_open_quotation_is_named() -> None:
+    with pytest.raises(CourseError, match=r"No closing quotation\. Close the quotation"):
+        course_utils.torchrun("script.py 'one")
+
+
+def test_words_are_split_as_the_system_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = r"C:\new\t.py 'a b' $PORT ${PORT} $NONE # no comment"
+    monkeypatch.setattr(launching, "_WINDOWS", True)
+    found = launching.words(line, {"PORT": "1"})
+    assert found == [r"C:\new\t.py", "a b", "1", "1", "$NONE", "#", "no", "comment"]
+    monkeypatch.setattr(launching, "_WINDOWS", False)
+    assert launching.words(r"a\ b.py", {}) == ["a b.py"]
+
+
+@pytest.mark.parametrize(
+    ("windows", "set_before", "expected"), [(True, None, "0"), (True, "1", "1"), (False, None, None)]
+)
+def test_windows_has_no_libuv(
+    windows: bool, set_before: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "_WINDOWS", windows)
+    monkeypatch.delenv("USE_LIBUV", raising=False)
+    if set_before:
+        monkeypatch.setenv("USE_LIBUV", set_before)
+    assert launching.environment("run", again=False).get("USE_LIBUV") == expected
+
+
+@pytest.mark.parametrize("option", ["--max-restarts 1", "--max_restarts=3"])
+def test_only_restarts_need_a_store_of_their_own(option: str) -> None:
+    name = launching.SHARING_OFF.split("=")[0]
+    assert launching.restarts_allowed(f"--standalone {option} x.py")
+    assert not launching.restarts_allowed("--standalone --max-restarts 0 x.py")
+    assert launching.environment("run", again=True)[name] == "1"
+    assert name not in launching.environment("run", again=False)

@@ -1,0 +1,58 @@
+"""Machines with different versions of PyTorch do not train together: every rank says so and stops."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+import torch
+
+import course_utils
+
+OTHER = os.environ.get("COURSE_COLAB_PYTHON", "")
+AGENT = (
+    "--nnodes 2 --nproc-per-node 1 --rdzv-backend c10d --rdzv-id job --rdzv-endpoint 127.0.0.1:$PORT {} "
+    "--epochs 1"
+)
+PRETENDER = """\
+import os, runpy, sys, torch
+torch.__version__ = "9.9." + os.environ["RANK"]
+sys.argv[0] = "train_ddp.py"
+runpy.run_path("train_ddp.py", run_name="__main__")
+"""
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Iterator[Path]:
+    """A folder with train_ddp.py and data."""
+    with chdir(tmp_path):
+        course_utils.take_home("train_ddp.py")
+        Path("pretender.py").write_text(PRETENDER, encoding="utf-8")
+        pictures, labels = torch.zeros(8, 32, 32, 3, dtype=torch.uint8), torch.zeros(8, dtype=torch.long)
+        sets = {"pictures": pictures, "labels": labels}
+        torch.save(sets | {f"test_{name}": tensor for name, tensor in sets.items()}, "pictures.pt")
+        yield tmp_path
+
+
+def test_a_pretended_version(training: Path) -> None:
+    result = course_utils.torchrun(AGENT.format("pretender.py"), AGENT.format("pretender.py"), quiet=True)
+    assert re.search(r"The processes differ: .*9\.9\.0.*9\.9\.1", result.error)
+    assert not Path("train_ddp.pt").exists()
+
+
+@pytest.mark.skipif(not OTHER, reason="set COURSE_COLAB_PYTHON to a Python that has another PyTorch")
+def test_two_versions_for_real(training: Path) -> None:
+    ask = [OTHER, "-c", "import torch; print(torch.__version__)"]
+    theirs = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    command = AGENT.format("train_ddp.py")
+    result = course_utils.torchrun(command, command, python=[sys.executable, OTHER], quiet=True)
+    if theirs == torch.__version__:
+        assert result.ok
+    else:
+        assert "The processes differ: " in result.error
+        assert theirs in result.error
+        assert torch.__version__ in result.error
