@@ -22,12 +22,13 @@ FIGURES: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def settings(monkeypatch):
     """Put back what the lessons' code sets for its whole process."""
-    threads, deterministic = torch.get_num_threads(), torch.backends.cudnn.deterministic
+    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
     monkeypatch.setenv("COURSE_DATA", "standin")
     monkeypatch.setattr(os, "environ", os.environ.copy())
     yield
     torch.set_num_threads(threads)
-    torch.backends.cudnn.deterministic = deterministic
+    cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
 
 
 def in_this_process(part: str, rehearse: bool) -> record.Result:
@@ -90,6 +91,11 @@ def test_a_rehearsal_runs_every_part_and_is_no_record(tmp_path, capsys):
     for case, kinds in CASES.items():
         figures = card["parts"][case]["figures"]
         assert {name: kind for name, kind in kinds.items() if not isinstance(figures[name], kind)} == {}
+    rungs = card["parts"]["ladder"]["figures"]["rungs"]
+    assert " ".join(name.split()[0] for name in rungs) == "0 1 2 3 4 5 8a 8b 9 10 11 12 13 14 15"
+    assert all(len(rung["seconds"]) == len(rung["accuracy"]) == 1 for rung in rungs.values())
+    speedrun = card["parts"]["speedrun"]["figures"]
+    assert len(speedrun["seconds"]) == len(speedrun["accuracy"]) == 2
     with pytest.warns(UserWarning, match=r"virtual-rehearsal\.json is skipped: it is from a rehearsal"):
         assert course_utils.records("matmul", tmp_path) == []
     card |= {"rehearsal": False}

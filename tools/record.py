@@ -1,6 +1,6 @@
 """Record what a real GPU does: the fidelity table, the memory of lesson 06's cases, the lessons' timings.
 
-    python tools/record.py                    measure this machine's GPU: about 5 minutes
+    python tools/record.py                    measure this machine's GPU: about 10 minutes
     python tools/record.py --out FOLDER       write the record there, not into course_utils/recorded
     python tools/record.py --parts matmul     only these parts
     python tools/record.py --rehearse --out FOLDER      try it all with tiny sizes on virtual GPUs

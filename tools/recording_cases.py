@@ -7,39 +7,20 @@ after each measurement, so that a part which breaks off leaves what it had.
 import gc
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from statistics import median
 from typing import Any
 
 import torch
+from recording_scale import DEVICE, FULL, LARGER, TINY, Figures, Scale
+from recording_speed import ladder, speedrun
 
 import course_utils
 from course_utils.lesson_code import lesson_code
 from course_utils.timing import Timing, format_seconds
 
-DEVICE = torch.device("cuda", 0)
-Figures = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much is measured: on a real card, or only to try the recording itself."""
-
-    real: bool
-    sizes: tuple[int, ...] = ()  # of the matmuls; none: the lesson's and LARGER
-    pictures: int = 10_000  # in an epoch of lesson 04
-    few_pictures: int = 1000  # in an epoch of lesson 05
-    batch: int = 256  # of lesson 06's ConvNet
-    repeats: int = 5
-    rows: int | None = None  # of the fidelity table; None: all
-    cases: int | None = None  # of lesson 06; None: all
-
-
-LARGER = (2048, 4096)  # a laptop need not compute these in the lesson
-FULL = Scale(real=True)
-TINY = Scale(real=False, sizes=(4, 8), pictures=128, few_pictures=16, batch=8, repeats=2, rows=40, cases=2)
+__all__ = ["FULL", "PARTS", "TINY"]
 
 
 def fidelity(figures: Figures, scale: Scale) -> Iterator[str]:
@@ -204,4 +185,6 @@ PARTS: dict[str, Callable[[Figures, Scale], Iterator[str]]] = {
     "data_parallel": data_parallel,
     "memory": memory,
     "levers": levers,
+    "ladder": ladder,
+    "speedrun": speedrun,
 }

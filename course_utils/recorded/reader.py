@@ -18,6 +18,8 @@ CASES: dict[str, dict[str, type]] = {
     "data_parallel": {"units": str, "source": str, "pictures": int, "gpus": dict},
     "memory": {"units": str, "half": str, "cases": dict},
     "levers": {"units": str, "half": str, "steps": dict},
+    "ladder": {"units": str, "source": str, "pictures": int, "epochs": int, "rungs": dict},
+    "speedrun": {"units": str, "source": str, "recipe": dict, "accuracy": list, "seconds": list},
 }
 _MACHINE = ("torch", "cuda", "driver", "compute_capability", "python", "os")
 
