@@ -78,7 +78,7 @@ def make_net(widths, first):
 
 def autocast(device):
     """Return the context in which the device computes with 16-bit numbers, if it is fast with them."""
-    can = torch.cpu.get_capabilities()
+    can = torch.cpu.get_capabilities() if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
     fast = device.type == "cuda" or can.get("avx512_bf16") or can.get("amx_bf16")
     return torch.autocast(device.type, enabled=bool(fast))  # float16 on a GPU, bfloat16 on a CPU
 
