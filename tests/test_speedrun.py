@@ -51,9 +51,9 @@ def test_the_command_prints_each_seed_and_then_their_mean(drawings, command, cap
     command("--recipe", "cpu-2-minutes", "--seeds", "2")
     *seeds, mean = capsys.readouterr().out.splitlines()[-3:]
     accuracy = [
-        float(re.fullmatch(rf"seed {n}: (.+)% right after .+ s", line)[1]) for n, line in enumerate(seeds)
+        float(re.fullmatch(rf"seed {n}: accuracy (.+)% in .+ s", line)[1]) for n, line in enumerate(seeds)
     ]
-    assert float(re.match(r"mean (.+)% after .+ s, spread .+% and .+ s", mean)[1]) == pytest.approx(
+    assert float(re.match(r"mean accuracy (.+)% in .+ s, spread .+% and .+ s", mean)[1]) == pytest.approx(
         sum(accuracy) / 2, abs=0.01
     )
 
@@ -62,7 +62,7 @@ def test_the_command_prints_each_seed_and_then_their_mean(drawings, command, cap
 def test_a_damaged_file_gives_one_line(command, content):
     Path("pictures.pt").write_bytes(content)
     with pytest.raises(SystemExit) as stopped:
-        command()
+        command("--recipe", "gpu")
     (line,) = str(stopped.value).splitlines()
     assert line.startswith("pictures.pt: damaged, or missing and not downloaded: ")
 
@@ -73,7 +73,7 @@ def test_without_a_file_and_without_a_network_it_gives_one_line(command, monkeyp
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", no_network)
     with pytest.raises(SystemExit, match=r"^elsewhere\.pt: damaged, or missing .*Temporary failure"):
-        command("elsewhere.pt")
+        command("elsewhere.pt", "--recipe", "gpu")
 
 
 def test_without_a_file_it_takes_what_torchvision_downloads(monkeypatch, drawings, tmp_path):

@@ -41,7 +41,7 @@ def ladder(figures: Figures, scale: Scale) -> Iterator[str]:
         for done, (seconds, accuracy) in lesson["ladder"].items():
             if done not in figures["rungs"]:
                 figures["rungs"][done] = {"seconds": [seconds], "accuracy": [accuracy]}
-                yield f"{done}: {format_seconds(seconds)}, {accuracy:.1%} right"
+                yield f"{done}: accuracy {accuracy:.1%} in {format_seconds(seconds)}"
 
 
 def speedrun(figures: Figures, scale: Scale) -> Iterator[str]:
@@ -56,4 +56,4 @@ def speedrun(figures: Figures, scale: Scale) -> Iterator[str]:
         accuracy, seconds = script.speedrun(data, DEVICE, scale.recipe, seed)
         figures["accuracy"].append(accuracy)
         figures["seconds"].append(seconds)
-        yield f"seed {seed}: {accuracy:.2%} right after {format_seconds(seconds)}"
+        yield f"seed {seed}: accuracy {accuracy:.2%} in {format_seconds(seconds)}"

@@ -132,7 +132,7 @@ def speedrun(data, device, recipe, seed):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("pictures", nargs="?", default="pictures.pt", help="downloaded where there is none")
-    parser.add_argument("--recipe", choices=RECIPES, default="gpu")
+    parser.add_argument("--recipe", choices=RECIPES, required=True)
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
     try:
@@ -144,7 +144,7 @@ if __name__ == "__main__":
     results = []
     for seed in range(-1 if device.type == "cuda" else 0, args.seeds):
         results.append(speedrun(data, device, RECIPES[args.recipe], seed))
-        print("seed {}: {:.2%} right after {:.1f} s".format(seed, *results[-1]), flush=True)
+        print("seed {}: accuracy {:.2%} in {:.1f} s".format(seed, *results[-1]), flush=True)
     if args.seeds > 1:
         spread, mean = torch.std_mean(torch.tensor(results[-args.seeds :]), 0)
-        print("mean {:.2%} after {:.1f} s, spread {:.2%} and {:.1f} s".format(*mean, *spread))
+        print("mean accuracy {:.2%} in {:.1f} s, spread {:.2%} and {:.1f} s".format(*mean, *spread))
