@@ -173,14 +173,16 @@ def test_a_prediction_is_the_same_for_the_mirror_image(drawings):
     assert len(found.unique()) > 1
 
 
-@pytest.mark.parametrize(("device", "capabilities", "dtype"), [
-    ("cuda", {}, torch.float16),
-    ("cpu", {"avx512_bf16": True}, torch.bfloat16),
-    ("cpu", {"amx_bf16": True}, torch.bfloat16),
-    ("cpu", {"avx2": True, "avx512_bf16": False}, None),
+@pytest.mark.parametrize(("device", "allowed", "instructions", "dtype"), [
+    ("cuda", "AVX2", {}, torch.float16),
+    ("cpu", "AVX512", {"avx512_bf16": True}, torch.bfloat16),
+    ("cpu", "AVX512", {"amx_bf16": True}, torch.bfloat16),
+    ("cpu", "AVX512", {"avx512_bf16": False}, None),
+    ("cpu", "AVX2", {"avx512_bf16": True}, None),  # by ATEN_CPU_CAPABILITY: PyTorch would compute it slowly
 ])  # fmt: skip
-def test_sixteen_bits_where_they_are_fast(device, capabilities, dtype, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+def test_sixteen_bits_where_they_are_fast(device, allowed, instructions, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: allowed)
     with course_utils.virtual_gpus(count=1):
         context = speedrun.autocast(torch.device(device))
         assert (context.fast_dtype if context._enabled else None) == dtype
