@@ -31,7 +31,7 @@ def script(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny pictures, and what two processes made of them in two epochs: two.pt."""
+    """A folder with tiny pictures."""
     folder = tmp_path_factory.mktemp("scripts")
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(256, (TRAIN + TEST, 32, 32, 3), dtype=torch.uint8, generator=generator)
@@ -40,6 +40,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(
         halves | {"test_pictures": noise[TRAIN:], "test_labels": labels[TRAIN:]}, folder / "pictures.pt"
     )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> dict[str, Any]:
+    """The checkpoint of two processes after two epochs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         course_utils.take_home("train_ddp.py")
@@ -48,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         run = course_utils.torchrun(command, quiet=True)
     assert run.ok, run.error
-    return folder
+    return torch.load(folder / "two.pt")
 
 
 @pytest.fixture
@@ -75,15 +81,15 @@ def train(name: str, checkpoint: str, epochs: int) -> dict[str, Any]:
     return torch.load(checkpoint)
 
 
-def test_two_processes_train_as_one(here: Path) -> None:
-    one, two = train("train_dp.py", "one.pt", 2), torch.load("two.pt")
+def test_two_processes_train_as_one(two: dict[str, Any], here: Path) -> None:
+    one = train("train_dp.py", "one.pt", 2)
     assert len(one["losses"]) == len(two["losses"]) == 6
     torch.testing.assert_close(torch.tensor(two["losses"]), torch.tensor(one["losses"]), rtol=0, atol=1e-5)
     torch.testing.assert_close(two["net"], one["net"], rtol=0, atol=1e-5)
 
 
-def test_metric_counts_each_picture_once(here: Path) -> None:
-    two, data, functions = torch.load("two.pt"), torch.load("pictures.pt"), script("train_dp.py")
+def test_metric_counts_each_picture_once(two: dict[str, Any], here: Path) -> None:
+    data, functions = torch.load("pictures.pt"), script("train_dp.py")
     net = functions["make_net"]()
     net.load_state_dict(two["net"])
     counts = functions["count_right"](net, data["test_pictures"], data["test_labels"], "cpu")
@@ -179,3 +185,18 @@ def test_lesson_shows_every_difference_of_the_two_scripts() -> None:
         assert [f"+ {line}" for line in new[name] if line not in old[name]] == [
             line for line in lines if line[0] == "+" and line[2:] in new[name] and line[2:] not in old[name]
         ]
+
+
+def functions_of(source: str) -> dict[str, str]:
+    """The text of each function that `source` defines."""
+    found = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
+    return {node.name: ast.get_source_segment(source, node) for node in found}
+
+
+def test_lesson_08_has_met_the_pieces_of_the_speed_run() -> None:
+    (path,) = (path for path in LESSONS if path.name.startswith("08"))
+    cells = [cell.source for cell in canonical.read(path).cells if cell.cell_type == "code"]
+    met = {name: text for source in cells for name, text in functions_of(source).items()}
+    shown = "\n".join(python_blocks(path))
+    for name, text in functions_of(text_of("speedrun.py")).items():
+        assert name == "load" or text == met.get(name) or text in shown, f"not in the lesson: {name}"
