@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "os^Dvp*X"
+AROUND = (
+    (0, 14),
+    (16, 0),
+    (0, -15),
+    (-16, 0),
+    (13, 12),
+    (13, -13),
+    (-13, -13),
+    (-13, 12),
+)  # in points
 
 
 def draw_roofline(
@@ -64,8 +74,9 @@ def draw_ladder(ladders: Mapping[str, Mapping[str, tuple[float, float]]]) -> "Fi
         for number, (rung, (seconds, accuracy)) in enumerate(rungs.items()):
             place, marker = (seconds, 100 * accuracy), MARKERS[number % 8]
             axes.plot(*place, marker, color=f"C{number % 4}", label=rung)
-            offset, side = (((9, 0), "left"), ((-9, 0), "right"))[number % 2]
-            axes.annotate(rung.split()[0], place, offset, textcoords="offset points", ha=side, va="center")
+            offset = AROUND[number % 8]  # neighbours in time have their numbers on different sides
+            center = {"ha": "center", "va": "center", "fontsize": 12}
+            axes.annotate(rung.split()[0], place, offset, textcoords="offset points", **center)
         axes.set(xscale="log", xlabel="seconds of training", ylabel="test accuracy (%)", ylim=(0, 100))
         axes.set_title(machine, loc="left")
         for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
