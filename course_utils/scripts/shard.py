@@ -131,6 +131,7 @@ def main():
     dist.all_gather_object(everyone, results)
     if dist.get_rank() == 0:
         torch.save(everyone, "shard.pt")
+    dist.barrier()  # gloo's threads are done with all tensors then; one that is not may abort the exit
     dist.destroy_process_group()
 
 
