@@ -100,7 +100,8 @@ def _same_memory(value: Any) -> Any:
 def _written(func: Any, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
     """Yield the arguments that an operation writes to."""
     for position, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
+        said = argument.alias_info is not None and argument.alias_info.is_write
+        if said or argument.name.startswith("running_"):  # batch_norm writes to these, and does not say so
             value = args[position] if position < len(args) else kwargs.get(argument.name)
             yield from (leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor))
 

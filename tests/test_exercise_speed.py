@@ -1,0 +1,177 @@
+"""What lesson 08's judges stand on: a graph's memory, noticed waiting, counted operations, a clock."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import course_utils
+from course_utils.exercises.judging.benchmarks import COMPILING, TESTING, Laboratory
+from course_utils.exercises.judging.graphs import PretendGraph
+from course_utils.exercises.judging.operations import Operations
+from course_utils.exercises.judging.waiting import Waits
+
+Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+# ---- the stand-in for a CUDA graph ---------------------------------------------------------------------
+def make_step(seed: int = 0) -> tuple[nn.Module, Step]:
+    """Return a small network, and a step of SGD with momentum that trains it."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        loss = nn.functional.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    step(torch.ones(4, 1, 4, 4), torch.zeros(4).long())  # momentum exists from now on
+    return net, step
+
+
+def numbers(net: nn.Module) -> torch.Tensor:
+    """Return parameters and running means as one tensor."""
+    return torch.cat([value.float().flatten() for value in net.state_dict().values()]).clone()
+
+
+BATCHES = [(torch.randn(4, 1, 4, 4), torch.randint(3, (4,))) for _ in range(3)]
+
+
+def test_capturing_computes_nothing_and_a_replay_is_the_step() -> None:
+    plain, step = make_step()
+    net, captured = make_step()
+    before, graph = numbers(net), PretendGraph()
+    x, y = torch.zeros(4, 1, 4, 4), torch.zeros(4).long()
+    with graph.capture():
+        loss = captured(x, y)
+    assert torch.equal(numbers(net), before)
+    assert loss.isnan()
+    for new_x, new_y in BATCHES:
+        x.copy_(new_x), y.copy_(new_y)
+        graph.replay()
+        torch.testing.assert_close(loss, step(new_x, new_y))
+    torch.testing.assert_close(numbers(net), numbers(plain))
+    assert (graph.captures, graph.replays) == (1, 3)
+
+
+def test_a_graph_keeps_to_its_memory_whatever_the_names_stand_for() -> None:
+    x, graph = torch.ones(2), PretendGraph()
+    with graph.capture():
+        doubled = x * 2
+    memory = x.detach()
+    x.data = torch.full((2,), 5.0)
+    graph.replay()
+    assert doubled.tolist() == [2, 2]
+    memory.fill_(3)
+    graph.replay()
+    assert doubled.tolist() == [6, 6]
+
+
+@pytest.mark.parametrize("read", [torch.Tensor.item, bool, torch.nonzero], ids=["item", "bool", "nonzero"])
+def test_a_number_cannot_be_read_while_capturing(read: Callable[[torch.Tensor], object]) -> None:
+    total, graph = torch.ones(()), PretendGraph()
+
+    def capture() -> None:
+        with graph.capture():
+            read(total.add_(1))
+
+    with pytest.raises(RuntimeError, match="operation not permitted"):
+        capture()
+    assert total == 1
+
+
+# ---- waiting for the GPU -------------------------------------------------------------------------------
+@pytest.fixture
+def gpu_tensor() -> Iterator[torch.Tensor]:
+    with course_utils.virtual_gpus(count=1):
+        yield torch.arange(4.0).to("cuda")
+
+
+WAITS: dict[str, tuple[list[str], Callable[[torch.Tensor], object]]] = {
+    "item": (["number"], lambda g: g.sum().item()),
+    "format": (["number"], lambda g: f"{g.sum():.2f}"),
+    "if": (["if"], lambda g: 1 if g.sum() > 0 else 2),
+    "isnan": (["if"], lambda g: bool(g.sum().isnan())),
+    "print": (["print"], repr),
+    "cpu": (["cpu"], lambda g: g.cpu()),
+    "tolist": (["cpu"], lambda g: g.tolist()),
+    "copy_": (["cpu"], lambda g: torch.zeros(4).copy_(g)),
+    "to": (["to_gpu"], lambda g: torch.ones(4).to(g.device)),
+    "factory": (["to_gpu"], lambda g: torch.tensor([1.0, 2.0], device=g.device)),
+    "nonzero": (["size"], lambda g: g.nonzero()),
+    "mask": (["size"], lambda g: g[g > 1]),
+    "synchronize": (["synchronize"], lambda g: torch.cuda.synchronize()),
+    "accelerator": (["synchronize"], lambda g: torch.accelerator.synchronize()),
+    "stream": (["synchronize"], lambda g: torch.cuda.current_stream().synchronize()),
+    "none": ([], lambda g: (g / 255 - 0.5).mean().detach() + torch.zeros_like(g)),
+    "index": ([], lambda g: g[torch.zeros(2, dtype=torch.long, device="cuda")]),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_every_kind_of_waiting_is_noticed(gpu_tensor: torch.Tensor, name: str) -> None:
+    kinds, run = WAITS[name]
+    with Waits(lambda: "now") as waits:
+        run(gpu_tensor)
+    assert waits.found == [(kind, "now") for kind in kinds]
+
+
+# ---- operations ----------------------------------------------------------------------------------------
+def train_a_little() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, groups=3), nn.BatchNorm2d(6), nn.Flatten(), nn.Linear(216, 4))
+    x = torch.randn(5, 3, 8, 8)
+    net(x).square().mean().backward()
+    with torch.inference_mode():
+        net(x) @ torch.randn(4, 2)
+
+
+def test_operations_are_those_of_pytorchs_counter() -> None:
+    with FlopCounterMode(display=False) as right:
+        train_a_little()
+    with Operations() as counted:
+        train_a_little()
+    assert counted.flop == right.get_total_flops() > 0
+
+
+@pytest.mark.parametrize(
+    ("numbers_seen", "heavy", "run"),
+    [
+        (12_000, "", lambda x: x * x),
+        (12_000, "", lambda x: x.sum()),
+        (0, "", lambda x: x.t().unsqueeze(0)),
+        (12_000, "", lambda x: torch.nn.functional.relu_(x)),
+        (24_000, "", lambda x: torch.cat([x, x])),
+        (12_000, "_cdist_forward", lambda x: torch.cdist(x, x, p=1)),
+        (12_000, "_euclidean_dist", lambda x: torch.cdist(x, x)),
+    ],
+    ids=["product", "sum", "view", "in_place", "list", "cdist", "euclid"],
+)
+def test_what_the_counter_misses_is_seen(
+    numbers_seen: int, heavy: str, run: Callable[[torch.Tensor], object]
+) -> None:
+    x = torch.randn(120, 100)
+    with Operations() as counted:
+        run(x)
+    assert counted.flop == 0
+    assert counted.heavy == heavy
+    assert counted.numbers >= numbers_seen
+    assert heavy or counted.numbers == numbers_seen
+
+
+# ---- the pretended GPU of the benchmark ----------------------------------------------------------------
+def test_the_laboratorys_clock() -> None:
+    lab = Laboratory()
+    model = lab.new_model()
+    start = lab.queues.now
+    lab.train_epoch(model, lab.train)
+    assert lab.queues.now - start == pytest.approx(COMPILING, abs=0.01)
+    lab.accuracy(model, lab.test)
+    assert lab.queues.now - start == pytest.approx(COMPILING + model.seconds + TESTING, abs=0.01)
+    lab.train_epoch(model, lab.train)
+    assert lab.queues.free[0] - lab.queues.now == pytest.approx(model.seconds)
+    assert lab.problem is None
