@@ -49,6 +49,7 @@ def count_right(net, pictures, labels, device):
 def check_agreement(**mine):
     everyone = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, mine)
+    dist.barrier()  # nobody leaves while another one still reads
     for rank, theirs in enumerate(everyone):
         if theirs != everyone[0]:
             raise RuntimeError(f"The processes differ: rank 0 has {everyone[0]}, rank {rank} has {theirs}.")
@@ -103,9 +104,11 @@ def main():
     device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if gpus else "cpu")
     if gpus:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if gpus else "gloo", timeout=timedelta(seconds=args.timeout))
+    wait = timedelta(seconds=args.timeout)
+    dist.init_process_group("nccl" if gpus else "gloo", timeout=wait, device_id=device if gpus else None)
     train(args, device, dist.get_rank(), dist.get_world_size())
-    dist.destroy_process_group()  # not after an error: this waits for the others, and they for us
+    dist.barrier()  # all are done
+    dist.destroy_process_group()  # not after an error: the others are not here then
 
 
 if __name__ == "__main__":
