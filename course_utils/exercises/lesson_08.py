@@ -207,7 +207,7 @@ def bound_by(guess: Any, actual: str) -> None:
 )
 def honest_benchmark(answer: Any) -> None:
     """Repair the benchmark: it makes every training look better than it is."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # answers seed the GPUs, too
         judge_benchmark(answer)
 
 

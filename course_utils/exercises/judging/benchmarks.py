@@ -83,7 +83,7 @@ def judge_benchmark(answer: Callable[..., Any]) -> None:
 def _try(answer: Callable[..., Any], seeds: tuple[int, ...], epochs: int) -> float:
     """Judge one measurement, and return the accuracy."""
     lab = Laboratory()
-    torch.seed()  # a seed that nobody knows: an answer has to set its own
+    torch.default_generator.seed()  # a seed that nobody knows: an answer has to set its own
     with lab.queues.instead(getattr(answer, "__globals__", {})):
         said = answer(lab.new_model, lab.train_epoch, lab.accuracy, lab.train, lab.test, seeds, epochs)
     if lab.problem:
@@ -109,7 +109,9 @@ def _measured(lab: Laboratory, seeds: int, epochs: int) -> list[Pretended]:
         )
     measured = [model for model in tested if model.epochs == epochs]
     if len(measured) < seeds:
-        wrong("seeds", f"{seeds} seeds were asked for, and {len(measured)} networks trained and tested.")
+        wrong(
+            "seeds", f"{seeds} seeds were asked for; networks trained to the end and tested: {len(measured)}."
+        )
     if len({model.luck for model in measured}) < seeds:
         wrong("same_seed", "Some of the networks are the same. Each seed should begin one of its own.")
     return measured

@@ -16,12 +16,12 @@ from .placement import CopyCounter
 BATCH, LEARNING_RATE = 8, 0.1
 _HINTS = {
     "print": "a tensor is printed: its numbers have to come from the GPU first",
-    "if": "Python asks whether something is true, and waits for the answer: think of `if`",
+    "if": "it asks whether something is true: think of `if`",
     "number": "a number is fetched: think of .item(), float() and f-strings",
     "cpu": "results are brought to the CPU: add them up where they are",
     "to_gpu": "a tensor is made on the CPU and copied to the GPU: do it once, before the loop",
     "size": "an operation has to tell Python how large its result is, as x[mask] and nonzero() do",
-    "synchronize": "synchronize() waits for the GPU to finish",
+    "synchronize": "synchronize() is called, which waits for the GPU to finish",
 }
 _SIZES = ("nonzero", "masked_select", "_unique2", "index")
 
@@ -144,7 +144,7 @@ def judge_no_waiting(answer: Callable[..., Any], gpu: torch.device) -> None:
         _judge_result(run, Epoch(plain_epoch, batches, gpu))
         for kind, hint in _HINTS.items():
             if steps := [step for what, step in run.waited if what == kind]:
-                wrong(kind, f"In step {steps[0]} of an epoch of {batches} Python waits where {hint}.")
+                wrong(kind, f"After {steps[0]} of {batches} batches Python waits where {hint}.")
     try:
         Epoch(answer, 4, gpu, bad=True)
     except ValueError:
