@@ -133,9 +133,14 @@ def judge_whitening(answer: Answer) -> None:
 
 
 def _smooth_pictures(count: int) -> torch.Tensor:
-    """Return pictures (count, 3, 12, 12) around 0 whose neighbours and colours are alike."""
+    """Return pictures (count, 3, 12, 12) around 0, in which colours and neighbours are alike.
+
+    Left is unlike right, and rows are unlike columns: filters that mix these up do not whiten.
+    """
     noise, grey = torch.randn(count, 3, 12, 12), torch.randn(count, 1, 14, 14)
-    return 0.5 * noise + nn.functional.avg_pool2d(grey, 3, 1) * torch.tensor([4.0, 3.0, 2.0]).view(3, 1, 1)
+    smoothing = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [0.0, 0.0, 1.0]])
+    filters = torch.stack([smoothing, smoothing.flip(0) / 2, smoothing.T.flip(1) / 3])
+    return 0.5 * noise + nn.functional.conv2d(grey, filters[:, None])
 
 
 def _filters(answer: Answer, pictures: torch.Tensor, size: int) -> torch.Tensor:

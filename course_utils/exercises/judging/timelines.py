@@ -1,6 +1,7 @@
 """Judging the share of a timeline in which a device works, and the operations of a layer for each byte."""
 
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ _TIMELINES: list[tuple[Intervals, float, float]] = [  # intervals, and the windo
 
 def judge_share(answer: Answer) -> None:
     """Ask for the share of several timelines."""
-    for intervals, start, end in _TIMELINES:
+    for intervals, start, end in [*_TIMELINES, *map(_some_timeline, range(20))]:
         said = _number(answer(list(intervals), start, end))
         _tell(
             said, _union(sorted(_clip(intervals, start, end))) / (end - start), _shares(intervals, start, end)
@@ -38,6 +39,13 @@ def judge_share(answer: Answer) -> None:
         wrong("empty", f"Where no kernel ran, it raises {type(error).__name__}. The share is 0 then.")
     if _number(nothing) != 0:
         wrong("empty", f"Where no kernel ran, the share is 0, and it says {nothing}.")
+
+
+def _some_timeline(seed: int) -> tuple[Intervals, float, float]:
+    """Return seven intervals of all kinds, in any order, and a window."""
+    draw = Random(seed)
+    begins = [draw.uniform(0, 20) for _ in range(7)]
+    return [(begin, begin + draw.uniform(0.1, 6)) for begin in begins], 4.0, 18.0
 
 
 def _number(said: Any) -> float:
