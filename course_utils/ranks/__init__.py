@@ -15,7 +15,7 @@ from pathlib import Path
 
 from course_utils.lessons import CourseError
 
-from .failures import line_about
+from .failures import cause_of, line_about
 from .launching import SHARING_OFF, restarts_allowed, run_agents
 from .logs import Rank, read_attempts
 
@@ -31,6 +31,7 @@ class Torchrun:
         ranks: what each rank printed (its stdout) in the last attempt.
         errors: what each rank wrote to stderr in the last attempt: warnings, progress bars, the traceback.
         attempts: what each rank printed in each attempt, the last one included.
+        causes: why each attempt before the last one ended, a line each.
         error: what happened and what to do, in one line; "" where nothing failed.
     """
 
@@ -40,6 +41,7 @@ class Torchrun:
     ranks: dict[int, str]
     errors: dict[int, str]
     attempts: list[dict[int, str]] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
     error: str = ""
 
     def __repr__(self) -> str:
@@ -107,6 +109,7 @@ def _result(attempts: list[dict[int, Rank]], error: str, seconds: float) -> Torc
         ranks={number: latest[number].out for number in sorted(latest)},
         errors={number: latest[number].err for number in sorted(latest)},
         attempts=[{number: rank.out for number, rank in attempt.items()} for attempt in attempts],
+        causes=[cause_of(attempt) for attempt in attempts[:-1]],
         error=error,
     )
 

@@ -35,12 +35,24 @@ def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], late: bool,
     if not late and not any(agent.code for agent in agents):
         return ""
     ranks = attempts[-1] if attempts else {}
-    culprits = sorted((rank for rank in ranks if _failed(ranks[rank])), key=lambda rank: _guilt(ranks[rank]))
-    if culprits and (not late or _guilt(ranks[culprits[0]]) < _EFFECT):
+    culprit = _culprit(ranks)
+    if culprit is not None and (not late or _guilt(ranks[culprit]) < _EFFECT):
         again = len(attempts) - 1
         used_up = f", after {again} restart{'s' * (again > 1)}," if again else ""
-        return _about_rank(culprits[0], ranks[culprits[0]], used_up)
+        return _about_rank(culprit, ranks[culprit], used_up)
     return _about_waiting(ranks, timeout) if late else _about_agent(agents)
+
+
+def cause_of(ranks: dict[int, Rank]) -> str:
+    """Say why an attempt ended that was followed by a restart; "" where the ranks left no word about it."""
+    culprit = _culprit(ranks)
+    return "" if culprit is None else _about_rank(culprit, ranks[culprit])
+
+
+def _culprit(ranks: dict[int, Rank]) -> int | None:
+    """The failed rank that is closest to the cause, the lowest of several."""
+    failed = [number for number in sorted(ranks) if _failed(ranks[number])]
+    return min(failed, key=lambda number: _guilt(ranks[number]), default=None)
 
 
 def _failed(rank: Rank) -> bool:
@@ -70,7 +82,7 @@ def _exception(err: str) -> str:
     return text[max(text.rfind(_TRACEBACK, 0, found[-1].start()), 0) : found[-1].end()]
 
 
-def _about_rank(number: int, rank: Rank, used_up: str) -> str:
+def _about_rank(number: int, rank: Rank, used_up: str = "") -> str:
     """Say how a rank ended. A script that cannot be read fails in all of them, so none is named."""
     if rank.code and not _guilt(rank):
         name = _signal(-rank.code)

@@ -16,6 +16,7 @@ OPTIONS = "--standalone --nproc-per-node 2 --max-restarts 1"
 # a script around train_ddp.py, which stays as it is: in its first life one rank kills itself
 FAULTY = """\
 import os, runpy, signal, sys, torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 where, rank, sys.argv = sys.argv[1], sys.argv[2], ["train_ddp.py", *sys.argv[3:]]
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -26,8 +27,8 @@ if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and os.environ["RANK"] == ran
         if len(steps) == 6:
             die()
     if where == "step":
-        torch.optim.optimizer.register_optimizer_step_post_hook(count)
-    else:
+        register_optimizer_step_post_hook(count)
+    if where == "save":
         def half(state, file, save=torch.save, saved=[]):
             saved.append(file)
             save(state, file)
@@ -70,7 +71,7 @@ def test_the_loss_is_the_same(
         result = train(where, rank, f"{where}{rank}.pt")
         trained = torch.load(f"{where}{rank}.pt")
     assert result.ok, result.errors
-    assert result.restarts == 1
+    assert [cause.partition(". ")[0] for cause in result.causes] == [f"rank {rank} was ended by SIGKILL"]
     assert f"{done} epochs done" in result.ranks[0]
     assert "--- restart 1: torchrun starts all ranks again ---" in capsys.readouterr().out
     assert len(trained["losses"]) == 12
