@@ -474,7 +474,7 @@ def which_tool(answer: Any) -> None:
             future.set_result((every.view(world, -1) * scales[:, None]).mean(0))
             return future
     ''',
-    reasoning="Whole numbers from -127 to 127 and one scale for the bucket: a quarter of the bytes. Each rank "
+    reasoning="Whole numbers from -127 to 127 and one scale for each bucket: a quarter of the bytes. A rank "
     "has another scale, so numbers are gathered, not added. What is rounded off waits in `state` for the "
     "next step. Two lines, .bfloat16() and .float(), make 0.5; less than 0.25 is possible: send only the "
     "largest, or not in every step.",

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
+_MADE_IN_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE; other types are in the interpreter itself
 _OWN = ("__dict__", "__weakref__", "__module__", "__firstlineno__", "__static_attributes__")
 _namespaces: dict[int, dict[str, Any]] = {}  # of what is being unpacked, one for each of the sender's
 
@@ -41,7 +42,7 @@ class _Packer(pickle.Pickler):
             key = id(value.__globals__)
             made = (key, marshal.dumps(value.__code__), len(value.__closure__ or ()))
             return _make_function, made, _state(value), None, None, _fill_function
-        if isinstance(value, type) and not _importable(value):
+        if isinstance(value, type) and value.__flags__ & _MADE_IN_PYTHON and not _importable(value):
             made = (type(value), value.__name__, value.__bases__)
             own = {name: item for name, item in vars(value).items() if name not in _OWN}
             return _make_class, made, own, None, None, _fill_class
@@ -50,7 +51,7 @@ class _Packer(pickle.Pickler):
         if isinstance(value, property):
             return property, (value.fget, value.fset, value.fdel)
         if isinstance(value, MappingProxyType):
-            return MappingProxyType, (dict(value),)
+            return _make_view, (dict(value),)
         return NotImplemented
 
 
@@ -103,6 +104,10 @@ def _fill_function(function: FunctionType, state: tuple[Any, ...]) -> None:
     for name, value in names.items():
         setattr(function, name, value)
     vars(function).update(attributes)
+
+
+def _make_view(content: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(content)
 
 
 def _make_class(kind: type, name: str, bases: tuple[type, ...]) -> type:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from .rank_worker import read_frame, write_frame
 
+_FORK = sys.platform == "linux"  # elsewhere a fork after imports is not safe, or there is none
 WORLD = 3  # as many ranks as an answer may be tried on; two would hide a number that is written as 2
 _TOLD_AFTER, _START = 2.0, 120.0  # seconds
 _ROOT = str(Path(__file__).parents[3])
@@ -32,7 +33,7 @@ class Processes:
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.ids: list[int] = []
         self.started: list[subprocess.Popen[bytes]] = []
-        self.pipes = self._forked() if sys.platform == "linux" else [self._single() for _ in range(WORLD)]
+        self.pipes = self._forked() if _FORK else [self._single() for _ in range(WORLD)]
         ears = [threading.Thread(target=self._listen, args=(n,), daemon=True) for n in range(WORLD)]
         for ear in ears:
             ear.start()
@@ -96,14 +97,15 @@ class Processes:
 
     def end(self) -> None:
         """End the processes, and wait until they are gone."""
-        for process in self.started:
-            process.kill()
-        for number in self.ids if sys.platform == "linux" else []:
+        for number in self.ids if _FORK else []:  # before their parent, which takes them away
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
+        for process in [] if self.ids and _FORK else self.started:
+            process.kill()
         for process in self.started:
+            with contextlib.suppress(OSError):
+                process.stdin.close()  # type: ignore[union-attr]
             process.wait()
-            process.stdin.close()  # type: ignore[union-attr]
         for ear in self.ears:
             ear.join(5)  # it ends with the last one that could write to its pipe
         for stream in [stream for pair in self.pipes for stream in pair]:

@@ -141,6 +141,8 @@ def _fork_ranks(descriptors: list[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
     sys.stdin.buffer.read()
+    with contextlib.suppress(ChildProcessError):  # raised when the last one has ended
+        os.wait()
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ CASES = (
     (12, 4, 0, 0, False),
     (12, 4, 3, 0, False),
     (12, 4, 1, 5, False),
+    (10, 4, 0, 0, False),
     (10, 4, 3, 0, False),
     (11, 4, 2, 3, False),
     (10, 4, 0, 1, True),
@@ -102,6 +103,8 @@ def _explain(given: list[int], right: list[int], case: tuple[Any, ...]) -> None:
         wrong("epoch", f"{shown}, as in epoch 0. The epoch changes the order: it is added to the seed.")
     order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch)).tolist()
     each = -(-n // world)
+    if not drop_last and 2 * n < world and given == (order * 2)[rank::world]:
+        wrong("few", f"{shown}. With so few samples the order is needed more than twice to pad.")
     if given in (order[rank * each : (rank + 1) * each], (order * world)[rank * each : (rank + 1) * each]):
         wrong("block", f"{shown}: a block of the order. Ranks take turns: every {world}th, from {rank} on.")
     if not drop_last and given == order[rank::world]:
@@ -112,8 +115,6 @@ def _explain(given: list[int], right: list[int], case: tuple[Any, ...]) -> None:
         wrong("drop_last", f"{shown}. With drop_last every rank gets {n // world}, and the rest is left out.")
     if not drop_last and given == order[: n // world * world][rank::world]:
         wrong("dropped", f"{shown}: samples are left out. Only drop_last may do that.")
-    if n < world and len(given) < len(right):
-        wrong("few", f"{shown}. With fewer samples than ranks, the order is needed more than twice to pad.")
-    if given[:-1] == right[:-1] and len(given) == len(right):
+    if n % world and not drop_last and given[:-1] == right[:-1] and len(given) == len(right):
         wrong("padding", f"{shown}; the last one should be {right[-1]}. Pad from the order's own beginning.")
     wrong("other", f"{shown}; it should be {right[:8]}{' ...' if len(right) > 8 else ''}.")
