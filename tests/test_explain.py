@@ -34,6 +34,7 @@ TYPES = "Input type ({}) and {} type ({}) should be the same"
 MKLDNN = " or input should be a MKLDNN tensor and weight is a dense tensor"
 RNN = "Input and {0} tensors are not at the same device, found input tensor at {1} and {0} tensor at {2}"
 DESERIALIZE = "Attempting to deserialize object on "
+GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:{}] {}"
 KEYS = (
     'Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: "{}". \n\tUnexpected {}: "{}". '
 )
@@ -114,6 +115,52 @@ SAID_BY = {
     "DataParallel is a wrapper": ["'DataParallel' object has no attribute 'fc'"],
     "starts with 'module.'": [KEYS.format("fc.weight", UNEXPECTED, "module.fc.weight")],
     "from a bare model": [KEYS.format("module.fc.weight", UNEXPECTED, "fc.weight")],
+    "The port where the processes were to meet is taken (EADDRINUSE)": [
+        "The server socket has failed to listen on any local network address. port: 29500, useIpv6: false, "
+        "code: -98, name: EADDRINUSE, message: address already in use",
+    ],
+    "Only 1 of 2 came": ["Timed out after 31 seconds waiting for clients. 1/2 clients joined."],
+    "did not meet in time": [
+        "torch.distributed.elastic.rendezvous.api.RendezvousTimeoutError",
+        "torch.distributed.elastic.rendezvous.api.RendezvousConnectionError: The connection to the C10d "
+        "store has failed. See inner exception for details.",
+    ],
+    "at least one did not come in time": [
+        GLOO.format(547, "Timed out waiting 3000ms for recv operation to complete"),
+        "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=2, OpType=ALLREDUCE) ran for "
+        "600009 milliseconds before timing out.",
+    ],
+    "Another process of the group is gone": [
+        GLOO.format(547, "Connection closed by peer [127.0.0.1]:41391"),
+        GLOO.format(
+            545, "Read error [127.0.0.1]:7910: Connection reset by peer. This is typically caused by"
+        ),
+    ],
+    "belongs to no group": [
+        "Default process group has not been initialized, please make sure to call init_process_group."
+    ],
+    "RANK is not set": [
+        "Error initializing torch.distributed using env:// rendezvous: environment variable RANK expected, "
+        "but not set"
+    ],
+    "This process has a group already": ["trying to initialize the default process group twice!"],
+    "NCCL connects GPUs": ["ProcessGroupNCCL is only supported with GPUs, no GPUs found!"],
+    "Two processes took the same GPU": [
+        "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1000"
+    ],
+    "a parameter got none": [
+        "Expected to have finished reduction in the prior iteration before starting a new one. This error "
+        "indicates that your module has parameters that were not used in producing loss."
+    ],
+    "New processes cannot see train": [
+        "Can't get attribute 'train' on <module '__main__' (built-in)>",
+        "Can't get attribute 'train' on <module '__main__' (<class '_frozen_importlib.BuiltinImporter'>)>",
+    ],
+    "The computer has no memory left": [
+        "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+        "to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"
+    ],
+    "A GPU was asked for": ["Cuda is not available."],
     "The file holds Python objects": [
         "Weights only load failed. This file can still be loaded, to do so you"
     ],
