@@ -12,6 +12,7 @@ from .standing import where_it_stood
 
 _PREFIX = re.compile(r"^\[(?:rank|default)\d+\]: ?", re.MULTILINE)
 _EXCEPTION = re.compile(r"^(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Timeout|Exit)\b.*$", re.MULTILINE)
+_MORE = re.compile(r"(?:\n(?!\[|terminate called|Fatal Python).+){0,8}")  # a message of several lines
 _TRACEBACK = "Traceback (most recent call last)"
 _LOST = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|Connection refused|Socket closed")
 _CHANGING = [  # what differs from run to run
@@ -74,12 +75,13 @@ def _guilt(rank: Rank) -> int:
 
 
 def _exception(err: str) -> str:
-    """The last traceback of a text, from its first line to the exception's; "" for none."""
+    """The last traceback of a text, from its first line to the end of its message; "" for none."""
     text = _PREFIX.sub("", err)
     found = list(_EXCEPTION.finditer(text))
     if not found:
         return ""
-    return text[max(text.rfind(_TRACEBACK, 0, found[-1].start()), 0) : found[-1].end()]
+    end = _MORE.match(text, found[-1].end()).end()
+    return text[max(text.rfind(_TRACEBACK, 0, found[-1].start()), 0) : end]
 
 
 def _about_rank(number: int, rank: Rank, used_up: str = "") -> str:
@@ -94,7 +96,7 @@ def _about_rank(number: int, rank: Rank, used_up: str = "") -> str:
     if not text:
         said = _stable(_last_line(rank.err))
         return f"rank {number}{used_up} ended with exit code {rank.code}. {said}".rstrip()
-    error = _stable(_last_line(text))
+    error = _stable(_EXCEPTION.findall(text)[-1])
     if unreadable := re.search(
         r'File "([^"]+)", line (\d+)\n(?:.*\n){1,3}(?=(?:Syntax|Indentation|Tab)Error)', text
     ):
@@ -130,7 +132,11 @@ def _about_agent(agents: list[Agent]) -> str:
     log = text_of(agent.log)
     text = _exception(log) or _last_line(log)
     meaning = explain(text)
-    return f"{meaning.what} {meaning.fix}" if meaning.known else _stable(_last_line(text))
+    return (
+        f"{meaning.what} {meaning.fix}"
+        if meaning.known
+        else _stable((_EXCEPTION.findall(text) or [text])[-1])
+    )
 
 
 def _last_line(text: str) -> str:

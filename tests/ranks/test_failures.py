@@ -133,6 +133,12 @@ SLOW = "Timed out waiting 3000ms for recv operation to complete"
 OWN = 'Traceback (most recent call last):\n  File "/home/me/train.py", line 5, in f\n    g()\n{}\n'
 ABORTED = "terminate called without an active exception\nFatal Python error: Aborted\n\nThread 0x0 (most"
 DIFFER = OWN.format("RuntimeError: The processes differ: rank 0 has 2.15.0, rank 1 has 2.11.0.")
+TWICE = OWN.format(
+    "torch.distributed.DistBackendError: NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:"
+    "94, invalid usage (run with NCCL_DEBUG=WARN for details), NCCL version 2.21.5\nncclInvalidUsage: This "
+    "usually reflects invalid usage of NCCL library.\nLast error:\nDuplicate GPU detected : rank 1 and rank "
+    "0 both on CUDA device 1000\n[W1121 18:03:00 ProcessGroupNCCL.cpp:1496] Warning"
+)
 MEMORY = OWN.format(
     "RuntimeError: [enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: "
     "you tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"
@@ -153,6 +159,7 @@ def gloo(rank: int, text: str) -> str:
         ({0: Rank("", "", -6), 1: Rank("", gloo(1, LOST), 1)}, "rank 0 was ended by SIGABRT. It crashed"),
         ({0: Rank("", gloo(0, LOST), 1), 1: Rank("", gloo(1, SLOW), 1)}, "rank 1 stopped at: dist"),
         ({0: Rank("", gloo(0, LOST), 1)}, "rank 0 stopped at: dist.all_reduce(x) (train.py, line 9). Anoth"),
+        ({0: Rank("", TWICE, 1)}, AT + "Two processes took the same GPU. Give each its own: torch.cuda.set"),
         ({0: Rank("", MEMORY, 1)}, AT + "The computer has no memory left."),
         ({0: Rank("", OWN.format("OSError: 10.0.0.1:99, pid 7"), 1)}, AT + "OSError: another process, p"),
     ],
