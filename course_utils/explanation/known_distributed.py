@@ -8,6 +8,11 @@ from .known_errors import Known
 _TORCHRUN = "torchrun --standalone --nproc-per-node 2 script.py"
 
 DISTRIBUTED = [
+    Known(  # the check of the course's own scripts
+        r"(?P<how>The processes differ: [^\n]*\})",
+        "{how}.",
+        "Install the same versions on every machine, and give all processes the same checkpoint.",
+    ),
     Known(
         r"EADDRINUSE|[Aa]ddress already in use",
         "The port where the processes were to meet is taken (EADDRINUSE): by another program, or by an "

@@ -104,6 +104,7 @@ def _about_rank(number: int, rank: Rank, used_up: str = "") -> str:
         return f"{name} is not Python at line {unreadable[2]}: {error}. Put that line right."
     meaning = explain(text)
     where = f" at: {re.sub(' {2,}', ' ', meaning.lines[0])}" if meaning.lines else ""
+    where = re.sub(r"^ at: raise .* (?=\()", " ", where)  # that line says what the message says
     if meaning.known:
         return f"rank {number}{used_up} stopped{where}. {meaning.what} {meaning.fix}"
     return f"rank {number}{used_up} stopped{where}. {error.rstrip('.')}. The whole text: .errors[{number}]."

@@ -132,7 +132,14 @@ AT = "rank 0 stopped at: g() (train.py, line 5, in f). "
 SLOW = "Timed out waiting 3000ms for recv operation to complete"
 OWN = 'Traceback (most recent call last):\n  File "/home/me/train.py", line 5, in f\n    g()\n{}\n'
 ABORTED = "terminate called without an active exception\nFatal Python error: Aborted\n\nThread 0x0 (most"
-DIFFER = OWN.format("RuntimeError: The processes differ: rank 0 has 2.15.0, rank 1 has 2.11.0.")
+DIFFER = OWN.format(
+    "RuntimeError: The processes differ: rank 0 has {'torch': '2.15.0'}, rank 1 has {'torch': '2.11.0'}."
+).replace("g()", 'raise RuntimeError(f"{a} (1)")')
+DIFFERENT = (
+    "rank 0 stopped (train.py, line 5, in f). The processes differ: rank 0 has {'torch': '2.15.0'}, rank 1 "
+    "has {'torch': '2.11.0'}. Install the same versions on every machine, and give all processes the same "
+    "checkpoint."
+)
 TWICE = OWN.format(
     "torch.distributed.DistBackendError: NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:"
     "94, invalid usage (run with NCCL_DEBUG=WARN for details), NCCL version 2.21.5\nncclInvalidUsage: This "
@@ -155,7 +162,7 @@ def gloo(rank: int, text: str) -> str:
         ({0: Rank("", gloo(0, LOST), 1), 1: Rank("", "", -9)}, "rank 1 was ended by SIGKILL. Somebody"),
         ({0: Rank("", gloo(0, LOST), 1), 1: Rank("", OWN.format("KeyError: 3"), -15)}, AT.replace("0", "1")),
         ({0: Rank("", "", -15), 1: Rank("", "", 5)}, "rank 1 ended with exit code 5."),
-        ({0: Rank("", DIFFER + ABORTED, -6), 1: Rank("", "", -15)}, AT),
+        ({0: Rank("", DIFFER + ABORTED, -6), 1: Rank("", "", -15)}, DIFFERENT),
         ({0: Rank("", "", -6), 1: Rank("", gloo(1, LOST), 1)}, "rank 0 was ended by SIGABRT. It crashed"),
         ({0: Rank("", gloo(0, LOST), 1), 1: Rank("", gloo(1, SLOW), 1)}, "rank 1 stopped at: dist"),
         ({0: Rank("", gloo(0, LOST), 1)}, "rank 0 stopped at: dist.all_reduce(x) (train.py, line 9). Anoth"),
