@@ -62,13 +62,13 @@ def torchrun(
     free port, the same for all of them, and other variables are filled in as by a shell. A run that fails
     raises nothing: it prints one line that says what happened and what to do. No process is left behind,
     whatever happens. With `--max-restarts`, the variable printed before the command gives each start a store
-    of its own.
+    of its own. On Windows, where PyTorch lacks the library libuv, USE_LIBUV=0 is set.
 
     Args:
         commands: as in "--standalone --nproc-per-node 2 train_ddp.py"; the script is looked for in the
             current folder.
         timeout: seconds for the whole run. What is still running then is stopped, and the line says where.
-        join_timeout: seconds for all machines to come, unless the command has an --rdzv-conf of its own.
+        join_timeout: seconds for all machines to come; a command's own --rdzv-conf may make them fewer.
         port: what `$PORT` stands for; a free port by default.
         python: the interpreter of all commands, or one for each.
         quiet: print nothing.

@@ -33,15 +33,16 @@ _CAUSE, _UNSAID, _EFFECT = 1, 2, 3  # how close to the cause a failed rank is; k
 
 def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], late: bool, timeout: float) -> str:
     """Return the line; "" where every agent ended well."""
-    if not late and not any(agent.code for agent in agents):
+    failed = any(agent.code for agent in agents)
+    if not late and not failed:
         return ""
     ranks = attempts[-1] if attempts else {}
     culprit = _culprit(ranks)
-    if culprit is not None and (not late or _guilt(ranks[culprit]) < _EFFECT):
+    if culprit is not None and (failed or _guilt(ranks[culprit]) < _EFFECT):
         again = len(attempts) - 1
         used_up = f", after {again} restart{'s' * (again > 1)}," if again else ""
         return _about_rank(culprit, ranks[culprit], used_up)
-    return _about_waiting(ranks, timeout) if late else _about_agent(agents)
+    return _about_agent(agents) if failed else _about_waiting(ranks, timeout)
 
 
 def cause_of(ranks: dict[int, Rank]) -> str:
@@ -65,7 +66,7 @@ def _guilt(rank: Rank) -> int:
 
     An exception counts more than a crash, since gloo's threads may crash a process that ends with one.
     """
-    if rank.code == -9:
+    if rank.code == -9:  # SIGKILL, which Windows does not know
         return 0
     if error := _exception(rank.err):
         return _EFFECT if _LOST.search(error) else _CAUSE
@@ -86,13 +87,13 @@ def _exception(err: str) -> str:
 
 def _about_rank(number: int, rank: Rank, used_up: str = "") -> str:
     """Say how a rank ended. A script that cannot be read fails in all of them, so none is named."""
-    if rank.code and not _guilt(rank):
+    text = _exception(rank.err)
+    if rank.code == -9 or (rank.code and rank.code < 0 and not text):
         name = _signal(-rank.code)
         return f"rank {number}{used_up} was ended by {name}. {_KILLED.get(name, _CRASHED.format(number))}"
     if missing := re.search(r"can't open file '(.+?)': \[Errno 2\]", rank.err):
         name = re.split(r"[\\/]", missing[1])[-1]
         return f"there is no script {name} in this folder. Put it there, or correct the name."
-    text = _exception(rank.err)
     if not text:
         said = _stable(_last_line(rank.err))
         return f"rank {number}{used_up} ended with exit code {rank.code}. {said}".rstrip()

@@ -28,7 +28,7 @@ SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 @dataclass(frozen=True)
 class Agent:
-    """One torchrun: its number, what it was asked for, and where it writes.
+    """One torchrun: what it was asked for, and where it writes.
 
     Attributes:
         command: what stands after `torchrun`, as the reader wrote it.

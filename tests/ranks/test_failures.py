@@ -161,6 +161,7 @@ def gloo(rank: int, text: str) -> str:
     [
         ({0: Rank("", gloo(0, LOST), 1), 1: Rank("", "", -9)}, "rank 1 was ended by SIGKILL. Somebody"),
         ({0: Rank("", gloo(0, LOST), 1), 1: Rank("", OWN.format("KeyError: 3"), -15)}, AT.replace("0", "1")),
+        ({0: Rank("", "", -15), 1: Rank("", "", -15)}, "rank 0 was ended by SIGTERM. Somebody stopped it"),
         ({0: Rank("", "", -15), 1: Rank("", "", 5)}, "rank 1 ended with exit code 5."),
         ({0: Rank("", DIFFER + ABORTED, -6), 1: Rank("", "", -15)}, DIFFERENT),
         ({0: Rank("", "", -6), 1: Rank("", gloo(1, LOST), 1)}, "rank 0 was ended by SIGABRT. It crashed"),
@@ -175,6 +176,8 @@ def test_the_cause_is_told_from_its_effects(ranks: dict[int, Rank], expected: st
     agent = Agent("train.py", tmp_path, tmp_path / "log", code=1)
     line = line_about([agent], [ranks], late=False, timeout=9)
     assert line.startswith(expected)
+    other = Agent("train.py", tmp_path, tmp_path / "log")  # still there when its time was up
+    assert line_about([other, agent], [ranks], late=True, timeout=9) == line
     assert "\n" not in line
 
 
