@@ -5,22 +5,15 @@ multicore architectures", Communications of the ACM 52 (2009), https://doi.org/1
 """
 
 from collections.abc import Mapping
+from math import hypot
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARKERS = "os^Dvp*X"
-AROUND = (
-    (0, 14),
-    (16, 0),
-    (0, -15),
-    (-16, 0),
-    (13, 12),
-    (13, -13),
-    (-13, -13),
-    (-13, 12),
-)  # in points
+AROUND = ((0, 15), (17, 0), (0, -16), (-17, 0), (14, 12), (14, -13), (-14, -13), (-14, 12))  # points
 
 
 def draw_roofline(
@@ -72,18 +65,28 @@ def draw_ladder(ladders: Mapping[str, Mapping[str, tuple[float, float]]]) -> "Fi
     words = []
     for axes, (machine, rungs) in zip(panels[:, 0], ladders.items(), strict=True):
         for number, (rung, (seconds, accuracy)) in enumerate(rungs.items()):
-            place, marker = (seconds, 100 * accuracy), MARKERS[number % 8]
-            axes.plot(*place, marker, color=f"C{number % 4}", label=rung)
-            offset = AROUND[number % 8]  # neighbours in time have their numbers on different sides
-            center = {"ha": "center", "va": "center", "fontsize": 12}
-            axes.annotate(rung.split()[0], place, offset, textcoords="offset points", **center)
+            axes.plot(seconds, 100 * accuracy, MARKERS[number % 8], color=f"C{number % 4}", label=rung)
         axes.set(xscale="log", xlabel="seconds of training", ylabel="test accuracy (%)", ylim=(0, 100))
         axes.set_title(machine, loc="left")
         for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             axis(LogFormatter(minor_thresholds=(2, 0.5)))
         axes.margins(x=0.12)
+        _write_numbers(axes, rungs)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=11)
         shown = (f"{rung}: {seconds:.3g} s, {accuracy:.0%}" for rung, (seconds, accuracy) in rungs.items())
         words.append(f"{machine}. Seconds of training and test accuracy: " + "; ".join(shown))
     figure.in_words = ". ".join(words)
     return figure
+
+
+def _write_numbers(axes: "Axes", rungs: Mapping[str, tuple[float, float]]) -> None:
+    """Write each rung's number beside its mark, on the side with most room."""
+    scale = 72 / axes.figure.dpi
+    places = [(seconds, 100 * accuracy) for seconds, accuracy in rungs.values()]
+    marks = [tuple(scale * axes.transData.transform(place)) for place in places]
+    taken = list(marks)
+    for rung, place, (x, y) in zip(rungs, places, marks, strict=True):
+        best = max(AROUND, key=lambda side: min(hypot(x + side[0] - a, y + side[1] - b) for a, b in taken))
+        taken.append((x + best[0], y + best[1]))
+        text = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 12}
+        axes.annotate(rung.split()[0], place, best, **text)
