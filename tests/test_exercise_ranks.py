@@ -1,6 +1,5 @@
 """The processes that lesson 07's answers are tried on: what they are sent and say, and how they end."""
 
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,7 +98,8 @@ COLLECTIVES = {
                 "dist.scatter(t, [torch.ones(1) * i for i in range(n)] if r == 0 else None)",
                 [[0.0], [1.0], [2.0]]),
     "gather": ("o = [torch.zeros(1) for _ in range(n)]; "
-               "dist.gather(torch.ones(1) * r, o if r == 0 else None); t = torch.cat(o)", [[0.0, 1.0, 2.0], [0.0] * 3, [0.0] * 3]),
+               "dist.gather(torch.ones(1) * r, o if r == 0 else None); t = torch.cat(o)",
+               [[0.0, 1.0, 2.0], [0.0] * 3, [0.0] * 3]),
     "all_gather_object": ("t = [None] * n; dist.all_gather_object(t, f'rank {r}')",
                           [["rank 0", "rank 1", "rank 2"]] * 3),
 }  # fmt: skip
@@ -221,13 +221,12 @@ input()
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)])
-def test_nothing_outlives_a_kernel_that_is_killed(how: signal.Signals) -> None:
+def test_nothing_outlives_a_kernel_that_is_killed() -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", KERNEL], cwd=ROOT, **pipes) as kernel:
         line = next(line for line in kernel.stdout if not line.startswith("Starting"))
         ranks = [psutil.Process(int(number)) for number in line.split()]
-        kernel.send_signal(how)
+        kernel.kill()
     assert len(ranks) == rank_processes.WORLD
     _, alive = psutil.wait_procs(ranks, timeout=30)
     assert not alive
