@@ -88,6 +88,19 @@ def rank_three_gets(guess: Any, actual: list[int]) -> None:
     compare_share(guess, [int(number) for number in actual])
 
 
+without_set_epoch = myth(
+    "without_set_epoch",
+    "DistributedSampler shuffles, so every epoch has a new order, as with DataLoader(shuffle=True).",
+    "false",
+    "The order follows from seed + epoch. Without set_epoch the epoch stays 0, and so does the order.",
+    {
+        "true": "The cell below goes through the sampler twice. Compare the two orders.",
+        "outdated": "It was never so: since there is a DistributedSampler, it must be told the epoch.",
+    },
+    __name__,
+)
+
+
 @exercise(
     kind="write",
     minutes=8,
@@ -122,19 +135,6 @@ def rank_three_gets(guess: Any, actual: list[int]) -> None:
 def sampler_by_hand(answer: Any) -> None:
     """Write what DistributedSampler(range(n), world, rank, drop_last=...) gives after set_epoch(epoch)."""
     judge_sampler(answer)
-
-
-without_set_epoch = myth(
-    "without_set_epoch",
-    "DistributedSampler shuffles, so every epoch has a new order, as with DataLoader(shuffle=True).",
-    "false",
-    "The order follows from seed + epoch. Without set_epoch the epoch stays 0, and so does the order.",
-    {
-        "true": "The cell below goes through the sampler twice. Compare the two orders.",
-        "outdated": "It was never so: since there is a DistributedSampler, it must be told the epoch.",
-    },
-    __name__,
-)
 
 
 # ---- section 4: one process or two ---------------------------------------------------------------------
@@ -211,6 +211,39 @@ def accumulate_ddp(answer: Any) -> None:
 # ---- section 6: files and figures ----------------------------------------------------------------------
 @exercise(
     kind="repair",
+    minutes=10,
+    difficulty="hard",
+    stub='''
+        def save_once(model, file):
+            """Save a DDP model's weights so that from now on, on any rank, a plain model can load them."""
+            torch.save(model.state_dict(), file)
+    ''',
+    solution='''
+        def save_once(model, file):
+            """Save a DDP model's weights so that from now on, on any rank, a plain model can load them."""
+            if dist.get_rank() == 0:
+                part = file.with_suffix(".part")
+                torch.save(model.module.state_dict(), part)
+                os.replace(part, file)
+            dist.barrier()
+    ''',
+    reasoning="One rank writes, under another name, so that `file` is always a whole checkpoint: the old one "
+    "or the new one. The others wait at the barrier, or they might look for the file before it is there.",
+    hints=(
+        "Four faults: who writes, under which names the weights stand in the file, what is left of the old "
+        "file if the process dies while it writes, and when the other ranks may go on.",
+        "Write under another name in the same folder, then os.replace(that, file), which happens in one go.",
+        "dist.barrier() after the writing, and on every rank: not inside of `if dist.get_rank() == 0`.",
+    ),
+    why="A checkpoint that can be half written, or read too early, fails on the day it is needed.",
+)
+def save_once(answer: Any) -> None:
+    """Repair the saving: once, whole or not at all, for a plain model, and before any rank goes on."""
+    judge_saving(answer)
+
+
+@exercise(
+    kind="repair",
     minutes=8,
     difficulty="medium",
     stub='''
@@ -242,39 +275,6 @@ def accumulate_ddp(answer: Any) -> None:
 def exact_accuracy(answer: Any) -> None:
     """Repair the accuracy, so that it is exact for any number of samples and ranks, on every rank."""
     judge_accuracy(answer)
-
-
-@exercise(
-    kind="repair",
-    minutes=10,
-    difficulty="hard",
-    stub='''
-        def save_once(model, file):
-            """Save a DDP model's weights so that from now on, on any rank, a plain model can load them."""
-            torch.save(model.state_dict(), file)
-    ''',
-    solution='''
-        def save_once(model, file):
-            """Save a DDP model's weights so that from now on, on any rank, a plain model can load them."""
-            if dist.get_rank() == 0:
-                part = file.with_suffix(".part")
-                torch.save(model.module.state_dict(), part)
-                os.replace(part, file)
-            dist.barrier()
-    ''',
-    reasoning="One rank writes, under another name, so that `file` is always a whole checkpoint: the old one "
-    "or the new one. The others wait at the barrier, or they might look for the file before it is there.",
-    hints=(
-        "Four faults: who writes, under which names the weights stand in the file, what is left of the old "
-        "file if the process dies while it writes, and when the other ranks may go on.",
-        "Write under another name in the same folder, then os.replace(that, file), which happens in one go.",
-        "dist.barrier() after the writing, and on every rank: not inside of `if dist.get_rank() == 0`.",
-    ),
-    why="A checkpoint that can be half written, or read too early, fails on the day it is needed.",
-)
-def save_once(answer: Any) -> None:
-    """Repair the saving: once, whole or not at all, for a plain model, and before any rank goes on."""
-    judge_saving(answer)
 
 
 # ---- section 7: a worker dies --------------------------------------------------------------------------
