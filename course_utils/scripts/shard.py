@@ -7,6 +7,7 @@ Every rank prints its own figures; rank 0 also writes those of all ranks to shar
 
 import argparse
 import os
+import sys
 from collections import Counter
 
 import torch
@@ -131,8 +132,9 @@ def main():
     dist.all_gather_object(everyone, results)
     if dist.get_rank() == 0:
         torch.save(everyone, "shard.pt")
-    dist.barrier()  # gloo's threads are done with all tensors then; one that is not may abort the exit
     dist.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)  # at once: while Python tidies up, a thread of gloo that still holds a tensor would abort
 
 
 if __name__ == "__main__":
