@@ -27,6 +27,7 @@ _KILLED = {
     "SIGTERM": "Somebody stopped it, as a cluster does with a job whose time is up.",
 }
 _CRASHED = "It crashed in compiled code; .errors[{}] says at which line."
+_MEETING = re.compile(r"--(?:nnodes|rdzv|master)")
 _NOT_MET = "RendezvousTimeoutError"
 _CAUSE, _UNSAID, _EFFECT = 1, 2, 3  # how close to the cause a failed rank is; killed ones are closest, 0
 
@@ -42,7 +43,7 @@ def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], late: bool,
         again = len(attempts) - 1
         used_up = f", after {again} restart{'s' * (again > 1)}," if again else ""
         return _about_rank(culprit, ranks[culprit], used_up)
-    return _about_agent(agents) if failed else _about_waiting(ranks, timeout)
+    return _about_agent(agents) if failed else _about_waiting(agents, ranks, timeout)
 
 
 def cause_of(ranks: dict[int, Rank]) -> str:
@@ -111,8 +112,10 @@ def _about_rank(number: int, rank: Rank, used_up: str = "") -> str:
     return f"rank {number}{used_up} stopped{where}. {error.rstrip('.')}. The whole text: .errors[{number}]."
 
 
-def _about_waiting(ranks: dict[int, Rank], timeout: float) -> str:
+def _about_waiting(agents: list[Agent], ranks: dict[int, Rank], timeout: float) -> str:
     """Say where the ranks were when the time was up, or that the machines had not even met."""
+    if not ranks and not any(_MEETING.search(agent.command) for agent in agents):
+        return f"no rank had begun after {timeout:g} s. On a busy machine raise timeout=."
     if not ranks:
         meaning = explain(_NOT_MET)
         return f"{meaning.what} {meaning.fix} Another program on that port has the same effect."

@@ -112,26 +112,25 @@ def run_agents(
     variables = os.environ | {"PORT": str(port or free_port())}
     agents = [Agent(c, base / f"agent{i}", base / f"agent{i}.log") for i, c in enumerate(commands)]
     with _guarded(run):
-        processes = []
-        for agent, python in zip(agents, pythons, strict=True):
-            argv = arguments(words(agent.command, variables), agent.folder, python, join_timeout)
-            env = environment(run, restarts_allowed(agent.command))
-            with agent.log.open("wb") as log:
-                processes.append(
-                    subprocess.Popen(
-                        argv,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        env=env,
-                        **own_group(),
-                    )
-                )
+        lines = [
+            arguments(words(agent.command, variables), agent.folder, python, join_timeout)
+            for agent, python in zip(agents, pythons, strict=True)
+        ]
+        processes = [_start(agent, line, run) for agent, line in zip(agents, lines, strict=True)]
         late = not _all_end(processes, timeout, join_timeout + _START, [agent.log for agent in agents])
         codes = [process.poll() for process in processes]
         if late:
             make_them_say_where(run, [process.pid for process in processes])
     return [Agent(a.command, a.folder, a.log, code) for a, code in zip(agents, codes, strict=True)], late
+
+
+def _start(agent: Agent, line: list[str], run: str) -> subprocess.Popen:
+    """Start one agent; what it says goes to its log."""
+    env = environment(run, restarts_allowed(agent.command))
+    with agent.log.open("wb") as log:
+        return subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, **own_group()
+        )
 
 
 @contextmanager
