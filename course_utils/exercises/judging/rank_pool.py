@@ -47,14 +47,11 @@ class Ranks:
     def __init__(self) -> None:
         self._quiet = False
 
-    def run(
-        self, world: int, trial: Callable[..., Any], answer: Any, *given: Any, may_fail: bool = False
-    ) -> list[Report]:
+    def run(self, world: int, trial: Callable[..., Any], answer: Any, *given: Any) -> list[Report]:
         """Run `trial(answer, *given)` on `world` ranks; return what came of it, by rank.
 
         Raises:
             NotYet: where the answer raised, where ranks do not meet, or where one crashed or came to no end.
-                With `may_fail` the first two stand in the reports instead.
         """
         try:
             data = pack((trial, answer, given))
@@ -66,8 +63,7 @@ class Ranks:
             processes.send(rank, (rank, world, data))
         reports = _attend(processes, world)
         self._show(reports)
-        if not may_fail:
-            _complain(reports)
+        _complain(reports)
         return reports
 
     def _show(self, reports: list[Report]) -> None:

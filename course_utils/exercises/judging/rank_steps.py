@@ -77,8 +77,8 @@ def _check_step(ranks: Ranks, answer: Callable[..., Any], world: int, parts: int
         wrong("steps", f"{case}the optimizer stepped {max(steps)} times. Once, after the last part.")
     sent = sum(count for name, count in found[0]["calls"] if name != "broadcast")  # which is DDP's own
     times = sent / (2 * (world - 1) / world * 4 * len(start)) if world > 1 else 1.0
-    if not all(agree(move, right, 1e-4) for move in moves):
-        _explain_step(case, moves, right, world, parts, times)
+    if not _are(moves, [right] * world):
+        _explain_step(case, moves, right, world, parts)
     if found[0]["rows"] > ROWS:
         wrong("whole", f"{case}right, but {found[0]['rows']} rows go through the model at a time. They come "
               "in parts because there is not room for more than one of them.")  # fmt: skip
@@ -89,34 +89,30 @@ def _check_step(ranks: Ranks, answer: Callable[..., Any], world: int, parts: int
         wrong("sent", f"{case}right, but they were sent {times:.3g} times. Only the last backward may do so.")
 
 
-def _explain_step(
-    case: str, moves: list[torch.Tensor], right: torch.Tensor, world: int, parts: int, times: float
-) -> None:
+def _explain_step(case: str, moves: list[torch.Tensor], right: torch.Tensor, world: int, parts: int) -> None:
     """Say why a step is not the plain one."""
     own = [_moved(world, parts, range(rank, rank + 1))[1] for rank in range(world)]
-    ones = RATE * torch.ones_like(right)
-    for scale, key, hint in (
-        (
-            parts,
-            "sum",
-            "the gradient is that of the sum of the parts, not of their mean: divide by len(parts).",
-        ),
-        (1 / world, "ranks", "the gradient is divided by the number of ranks, which DDP has done already."),
-        (1 / parts, "twice", "the gradient is divided by the number of parts twice."),
-        (parts / world, "ranks", "divide by the number of parts; DDP has divided by that of ranks already."),
-    ):
-        if scale != 1 and all(agree(move, scale * right, 1e-4) for move in moves):
-            wrong(key, case + hint)
-        if world > 1 and all(agree(move, scale * mine, 1e-4) for move, mine in zip(moves, own, strict=True)):
-            wrong("own", f"{case}each rank steps with its own gradient alone. The last backward must send.")
-    if world > 1 and all(agree(move, mine, 1e-4) for move, mine in zip(moves, own, strict=True)):
+    if world > 1 and any(_are(moves, [scale * move for move in own]) for scale in (1, parts, 1 / world)):
         wrong("own", f"{case}each rank steps with its own gradient alone. The last backward must send.")
-    if any(agree(move + share * ones, scale * right, 1e-3) for move in moves
-           for share in (1, 1 / world) for scale in (1, parts)):  # fmt: skip
+    if _are(moves, [parts * right] * world):
+        wrong(
+            "sum", f"{case}that is the gradient of the parts' sum, not of their mean: divide by len(parts)."
+        )
+    if _are(moves, [right / parts] * world):
+        wrong("twice", f"{case}the gradient is divided by the number of parts twice.")
+    if any(_are(moves, [scale / world * right] * world) for scale in (1, parts)):
+        wrong("ranks", f"{case}you divide by the number of ranks, which DDP has done already.")
+    old = RATE * torch.ones_like(right)  # the step that the gradients left over would make
+    left = [(share * old, scale * right) for share in (1, 1 / world) for scale in (1, parts)]
+    if any(_are([move + more for move in moves], [whole] * world) for more, whole in left):
         wrong("stale", f"{case}gradients of an earlier step are in it. Set them to zero at the beginning.")
-    if not all(agree(move, moves[0], 1e-5) for move in moves):
+    if not _are(moves, [moves[0]] * world):
         wrong("apart", f"{case}the ranks have different weights afterwards. What have they not shared?")
     wrong("gradient", f"{case}it is not the gradient of the mean over all parts of all ranks.")
+
+
+def _are(moves: list[torch.Tensor], wanted: list[torch.Tensor]) -> bool:
+    return all(agree(move, other, 1e-4) for move, other in zip(moves, wanted, strict=True))
 
 
 # ---- accuracy ------------------------------------------------------------------------------------------
