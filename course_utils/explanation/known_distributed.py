@@ -9,7 +9,7 @@ _TORCHRUN = "torchrun --standalone --nproc-per-node 2 script.py"
 
 DISTRIBUTED = [
     Known(  # the check of the course's own scripts
-        r"(?P<how>The processes differ: [^\n]*\})",
+        r"RuntimeError: (?P<how>The processes differ: [^\n]*\})",
         "{how}.",
         "Install the same versions on every machine, and give all processes the same checkpoint.",
     ),

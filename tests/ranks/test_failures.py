@@ -134,7 +134,7 @@ OWN = 'Traceback (most recent call last):\n  File "/home/me/train.py", line 5, i
 ABORTED = "terminate called without an active exception\nFatal Python error: Aborted\n\nThread 0x0 (most"
 DIFFER = OWN.format(
     "RuntimeError: The processes differ: rank 0 has {'torch': '2.15.0'}, rank 1 has {'torch': '2.11.0'}."
-).replace("g()", 'raise RuntimeError(f"{a} (1)")')
+).replace("g()", 'raise RuntimeError(f"The processes differ: rank 0 has {a} (1)")')
 DIFFERENT = (
     "rank 0 stopped (train.py, line 5, in f). The processes differ: rank 0 has {'torch': '2.15.0'}, rank 1 "
     "has {'torch': '2.11.0'}. Install the same versions on every machine, and give all processes the same "
