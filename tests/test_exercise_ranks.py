@@ -1,5 +1,6 @@
 """The processes that lesson 07's answers are tried on: what they are sent and say, and how they end."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -212,6 +213,14 @@ def test_without_fork(one_process: None) -> None:
     (number,) = rank_processes.running().ids
     rank_processes.end_ranks()
     assert not psutil.pid_exists(number)
+
+
+def test_processes_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rank_processes.end_ranks()
+    monkeypatch.setattr(rank_processes.sys, "executable", shutil.which("false") or "whoami")
+    assert mistake(1, "def answer(): pass").key == "start"
+    monkeypatch.undo()
+    assert rank_processes._running is None
 
 
 KERNEL = """

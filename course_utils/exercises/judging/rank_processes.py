@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..engine import wrong
 from .rank_worker import read_frame, write_frame
 
 _FORK = sys.platform == "linux"  # elsewhere a fork after imports is not safe, or there is none
@@ -46,7 +47,8 @@ class Processes:
         command = [sys.executable, "-P", "-m", f"{__package__}.rank_worker", *arguments]
         options |= {"stdin": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen(command, env=env, cwd=self.folder.name, **options)
-        write_frame(process.stdin, [path or os.getcwd() for path in sys.path])
+        with contextlib.suppress(OSError):  # it has gone, which is heard, too
+            write_frame(process.stdin, [path or os.getcwd() for path in sys.path])
         self.started.append(process)
         return process
 
@@ -81,7 +83,7 @@ class Processes:
             write_frame(self.pipes[number][1], message)
 
     def wait_ready(self) -> None:
-        """Wait until all have started, and say so if that takes a while."""
+        """Wait until all have started, and say so if that takes a while; raises NotYet if they do not."""
         slow = threading.Timer(_TOLD_AFTER, print, [f"Starting {WORLD} processes for the check ..."])
         slow.start()
         try:
@@ -89,9 +91,11 @@ class Processes:
                 kind, *ids = self.heard.get(timeout=_START)[1]
                 self.ids += ids
                 if kind != "ready":
-                    raise RuntimeError("The processes for this check end at once. Restart the kernel.")
+                    wrong("start", "The processes for this check end as soon as they start, which is "
+                          "not your code's fault. Restart the kernel; doctor() may know more.")  # fmt: skip
         except queue.Empty:
-            raise RuntimeError(f"The processes for this check did not start in {_START:.0f} s.") from None
+            wrong("start", f"The processes for this check did not start within {_START:.0f} s, which is not "
+                  "your code's fault. Is the machine very busy? Run the cell again.")  # fmt: skip
         finally:
             slow.cancel()
 
