@@ -17,8 +17,8 @@ rank = int(os.environ["RANK"])
 STAY = """
 import subprocess, threading
 from pathlib import Path
-child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], start_new_session=True,
-                         stdin=subprocess.PIPE)
+forever = "import threading; threading.Event().wait()"
+child = subprocess.Popen([sys.executable, "-c", forever], start_new_session=True)
 Path(f"pids{rank}.part").write_text(f"{os.getpid()} {os.getppid()} {child.pid}")
 os.rename(f"pids{rank}.part", f"pids{rank}")
 """
