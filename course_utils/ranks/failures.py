@@ -47,9 +47,17 @@ def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], late: bool,
 
 
 def cause_of(ranks: dict[int, Rank]) -> str:
-    """Say why an attempt ended that was followed by a restart; "" where the ranks left no word about it."""
+    """Say why an attempt ended that was followed by a restart; "" where the ranks left no word about it.
+
+    Of several ranks that failed at once torchrun then names one, perhaps not the one that was killed.
+    """
     culprit = _culprit(ranks)
-    return "" if culprit is None else _about_rank(culprit, ranks[culprit])
+    if culprit is None:
+        return ""
+    silent = [str(number) for number in ranks if not _failed(ranks[number])]
+    if silent and _guilt(ranks[culprit]) == _EFFECT:
+        return f"rank {', '.join(silent)} was gone without a word, as one is that gets killed."
+    return _about_rank(culprit, ranks[culprit])
 
 
 def _culprit(ranks: dict[int, Rank]) -> int | None:

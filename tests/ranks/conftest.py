@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir
+from contextlib import chdir, suppress
 from pathlib import Path
 from textwrap import dedent
 
@@ -51,6 +51,13 @@ def script(folder: Path) -> Callable[[str], str]:
     return write
 
 
+def runs(pid: int) -> bool:
+    """Tell whether a process is there and not only its exit code, which nobody has asked for yet."""
+    with suppress(psutil.Error):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 @pytest.fixture
 def left_behind(folder: Path) -> Callable[[], list[int]]:
     """Return which processes are still there of those that the ranks have written down."""
@@ -58,6 +65,6 @@ def left_behind(folder: Path) -> Callable[[], list[int]]:
     def look() -> list[int]:
         pids = [int(pid) for file in folder.glob("pids?") for pid in file.read_text().split()]
         assert pids, "no rank began"
-        return [pid for pid in pids if psutil.pid_exists(pid)]
+        return [pid for pid in pids if runs(pid)]
 
     return look

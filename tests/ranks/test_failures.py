@@ -11,7 +11,7 @@ import pytest
 
 import course_utils
 from course_utils.ranks import launching
-from course_utils.ranks.failures import line_about
+from course_utils.ranks.failures import cause_of, line_about
 from course_utils.ranks.launching import Agent
 from course_utils.ranks.logs import Rank
 
@@ -179,6 +179,13 @@ def test_the_cause_is_told_from_its_effects(ranks: dict[int, Rank], expected: st
     other = Agent("train.py", tmp_path, tmp_path / "log")  # still there when its time was up
     assert line_about([other, agent], [ranks], late=True, timeout=9) == line
     assert "\n" not in line
+
+
+def test_torchrun_names_one_of_two_that_failed_at_once() -> None:
+    lost = Rank("", gloo(1, LOST), 1)
+    assert cause_of({0: Rank("", ""), 1: lost}).startswith("rank 0 was gone without a word")
+    assert cause_of({0: Rank("", "", -9), 1: lost}).startswith("rank 0 was ended by SIGKILL")
+    assert cause_of({0: Rank("", "")}) == ""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no exit code of a signal; run it elsewhere")

@@ -1,6 +1,7 @@
 """A worker dies in the middle of training: restarted by torchrun, it ends with the very same loss."""
 
 import os
+import re
 import signal
 from contextlib import chdir
 from pathlib import Path
@@ -71,7 +72,8 @@ def test_the_loss_is_the_same(
         result = train(where, rank, f"{where}{rank}.pt")
         trained = torch.load(f"{where}{rank}.pt")
     assert result.ok, result.errors
-    assert [cause.partition(". ")[0] for cause in result.causes] == [f"rank {rank} was ended by SIGKILL"]
+    (cause,) = result.causes
+    assert re.match(rf"rank {rank} was (ended by SIGKILL|gone without a word)", cause)
     assert f"{done} epochs done" in result.ranks[0]
     assert "--- restart 1: torchrun starts all ranks again ---" in capsys.readouterr().out
     assert len(trained["losses"]) == 12
