@@ -117,7 +117,7 @@ def _cut_code(source: str) -> list[str]:
         else:
             rows = block.strip("\n").splitlines()
             slides = math.ceil((_code_lines(block) + 2) / SLIDE_LINES)
-            step = math.ceil(len(rows) / slides)
+            step = max(1, math.ceil(len(rows) / slides))  # an empty line that fits on no slide has no rows
             blocks += ["\n".join(rows[start : start + step]) for start in range(0, len(rows), step)]
     return [block.strip("\n") for block in blocks]
 
