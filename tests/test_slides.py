@@ -143,12 +143,6 @@ def test_a_function_too_long_for_a_slide_is_cut_in_equal_parts() -> None:
     assert "noqa" not in cells[1].source
 
 
-def test_a_function_that_fills_its_slide_is_followed_by_empty_lines() -> None:
-    full = "def f():\n" + "    x = 1\n" * (SLIDE_LINES - 3)
-    cells = deck_cells([text("# T"), code(f"{full}\n\ndef g():\n    pass")])
-    assert [cell.source.partition("\n")[0] for cell in cells[1:]] == ["def f():", "def g():"]
-
-
 def test_a_decorator_stays_above_its_function() -> None:
     cells = deck_cells([text("# T"), code(LONG + "\n\n\n@cached\ndef f():\n" + "    pass\n" * 9)])
     assert [cell.source.partition("\n")[0] for cell in cells[1:]] == ["row = 0", "@cached"]
