@@ -7,6 +7,7 @@ Each epoch ends with a checkpoint. Started again, the script goes on from there.
 
 import argparse
 import os
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -109,6 +110,8 @@ def main():
     train(args, device, dist.get_rank(), dist.get_world_size())
     dist.barrier()  # all are done
     dist.destroy_process_group()  # not after an error: the others are not here then
+    sys.stdout.flush()
+    os._exit(0)  # at once: while Python tidies up, a thread of gloo that still holds a tensor would abort
 
 
 if __name__ == "__main__":
