@@ -50,6 +50,7 @@ def speedrun(figures: Figures, scale: Scale) -> Iterator[str]:
     data = [torch.as_tensor(part) for some in sets for part in (some.data, some.targets)]
     figures |= {"units": "seconds from the pictures in memory to the last test prediction"}
     figures |= {"source": sets[0].source, "recipe": scale.recipe, "accuracy": [], "seconds": []}
+    torch.backends.cudnn.deterministic = False  # lesson 08's ladder may have set it in this process
     torch.backends.cudnn.benchmark = True
     script.speedrun(data, DEVICE, scale.recipe, -1)
     for seed in range(scale.seeds):

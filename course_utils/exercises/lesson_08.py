@@ -54,7 +54,7 @@ def longest_bar(guess: Any, actual: str) -> None:
         return
     usual = {
         "loading": "The loader prepares pictures one by one",
-        "forward": "Forward does about half as much as backward",
+        "forward": "Forward often takes less than backward",
         "backward": "Backward is the longest part of the network's work",
         "step": "The step touches each parameter once, and there are few",
     }
@@ -140,11 +140,11 @@ _BOUNDS = ("operations", "bytes", "neither")
         "How many operations does BatchNorm do with each number, and how many bytes is that number?",
         "Compare its operations for each byte with the machine's operations per second by bytes per second.",
     ),
-    why="Half of a network's layers wait for memory; smaller numbers or fused layers speed those up.",
+    why="Layers that touch each number only a few times wait for memory; fusing speeds them up.",
     choices=_BOUNDS,
 )
 def bound_by(guess: Any, actual: str) -> None:
-    """What limits the speed of BatchNorm in this network: operations, bytes, or neither of them?"""
+    """Which limit does BatchNorm meet first: that of operations, that of bytes, or neither of them?"""
     said = _choice(guess, _BOUNDS)
     if said == actual:
         return
@@ -430,12 +430,12 @@ def triangle_rates(answer: Any) -> None:
     difficulty="hard",
     stub='''
         def whiten_patches(pictures, size):
-            """Return filters (3 * size**2, 3, size, size) whose outputs are independent, of variance 1."""
+            """Return filters (3 * size**2, 3, size, size) whose outputs are uncorrelated, of variance 1."""
             return ...
     ''',
     solution='''
         def whiten_patches(pictures, size):
-            """Return filters (3 * size**2, 3, size, size) whose outputs are independent, of variance 1."""
+            """Return filters (3 * size**2, 3, size, size) whose outputs are uncorrelated, of variance 1."""
             patches = nn.functional.unfold(pictures, size).transpose(1, 2).flatten(0, 1)
             variances, directions = torch.linalg.eigh(patches.T.cov())
             return (directions / (variances + 5e-4).sqrt()).T.reshape(-1, 3, size, size)

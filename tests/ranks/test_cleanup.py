@@ -14,7 +14,12 @@ import course_utils
 from .conftest import STAY, WAIT, until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="it sends signals; run it on Linux or a Mac")
-CALL = "import course_utils; course_utils.torchrun('--standalone --nproc-per-node 2 script.py')"
+CALL = """
+import signal
+import course_utils
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else a run in the background ignores it
+course_utils.torchrun('--standalone --nproc-per-node 2 script.py')
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "the kernel dies"])

@@ -160,7 +160,7 @@ def _filters(answer: Answer, pictures: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _judge_covariance(covariance: torch.Tensor, before: torch.Tensor) -> None:
-    """Compare the outputs' covariance with that of independent numbers of variance 1.
+    """Compare the outputs' covariance with that of uncorrelated numbers of variance 1.
 
     Args:
         covariance: of the outputs.
@@ -175,7 +175,7 @@ def _judge_covariance(covariance: torch.Tensor, before: torch.Tensor) -> None:
             f"Two outputs are still alike: a correlation of {correlation:.2f}. eigh returns the directions "
             "as columns, and a filter is one direction, in the order (colour, row, column).",
         )
-    found, text = variances.sort().values, "The outputs are independent, but their variances are not all 1: "
+    found, text = variances.sort().values, "The outputs are uncorrelated, but their variances are not all 1: "
     for key, values, hint in (
         ("unscaled", before, "they are still those of the patches."),
         ("root", 1 / before, "a filter twice as long has four times the variance. Divide by the root."),
