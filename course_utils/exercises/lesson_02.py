@@ -223,12 +223,13 @@ def standardize(answer: Any) -> None:
             wrong("parameter", text)
         _moves(answer, x, mean, std, gpus[-1])
         found = _apart(layer.to(gpus[0]).to(CPU), x)
-        if found is None or not torch.allclose(found, expected):
+        if found is None or not torch.allclose(found, expected, atol=1e-5):
             wrong("one_way", "After a journey to the GPU and back, it no longer works on the CPU.")
         other.to(gpus[0]).to(CPU).load_state_dict(layer.state_dict())
-        if not torch.allclose(other(x), expected):
+        if not torch.allclose(other(x), expected, atol=1e-5):
             wrong("not_saved", "It moves. But a new layer that loads the state_dict still has other numbers.")
-        if not all(torch.allclose(answer(mean, std).train(mode)(x), expected) for mode in (True, False)):
+        modes = (answer(mean, std).train(mode)(x) for mode in (True, False))
+        if not all(torch.allclose(found, expected, atol=1e-5) for found in modes):
             text = "After .train() or .eval() the results are others; they should not depend on the mode."
             wrong("training", text)
 
@@ -258,7 +259,7 @@ def _same_numbers(layer: nn.Module, x: torch.Tensor, std: torch.Tensor, expected
     """Compare a layer's results and gradients with those of the class in the stub."""
     x = x.clone().requires_grad_()
     found = layer(x)
-    if not torch.allclose(found, expected):
+    if not torch.allclose(found, expected, atol=1e-5):
         wrong("numbers", "The results are not those of before: subtract the mean, then divide by std.")
     (gradient,) = torch.autograd.grad(found.sum(), x) if found.requires_grad else (None,)
     if gradient is None or not torch.allclose(gradient, (1 / std).expand_as(gradient)):
@@ -279,7 +280,7 @@ def _moves(answer: Any, x: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, 
         wrong("stays_behind", "After .to(device) forward still meets a tensor that stayed where it was.")
     if counter.copies:
         wrong("in_forward", "It works, but forward copies to the GPU. The layer should move once, with .to.")
-    if not torch.allclose(found.cpu(), (x - mean) / std):
+    if not torch.allclose(found.cpu(), (x - mean) / std, atol=1e-5):
         wrong("numbers", "On the GPU the results differ from those on the CPU.")
 
 
