@@ -171,7 +171,7 @@ def test_a_failed_installation_ends_in_one_clear_line(
     changed: dict[str, str], colab: dict[str, str], tmp_path: Path
 ) -> None:
     uninstall()
-    (setup,) = run(lesson_paths()[-1], tmp_path, colab | changed, [0], allow_errors=True).cells
+    (setup,) = run(lesson_paths()[1], tmp_path, colab | changed, [0], allow_errors=True).cells
     assert setup.outputs[-1].ename == "ImportError"
     public = f"Is there a network? Is git there? Is github.com/{read_repository().slug} public?"
     assert setup.outputs[-1].evalue.startswith(f"No course_utils yet. {public} Try again")
@@ -183,7 +183,7 @@ def test_the_setup_cell_installs_the_course_alone_and_once(
     uninstall()
     before, log = versions(), github / "pip.log"
     log.unlink(missing_ok=True)
-    first, second = run(lesson_paths()[-1], tmp_path, colab, [0, 0]).cells
+    first, second = run(lesson_paths()[1], tmp_path, colab, [0, 0]).cells
     assert "8 VIRTUAL GPUs" in printed(first)
     assert printed(first).splitlines()[-1].startswith(CLICK)
     assert printed(first) == printed(second)
