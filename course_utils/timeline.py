@@ -77,9 +77,8 @@ def draw_timeline(recorded: "profile", regions: Sequence[str], title: str, devic
     for place, (name, spans) in enumerate(rows.items()):
         color = device_color(device if name == KERNELS else "cpu")
         bars = [(start, end - start) for start, end in spans]
-        axes.broken_barh(
-            bars, (place - ROW / 2, ROW), color=color, linewidth=0.8
-        )  # the edge shows short bars
+        # a bar's edge keeps a short one visible
+        axes.broken_barh(bars, (place - ROW / 2, ROW), color=color, linewidth=0.8)
         share = f"{busy(spans) / whole:.0%}"
         axes.text(1.01 * whole, place, share, va="center")
         words.append(f"{name} {share} of the time in {len(spans)} pieces")

@@ -23,11 +23,7 @@ class Scale:
     repeats: int = 5
     rows: int | None = None  # of the fidelity table; None: all
     cases: int | None = None  # of lesson 06; None: all
-    ladder: tuple[int | None, int | None, int] = (
-        None,
-        None,
-        10,
-    )  # lesson 08's pictures, test pictures, epochs
+    ladder: tuple[int | None, int | None, int] = (None, None, 10)  # lesson 08: pictures, test's, epochs
     seeds: int = 5  # of the speed run
     recipe: dict[str, Any] = field(default_factory=lambda: speedrun.RECIPES["gpu"])
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from course_utils.timeline import busy
+
 from ..engine import close, wrong
 
 Answer = Callable[..., Any]
@@ -30,9 +32,8 @@ def judge_share(answer: Answer) -> None:
     """Ask for the share of several timelines."""
     for intervals, start, end in [*_TIMELINES, *map(_some_timeline, range(20))]:
         said = _number(answer(list(intervals), start, end))
-        _tell(
-            said, _union(sorted(_clip(intervals, start, end))) / (end - start), _shares(intervals, start, end)
-        )
+        right = busy(_clip(intervals, start, end)) / (end - start)
+        _tell(said, right, _shares(intervals, start, end))
     try:
         nothing = answer([], 0, 5)
     except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
@@ -73,8 +74,8 @@ def _clip(intervals: Intervals, start: float, end: float) -> Intervals:
     return [(begin, stop) for begin, stop in clipped if begin < stop]
 
 
-def _union(intervals: Intervals, keep_longest: bool = True) -> float:
-    """Return the length that intervals in order cover together."""
+def _in_given_order(intervals: Intervals, keep_longest: bool) -> float:
+    """Return the length that intervals cover, as one gets it who takes them to be in order."""
     total, reached = 0.0, float("-inf")
     for begin, stop in intervals:
         total += max(0.0, stop - max(begin, reached))
@@ -85,20 +86,23 @@ def _union(intervals: Intervals, keep_longest: bool = True) -> float:
 def _shares(intervals: Intervals, start: float, end: float) -> Mistakes:
     """Yield what usual mistakes make of a timeline."""
     inside = _clip(intervals, start, end)
-    merged, window = _union(sorted(inside)), end - start
+    merged, window = busy(inside), end - start
     yield "percent", 100 * merged / window, "That is in percent. A share is a number from 0 to 1."
     yield "seconds", merged, "That is how long the device worked. Divide by how long the window is."
     yield "idle", 1 - merged / window, "That is the share in which it waits. Asked is when it works."
     total = sum(stop - begin for begin, stop in inside)
     yield "twice", total / window, "Where two kernels run at the same time, that time was counted twice."
-    unclipped = _union(sorted(intervals)) / window
-    yield "window", unclipped, "What a kernel did before `start` or after `end` is not in the window."
+    yield (
+        "window",
+        busy(intervals) / window,
+        "What a kernel did before `start` or after `end` is not in the window.",
+    )
     yield "window", sum(b - a for a, b in intervals) / window, "Count only what lies in the window, and once."
     nested = "One kernel lies within another, and the time after the inner one's end was counted again."
-    yield "nested", _union(sorted(inside), keep_longest=False) / window, nested
+    yield "nested", _in_given_order(sorted(inside), keep_longest=False) / window, nested
     order = "The kernels come in any order. Bring them in the order of their beginnings first."
-    yield "order", _union(inside) / window, order
-    yield "order", _union(inside, keep_longest=False) / window, order
+    yield "order", _in_given_order(inside, keep_longest=True) / window, order
+    yield "order", _in_given_order(inside, keep_longest=False) / window, order
     if inside:
         first, last = min(inside)[0], max(stop for _, stop in inside)
         yield "gaps", (last - first) / window, "From the first to the last kernel there are gaps: it waits."
