@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -62,11 +63,27 @@ class Lab:
         with urllib.request.urlopen(f"{self.url}/{path}?token={TOKEN}", timeout=10) as answer:
             return json.load(answer)
 
+    def kernels(self) -> list[str]:
+        """Return the kernels' ids.
+
+        While a kernel starts, as after a link to another lesson was opened, the server has no time of last
+        activity for it, fails to list any and answers 500: it is asked again.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return [kernel["id"] for kernel in self.get("api/kernels")]
+            except urllib.error.HTTPError as error:
+                if error.code != 500 or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
+
     def stop_kernels(self) -> None:
         """End every kernel, so that the next lesson has the machine to itself."""
-        for kernel in self.get("api/kernels"):
-            address = f"{self.url}/api/kernels/{kernel['id']}?token={TOKEN}"
-            urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=30).close()
+        while kernels := self.kernels():
+            for kernel in kernels:
+                address = f"{self.url}/api/kernels/{kernel}?token={TOKEN}"
+                urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=30).close()
 
 
 @contextmanager
