@@ -28,7 +28,8 @@ SAME_DIGITS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 if platform.machine() in {"x86_64", "AMD64"}:  # elsewhere torch warns about the names
     SAME_DIGITS |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
     # torch.compile's cache does not ask for these: code made for AVX-512 would compute nonsense here
-    SAME_DIGITS["TORCHINDUCTOR_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / "torchinductor-avx2")
+    compiled = Path(tempfile.gettempdir()) / f"torchinductor-avx2-{Path.home().name}"  # one a user
+    SAME_DIGITS["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
 
 
 def kernel_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

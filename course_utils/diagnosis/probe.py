@@ -33,7 +33,7 @@ def installed():
             needs = [re.sub("[() ]", "", line) for line in package.requires or () if line.startswith("torch")]
             found["needs_torch"] = (needs or [""])[0]
     # by the names they are imported by
-    others = ("numpy", "matplotlib", "PIL", "tqdm", "ipykernel", "jupyterlab", "ipywidgets", "gpustat")
+    others = "numpy matplotlib PIL tqdm psutil ipykernel jupyterlab ipywidgets gpustat".split()
     found["absent"] = [name for name in others if not util.find_spec(name)]
     spec = util.find_spec("torch")
     found["torch_file"] = (spec and spec.origin) or ""
