@@ -274,6 +274,10 @@ SMALL_WITH_ALT = nbformat.v4.new_output(
             [LONG_CELL],
             "about 645 pixels high",
         ),
+        (
+            [markdown("```\n" + "x" * 100 + "\n```")],
+            "100 characters in 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx', at most 99",
+        ),
         ([markdown("| a | b |\n|---|---|\n" + "| 1 | 2 |\n" * 23)], "about 700 pixels high"),
         ([run_cell("plot()", SMALL), markdown("It rises.")], "a picture has no alternative text"),
         ([run_cell("plot()", SMALL_WITH_ALT)], "no words go with the picture; say in markdown what it shows"),

@@ -5,6 +5,7 @@ pictures that also speak to those who do not see them.
   level is left out, no title comes twice. The sections of CLOSING come last and have no number.
 - A cell's source takes at most SCREEN pixels, so that text or code can be read without scrolling in it: that
   is JupyterLab's room for a notebook at 1366 x 768. Outputs are not counted.
+- A line of code within a text has at most CODE_ACROSS characters; there a longer one is broken.
 - A picture in an output has an alternative text, and words go with it: printed there or in the next cell, or
   a markdown cell that follows.
 """
@@ -24,6 +25,7 @@ LINK = re.compile(r"\]\([^)\s]*\)")
 # JupyterLab's own pixels, at the width that a window of 1366 leaves beside the file browser (measured)
 LINE, CODE_LINE, ROW, GAP = 23, 17, 28, 14
 ACROSS, IN_A_ROW = 145, 100  # characters in a line of text, and in a table's row before it takes another line
+CODE_ACROSS = 99
 
 
 def problems(notebook: NotebookNode) -> list[str]:
@@ -33,6 +35,7 @@ def problems(notebook: NotebookNode) -> list[str]:
         pixels = height(cell.source) if cell.cell_type == "markdown" else code_height(cell.source)
         if pixels > SCREEN:
             found.append(f"cell {cell.id!r}: about {pixels} pixels high, at most {SCREEN}; split it")
+        found += _wide_code(cell)
     return found
 
 
@@ -72,6 +75,13 @@ def _wordless_pictures(notebook: NotebookNode) -> Iterator[str]:
         in_words = any(texts) or (after and after.cell_type == "markdown")
         if pictures and not in_words:
             yield f"cell {cell.id!r}: no words go with the picture; say in markdown what it shows"
+
+
+def _wide_code(cell: NotebookNode) -> Iterator[str]:
+    blocks = FENCED.findall(cell.source) if cell.cell_type == "markdown" else []
+    for line in "\n".join(blocks).splitlines():
+        if len(line) > CODE_ACROSS:
+            yield f"cell {cell.id!r}: {len(line)} characters in {line[:30]!r}, at most {CODE_ACROSS}"
 
 
 def height(markdown: str) -> int:

@@ -1,7 +1,4 @@
-"""CIFAR-10 at full speed: python speedrun.py pictures.pt --recipe cpu-2-minutes --seeds 5
-
-Timed is all from the pictures in memory (uint8) to the last prediction; on a GPU, seed -1 is a warm-up.
-"""
+"""CIFAR-10 at full speed: python speedrun.py pictures.pt --recipe cpu-2-minutes --seeds 5"""
 
 import argparse
 import time
@@ -11,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-RECIPES = {  # lr is the peak of the learning rate; it and the weight decay are for the mean loss of a batch
-    "gpu": {"widths": (64, 256, 256), "epochs": 16, "batch": 1024, "lr": 1.5, "decay": 1.3e-3, "smooth": 0.2},
-    "cpu-5-minutes": {"widths": (32, 128, 128), "epochs": 8, "batch": 256, "lr": 0.375, "decay": 5e-4},
-    "cpu-2-minutes": {"widths": (16, 64, 128), "epochs": 7, "batch": 256, "lr": 0.375, "decay": 5e-4},
+RECIPES = {  # the peak of the learning rate and the weight decay are for the mean loss of a batch
+    "gpu": dict(widths=(64, 256, 256), epochs=16, batch=1024, lr=1.5, decay=1.3e-3, smooth=0.2),
+    "cpu-5-minutes": dict(widths=(32, 128, 128), epochs=8, batch=256, lr=0.375, decay=5e-4),
+    "cpu-2-minutes": dict(widths=(16, 64, 128), epochs=7, batch=256, lr=0.375, decay=5e-4),
 }
 
 
@@ -44,7 +41,7 @@ def numbers(pictures):
 
 
 def batches(pictures, labels, size, flip):
-    """Yield every picture once, in random order, shifted at random, mirrored where `flip` (n, 1) is True."""
+    """Yield each picture once, in random order, shifted, mirrored where `flip` (n, 1) is True."""
     for rows in torch.randperm(len(labels), device=labels.device).split(size):
         shift = torch.randint(-2, 3, (len(rows), 2), device=labels.device)
         yield numbers(gather(pictures, rows, shift, flip[rows])), labels[rows]
@@ -61,7 +58,7 @@ def whitening(batch, least=5e-4):
 
 
 def layer(inputs, outputs, *between):
-    """Make a convolution that begins by copying its inputs (dirac), and a BatchNorm whose scale stays 1."""
+    """Make a convolution that begins as a copy (dirac), and a BatchNorm whose scale stays 1."""
     conv, norm = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs)
     nn.init.dirac_(conv.weight.data[:inputs])
     norm.weight.requires_grad_(False)
@@ -69,7 +66,7 @@ def layer(inputs, outputs, *between):
 
 
 def make_net(widths, first):
-    """Make the network: `first`, then two layers of each width, the first of which halves the picture."""
+    """Make the network: `first`, two layers of each width, one of which halves the picture."""
     layers = [first, nn.GELU()]
     for inputs, width in zip((first.out_channels, *widths), widths, strict=False):
         layers += [layer(inputs, width, nn.MaxPool2d(2)), layer(width, width)]
@@ -77,8 +74,9 @@ def make_net(widths, first):
 
 
 def autocast(device):
-    """Return the context in which the device computes with 16-bit numbers, if it is fast with them."""
-    can = torch.cpu.get_capabilities() if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
+    """Return the context in which the device computes with 16-bit numbers, where that is fast."""
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    can = torch.cpu.get_capabilities() if wide else {}
     fast = device.type == "cuda" or can.get("avx512_bf16") or can.get("amx_bf16")
     return torch.autocast(device.type, enabled=bool(fast))  # float16 on a GPU, bfloat16 on a CPU
 
@@ -89,23 +87,24 @@ def triangle(step, steps, peak=0.23):
 
 
 def train(pictures, labels, widths, epochs, batch, lr, decay, smooth=0.1):
-    """Return a network trained on pictures that lie on the device; nothing in the loop waits for it."""
+    """Return a network trained on pictures on the device; nothing in the loop waits for it."""
     model = make_net(widths, whitening(numbers(pictures[:2000])))
     model.to(labels.device, memory_format=torch.channels_last)
-    lr, decay = lr / batch, decay * batch  # because a batch's losses are summed: their gradients suit float16
+    lr, decay = lr / batch, decay * batch  # a batch's losses are summed: this suits float16
     weights = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
     biases = [p for p in model.parameters() if p.requires_grad and p.dim() == 1]
-    optimizer = torch.optim.SGD([{"params": weights}], lr, momentum=0.85, nesterov=True, weight_decay=decay)
+    optimizer = torch.optim.SGD(weights, lr, momentum=0.85, nesterov=True, weight_decay=decay)
     optimizer.add_param_group({"params": biases, "lr": 64 * lr, "weight_decay": decay / 64})
     steps = epochs * len(labels.split(batch))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: triangle(step, steps))
+    criterion = nn.CrossEntropyLoss(label_smoothing=smooth, reduction="sum")
     flip = torch.rand(len(labels), 1, device=labels.device) < 0.5
     for _ in range(epochs):
         for inputs, targets in batches(pictures, labels, batch, flip):
             optimizer.zero_grad()
             with autocast(labels.device):
                 logits = model(inputs).float() / 9
-            functional.cross_entropy(logits, targets, label_smoothing=smooth, reduction="sum").backward()
+            criterion(logits, targets).backward()
             optimizer.step()
             schedule.step()
         flip = ~flip  # alternating: a picture is mirrored in every second epoch
@@ -122,6 +121,7 @@ def predict(model, pictures):
 
 def speedrun(data, device, recipe, seed):
     """Train, test once, and return (test accuracy, seconds)."""
+    # the clock runs from the pictures in memory (uint8) to the last prediction
     torch.manual_seed(seed)
     start = time.perf_counter()
     pictures, labels, test_pictures, test_labels = (part.to(device) for part in data)
@@ -142,7 +142,7 @@ if __name__ == "__main__":
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True  # on a GPU: the first run tries which kernels are fastest
     results = []
-    for seed in range(-1 if device.type == "cuda" else 0, args.seeds):
+    for seed in range(-1 if device.type == "cuda" else 0, args.seeds):  # -1: a GPU's warm-up
         results.append(speedrun(data, device, RECIPES[args.recipe], seed))
         print("seed {}: accuracy {:.2%} in {:.1f} s".format(seed, *results[-1]), flush=True)
     if args.seeds > 1:

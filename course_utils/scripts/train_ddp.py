@@ -40,7 +40,7 @@ def to_input(pictures, device):  # from uint8 (n, 32, 32, 3) to float32 (n, 3, 3
 
 @torch.no_grad()
 def count_right(net, pictures, labels, device):
-    mine = slice(dist.get_rank(), None, dist.get_world_size())  # each picture belongs to one process
+    mine = slice(dist.get_rank(), None, dist.get_world_size())  # each picture has one process
     right = net(to_input(pictures[mine], device)).argmax(1) == labels[mine].to(device)
     counts = torch.tensor([right.sum(), len(right)], device=device)
     dist.all_reduce(counts)  # sums, not means: exact where the shares differ, too
@@ -53,7 +53,8 @@ def check_agreement(**mine):
     dist.barrier()  # nobody leaves while another one still reads
     for rank, theirs in enumerate(everyone):
         if theirs != everyone[0]:
-            raise RuntimeError(f"The processes differ: rank 0 has {everyone[0]}, rank {rank} has {theirs}.")
+            both = f"rank 0 has {everyone[0]}, rank {rank} has {theirs}"
+            raise RuntimeError(f"The processes differ: {both}.")
 
 
 def train(args, device, rank, world):
@@ -90,9 +91,9 @@ def train(args, device, rank, world):
         if rank != 0:
             continue  # one voice and one file are enough
         print(f"epoch {epoch + 1}: loss {steps.mean():.3f}, {right} of {seen} right", flush=True)
-        state = {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epoch + 1}
         part = args.checkpoint.with_suffix(".part")
-        torch.save(state | {"epochs": epoch + 1, "losses": losses, "right": right, "seen": seen}, part)
+        torch.save(state | {"losses": losses, "right": right, "seen": seen}, part)
         os.replace(part, args.checkpoint)  # in one go: nobody ever finds half a checkpoint
 
 

@@ -69,9 +69,9 @@ def train(args, device):
         losses += steps.tolist()
         right, seen = count_right(net, data["test_pictures"], data["test_labels"], device)
         print(f"epoch {epoch + 1}: loss {steps.mean():.3f}, {right} of {seen} right", flush=True)
-        state = {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epochs": epoch + 1}
         part = args.checkpoint.with_suffix(".part")
-        torch.save(state | {"epochs": epoch + 1, "losses": losses, "right": right, "seen": seen}, part)
+        torch.save(state | {"losses": losses, "right": right, "seen": seen}, part)
         os.replace(part, args.checkpoint)  # in one go: nobody ever finds half a checkpoint
 
 
