@@ -129,6 +129,7 @@ SAID_BY = {
         GLOO.format(547, "Timed out waiting 3000ms for recv operation to complete"),
         "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=2, OpType=ALLREDUCE) ran for "
         "600009 milliseconds before timing out.",
+        "Aborting process on rank 1 due to timeout - timeout watchdog detected operation timeout",
     ],
     "Another process of the group is gone": [
         GLOO.format(547, "Connection closed by peer [127.0.0.1]:41391"),

@@ -58,7 +58,8 @@ def _unpack(archive: Path, folder: Path) -> None:
     """Unpack beside the goal, then move each file in one step, so that nobody sees half a file."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="unpacking-") as scratch:
         with tarfile.open(archive) as tar:
-            tar.extractall(scratch, filter="data")
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none
+            tar.extractall(scratch)
         (folder / BATCHES).mkdir(exist_ok=True)
         for file in (Path(scratch) / BATCHES).iterdir():
             file.replace(folder / BATCHES / file.name)

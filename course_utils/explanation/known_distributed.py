@@ -32,7 +32,8 @@ DISTRIBUTED = [
         "that the endpoint names must run one, and let the others reach its port.",
     ),
     Known(
-        r"Timed out waiting \d+ms for \w+ operation to complete|Watchdog caught collective operation timeout",
+        r"Timed out waiting \d+ms for \w+ operation to complete|"
+        r"Watchdog caught collective operation timeout|timeout watchdog detected operation timeout",
         "A process waited for the others, and at least one did not come in time.",
         "Every rank must call the same collectives in the same order: look for one inside `if rank == 0`, "
         "for loops of different lengths, and for a rank that stopped. Where one has more to do, give "

@@ -84,6 +84,8 @@ def environment(run: str, again: bool) -> dict[str, str]:
     if again:  # else a restarted rank may read a dead one's address: github.com/pytorch/pytorch/issues/135712
         name, value = SHARING_OFF.split("=")
         unless_set[name] = value
+    if os.environ.get("COURSE_DEVICE") in ("cpu", "virtual"):
+        fixed["CUDA_VISIBLE_DEVICES"] = ""  # as in the notebook, no GPU of this machine is used
     return unless_set | os.environ | fixed
 
 

@@ -6,6 +6,7 @@ Every rank prints its own figures; rank 0 also writes those of all ranks to shar
 """
 
 import argparse
+import gc
 import os
 import sys
 from collections import Counter
@@ -115,7 +116,8 @@ def main():
     options = parser.parse_args()
 
     local_rank = int(os.environ["LOCAL_RANK"])
-    on_gpus = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    enough = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    on_gpus = enough and dist.is_nccl_available()
     device = torch.device("cuda", local_rank) if on_gpus else torch.device("cpu")
     if on_gpus:
         torch.cuda.set_device(device)
@@ -124,6 +126,7 @@ def main():
     results = {}
     for tool in ("ddp", "fsdp"):
         if on_gpus:
+            gc.collect()  # the model before hangs in a cycle with its own hooks
             torch.cuda.reset_peak_memory_stats(device)
         results[tool] = train(tool, device, options)
         sizes = ", ".join(f"{name} {size / MIB:.2f}" for name, size in results[tool]["held"].items())

@@ -63,6 +63,7 @@ def train(args, device, rank, world):
     sampler = DistributedSampler(train_set)
     loader = DataLoader(train_set, args.batch_size // world, sampler=sampler)
     torch.manual_seed(0)
+    torch.backends.cudnn.allow_tf32 = False  # full float32, so that losses can be compared
     net = make_net().to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=args.lr, momentum=0.9)
     done, losses = 0, []
@@ -102,7 +103,8 @@ def main():
     args = parser.parse_args()
     if "LOCAL_RANK" not in os.environ:
         parser.error("start it with: torchrun --standalone --nproc-per-node 2 train_ddp.py")
-    gpus = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    enough = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    gpus = enough and dist.is_nccl_available()
     device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if gpus else "cpu")
     if gpus:
         torch.cuda.set_device(device)

@@ -46,6 +46,7 @@ def train(args, device):
     sampler = RandomSampler(train_set, generator=torch.Generator())
     loader = DataLoader(train_set, args.batch_size, sampler=sampler)
     torch.manual_seed(0)
+    torch.backends.cudnn.allow_tf32 = False  # full float32, so that losses can be compared
     net = make_net().to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=args.lr, momentum=0.9)
     done, losses = 0, []
@@ -54,7 +55,7 @@ def train(args, device):
         net.load_state_dict(saved["net"])
         optimizer.load_state_dict(saved["optimizer"])
         done, losses = saved["epochs"], saved["losses"]
-    model = DataParallel(net)
+    model = DataParallel(net) if device.type == "cuda" else net  # it takes all GPUs there are
 
     for epoch in range(done, args.epochs):
         sampler.generator.manual_seed(epoch)

@@ -129,6 +129,7 @@ GLOO = (
 )
 LOST = "Connection closed by peer [127.0.0.1]:41391"
 AT = "rank 0 stopped at: g() (train.py, line 5, in f). "
+NCCL_LATE = ("Watchdog caught collective operation timeout", "timeout watchdog detected operation timeout")
 SLOW = "Timed out waiting 3000ms for recv operation to complete"
 OWN = 'Traceback (most recent call last):\n  File "/home/me/train.py", line 5, in f\n    g()\n{}\n'
 ABORTED = "terminate called without an active exception\nFatal Python error: Aborted\n\nThread 0x0 (most"
@@ -166,6 +167,8 @@ def gloo(rank: int, text: str) -> str:
         ({0: Rank("", DIFFER + ABORTED, -6), 1: Rank("", "", -15)}, DIFFERENT),
         ({0: Rank("", "", -6), 1: Rank("", gloo(1, LOST), 1)}, "rank 0 was ended by SIGABRT. It crashed"),
         ({0: Rank("", gloo(0, LOST), 1), 1: Rank("", gloo(1, SLOW), 1)}, "rank 1 stopped at: dist"),
+        ({0: Rank("", f"x {NCCL_LATE[0]} y\n", -6)}, "rank 0 stopped. A process waited for the others"),
+        ({0: Rank("", f"x {NCCL_LATE[1]} y\n", -6)}, "rank 0 stopped. A process waited for the others"),
         ({0: Rank("", gloo(0, LOST), 1)}, "rank 0 stopped at: dist.all_reduce(x) (train.py, line 9). Anoth"),
         ({0: Rank("", TWICE, 1)}, AT + "Two processes took the same GPU. Give each its own: torch.cuda.set"),
         ({0: Rank("", MEMORY, 1)}, AT + "The computer has no memory left."),

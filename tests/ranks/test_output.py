@@ -99,6 +99,13 @@ def test_windows_has_no_libuv(
     assert launching.environment("run", again=False).get("USE_LIBUV") == expected
 
 
+@pytest.mark.parametrize(("mode", "seen"), [("cpu", ""), ("virtual", ""), ("auto", "1"), ("real", "1")])
+def test_ranks_see_gpus_where_the_lesson_does(mode: str, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_DEVICE", mode)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert launching.environment("run", again=False)["CUDA_VISIBLE_DEVICES"] == seen
+
+
 @pytest.mark.parametrize("option", ["--max-restarts 1", "--max_restarts=3"])
 def test_only_restarts_need_a_store_of_their_own(option: str) -> None:
     name = launching.SHARING_OFF.split("=")[0]
