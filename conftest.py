@@ -3,6 +3,7 @@
 The kernel is set up as by `python tools/notebooks.py run`, so what that command stores is what pytest finds.
 """
 
+import os
 from copy import deepcopy
 from itertools import groupby
 
@@ -10,6 +11,10 @@ import nbval.kernel
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 from project import SANITIZE_FILE
+
+# Before anything imports torch. Where a core has other work, too, OpenMP's threads wait for each other in a
+# loop that takes all the time there is: tests that took 49 s with one thread took 297 s with two.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
