@@ -7,6 +7,9 @@ from .known_errors import Known
 
 _TORCHRUN = "torchrun --standalone --nproc-per-node 2 script.py"
 
+# nccl's own words before it aborts the process: up to 2.14, and from 2.15 on
+NCCL_TIMEOUT = r"Watchdog caught collective operation timeout|timeout watchdog detected operation timeout"
+
 DISTRIBUTED = [
     Known(  # the check of the course's own scripts
         r"RuntimeError: (?P<how>The processes differ: [^\n]*\})",
@@ -32,8 +35,7 @@ DISTRIBUTED = [
         "that the endpoint names must run one, and let the others reach its port.",
     ),
     Known(
-        r"Timed out waiting \d+ms for \w+ operation to complete|"
-        r"Watchdog caught collective operation timeout|timeout watchdog detected operation timeout",
+        rf"Timed out waiting \d+ms for \w+ operation to complete|{NCCL_TIMEOUT}",
         "A process waited for the others, and at least one did not come in time.",
         "Every rank must call the same collectives in the same order: look for one inside `if rank == 0`, "
         "for loops of different lengths, and for a rank that stopped. Where one has more to do, give "

@@ -5,6 +5,7 @@ import signal
 from contextlib import suppress
 
 from course_utils.explanation import explain
+from course_utils.explanation.known_distributed import NCCL_TIMEOUT
 
 from .launching import Agent, text_of
 from .logs import Rank
@@ -15,9 +16,6 @@ _EXCEPTION = re.compile(r"^(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Timeou
 _MORE = re.compile(r"(?:\n(?!\[|terminate called|Fatal Python).+){0,8}")  # a message of several lines
 _TRACEBACK = "Traceback (most recent call last)"
 _LOST = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|Connection refused|Socket closed")
-_WATCHDOG = re.compile(  # nccl's own words before it aborts the process, older and from 2.15 on
-    r"Watchdog caught collective operation timeout|timeout watchdog detected operation timeout"
-)
 _CHANGING = [  # what differs from run to run
     (re.compile(r"\[?\d+\.\d+\.\d+\.\d+\]?:\d+"), "another process"),
     (re.compile(r"\b(port|pid)(:? )\d+"), r"\1\2..."),
@@ -100,7 +98,7 @@ def _exception(err: str) -> str:
 def _about_rank(number: int, rank: Rank, used_up: str = "") -> str:
     """Say how a rank ended. A script that cannot be read fails in all of them, so none is named."""
     text = _exception(rank.err)
-    if rank.code == -signal.SIGABRT and (late := _WATCHDOG.search(rank.err)):
+    if rank.code == -signal.SIGABRT and (late := re.search(NCCL_TIMEOUT, rank.err)):
         meaning = explain(late[0])
         return f"rank {number}{used_up} stopped. {meaning.what} {meaning.fix}"
     if rank.code == -9 or (rank.code and rank.code < 0 and not text):
