@@ -1,25 +1,29 @@
-"""How pytest runs the lessons: every cell compared with its stored output, twice over in one kernel.
+"""How pytest runs the course: each lesson's cells (tests/lesson_cells.py), on all cores, the longest files first.
 
-The kernel is set up as by `python tools/notebooks.py run`, so what that command stores is what pytest finds.
+The kernels are set up as by `python tools/notebooks.py run`, so what that command stores is what pytest finds.
 """
 
 import os
-from copy import deepcopy
-from itertools import groupby
+from collections.abc import Generator
+from pathlib import Path
 
 import nbval.kernel
 import pytest
-from nbval.plugin import IPyNbCell, IPyNbFile
-from project import SANITIZE_FILE
+from nbval.plugin import IPyNbFile
+from project import ROOT, SANITIZE_FILE
 
 # Before anything imports torch. Where a core has other work, too, OpenMP's threads wait for each other in a
 # loop that takes all the time there is: tests that took 49 s with one thread took 297 s with two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The files that take longest, so that no core is left waiting for one of them in the end
+LONGEST = ("tests/test_colab_lessons.py", "tests/browser/", "notebooks/08", "notebooks/07", "notebooks/")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer a single pass for an author in a hurry."""
-    parser.addoption("--one-pass", action="store_true", help="run each lesson's cells once instead of twice")
+    """Offer less for an author in a hurry, and more for the night."""
+    parser.addoption("--one-pass", action="store_true", help="run lessons without the pass of solved exercises")
+    parser.addoption("--everything", action="store_true", help="open and run every lesson in JupyterLab, too")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,25 +39,33 @@ def pytest_configure(config: pytest.Config) -> None:
     nbval.kernel.start_new_kernel = start_course_kernel
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Append every lesson's cells again: a second run in the same kernel must print the same."""
-    if config.option.one_pass:
-        return
-    twice = []
-    for parent, group in groupby(items, key=lambda item: item.parent):
-        cells = list(group)
-        twice += cells
-        if isinstance(parent, IPyNbFile):
-            twice += [_again(cell) for cell in cells]
-    items[:] = twice
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All cores for folders; for single files, and on one core, no other process."""
+    cores = os.cpu_count() or 1
+    files = any(Path(name.partition("::")[0]).suffix for name in config.args)
+    return 0 if files or cores == 1 else cores
 
 
-def _again(item: IPyNbCell) -> IPyNbCell:
-    return IPyNbCell.from_parent(
-        item.parent,
-        name=f"{item.name} again",
-        cell_num=item.cell_num,
-        cell=deepcopy(item.cell),  # nbval joins the stored streams in place when it compares
-        options=item.options,
-    )
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[None, list, list]:
+    """Make a lesson of a notebook."""
+    from lesson_cells import Lesson
+
+    found = yield
+    return [
+        Lesson.from_parent(parent, path=file_path) if type(each) is IPyNbFile else each for each in found
+    ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark lessons as slow, and begin with the longest files."""
+    for item in items:
+        if isinstance(item.parent, IPyNbFile):
+            item.add_marker("slow")
+    items.sort(key=lambda item: _place(item.path))
+
+
+def _place(path: Path) -> int:
+    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
+    return next((place for place, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))

@@ -14,6 +14,11 @@ def lesson_paths(root: Path = ROOT) -> list[Path]:
     return sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
+def executed(lesson: Path) -> Path:
+    """The same lesson with what a run prints on a machine without GPUs, written by tools/notebooks.py."""
+    return lesson.parent / "executed" / lesson.name
+
+
 def choose(names: list[str], root: Path = ROOT) -> list[Path]:
     """The lessons `names` mean, in course order; all of them where `names` is empty.
 

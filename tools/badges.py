@@ -24,6 +24,9 @@ PAGE = """# Open a lesson in Colab
 A badge opens its lesson in Google Colab: nothing to install, and often a GPU
 (menu Runtime, Change runtime type, T4 GPU). Without one the lesson runs on virtual GPUs.
 
+*With its results* opens the same lesson on GitHub as a run on a machine without GPUs left it: with every
+output, and so with the answer to every question.
+
 {table}
 
 Badges need a public repository, and so does the setup cell. From a private one: download it from GitHub as a
@@ -47,7 +50,8 @@ def table(paths: list[Path], repository: Repository) -> str:
             raise ValueError(f"{path.name}: the first cell does not follow the skeleton in tools/lesson.py")
         name = f"[{head['number']} {head['title']}](notebooks/{path.name})"
         outcome = head["outcome"].replace("|", "\\|")
-        rows.append(f"| {name} | {lesson.badge(path.stem, repository)} | {head['time']} | {outcome} |")
+        opened = f"{lesson.badge(path.stem, repository)} [with its results](notebooks/executed/{path.name})"
+        rows.append(f"| {name} | {opened} | {head['time']} | {outcome} |")
     return "\n".join(rows)
 
 
@@ -57,7 +61,7 @@ def wanted(repository: Repository, root: Path = ROOT) -> dict[Path, str]:
     Raises ValueError where a lesson's first cell or README.md has no place for it.
     """
     paths = lesson_paths(root / "notebooks")
-    texts = {path: _notebook_text(path, repository) for path in paths}
+    texts = {file: text for path in paths for file, text in lesson.files(path, repository).items()}
     rows = table(paths, repository)
     texts[root / "colab_badges.md"] = PAGE.format(table=rows)
     readme = root / "README.md"
@@ -69,12 +73,6 @@ def wanted(repository: Repository, root: Path = ROOT) -> dict[Path, str]:
         text = text.replace(read_repository(root / "pyproject.toml").slug, repository.slug)
         texts[readme] = place.sub(lambda _: f"{BEGIN}\n{rows}\n{END}", text)
     return texts
-
-
-def _notebook_text(path: Path, repository: Repository) -> str:
-    notebook = canonical.read(path)
-    lesson.write_common_cells(notebook, path.stem, repository)
-    return canonical.to_text(canonical.canonical(notebook))
 
 
 def out_of_date(repository: Repository, root: Path = ROOT) -> list[Path]:

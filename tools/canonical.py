@@ -8,8 +8,10 @@
   the slug of the section's heading, with a number for the cells after the heading.
 - Slides: text cells are cut to what fits on one (tools/slideshow.py), and each cell has the slide type of
   course_utils/classroom/slide_types.py. An author writes neither.
+- A lesson is two files: notebooks/NAME.ipynb has no outputs and no execution counts, for its reader guesses
+  first; notebooks/executed/NAME.ipynb has the same cells, and their outputs.
 - Execution counts 1..n once every code cell has been run, else none is touched.
-- Outputs: kept, neighbouring pieces of a stream joined; without metadata (but for a picture's alternative
+- Outputs: neighbouring pieces of a stream joined; without metadata (but for a picture's alternative
   text), what a progress bar has wiped away, widget state, memory addresses and
   paths of the machine (patterns in course_utils/nbval_sanitize.cfg, which pytest uses too).
 """
@@ -25,6 +27,7 @@ from nbval.plugin import coalesce_streams
 from slideshow import cut
 
 from course_utils.classroom.slide_types import write_types
+from course_utils.lessons import executed
 from course_utils.scrubbing import scrub
 
 NOTEBOOK_METADATA = {
@@ -70,6 +73,41 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
     _name_cells(result.cells)
     write_types(result.cells)
     _count_executions(result.cells)
+    return result
+
+
+def both_files(path: Path, notebook: NotebookNode, run: NotebookNode | None = None) -> dict[Path, str]:
+    """The texts of a lesson's two files, by their paths.
+
+    Args:
+        path: of the file that a reader opens.
+        notebook: the cells.
+        run: where the outputs come from; by default the executed file that is there.
+    """
+    stored = executed(path)
+    if run is None and stored.is_file():
+        run = read(stored)
+    # once for the cells' ids, by which outputs are found; again for the slides, which need room for outputs
+    complete = canonical(with_outputs(canonical(notebook), run))
+    return {path: to_text(without_outputs(complete)), stored: to_text(complete)}
+
+
+def without_outputs(notebook: NotebookNode) -> NotebookNode:
+    """A copy that tells no answers."""
+    result = deepcopy(notebook)
+    for cell in result.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return result
+
+
+def with_outputs(notebook: NotebookNode, run: NotebookNode | None) -> NotebookNode:
+    """A copy with the outputs of those cells of `run` that have the same id and the same code."""
+    result = deepcopy(notebook)
+    known = {(cell.id, cell.source): cell for cell in run.cells if cell.cell_type == "code"} if run else {}
+    for cell in result.cells:
+        if cell.cell_type == "code" and (ran := known.get((cell.id, cell.source))):
+            cell.outputs, cell.execution_count = deepcopy(ran.outputs), ran.execution_count
     return result
 
 

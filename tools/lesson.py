@@ -4,7 +4,7 @@ The first cell (markdown, id `head`) reads, with one blank line between its four
 
     # Lesson 01: Device basics
 
-    [![Open in Colab](...)](...)                          written by `fix` and by tools/badges.py
+    [![Open in Colab](...)](...) [With its results](...)   written by `fix` and by tools/badges.py
 
     **After this lesson you can** one sentence, which is also the lesson's row in the tables.
 
@@ -30,6 +30,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import canonical
 import comfort
 import nbformat
 from canonical import is_readable_id
@@ -39,6 +40,7 @@ from nbval.plugin import comment_markers
 from project import LESSON_NAME, ROOT, Repository, read_repository
 
 from course_utils.classroom import slide_types
+from course_utils.lessons import executed
 
 REASONED_TAGS = {"nbval-ignore-output", "nbval-skip", "long-cell"}
 TAGS = REASONED_TAGS | {"nbval-check-output", "raises-exception", "remove-input"} | slide_types.TAGS
@@ -66,6 +68,15 @@ def badge(name: str, repository: Repository) -> str:
     return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({url})"
 
 
+def opening_links(name: str, repository: Repository) -> str:
+    """The badge of lesson `name`, and a link to the page that shows what it prints.
+
+    In full: both files of a lesson have the same text, and in Colab there is no folder around it.
+    """
+    page = f"https://github.com/{repository.slug}/blob/{repository.ref}/notebooks/executed/{name}.ipynb"
+    return f"{badge(name, repository)} [With its results]({page})"
+
+
 @cache
 def _setup_template() -> str:
     return (ROOT / "tools" / "setup_cell.txt").read_text(encoding="utf-8").strip("\n")
@@ -86,13 +97,22 @@ def write_common_cells(notebook: NotebookNode, name: str, repository: Repository
     cells = notebook.cells
     if not cells or cells[0].cell_type != "markdown" or not BADGE_LINE.match(cells[0].source):
         raise ValueError(f"{name}: the first cell must be markdown and begin with '# Lesson NN: title'")
-    head = cells[0]
+    head, links = cells[0], opening_links(name, repository)
     head.id = "head"
-    head.source = BADGE_LINE.sub(lambda found: f"{found[1]}\n\n{badge(name, repository)}\n\n", head.source)
+    head.source = BADGE_LINE.sub(lambda found: f"{found[1]}\n\n{links}\n\n", head.source)
     if len(cells) < 2 or cells[1].cell_type != "code" or "course_utils.start(" not in cells[1].source:
         cells.insert(1, nbformat.v4.new_code_cell())
     cells[1].id = "setup"
     cells[1].source = setup_source(name, repository)
+
+
+def files(path: Path, repository: Repository | None = None) -> dict[Path, str]:
+    """The texts that the two files of a lesson should have, by their paths."""
+    notebook = canonical.read(path)
+    stored = canonical.read(executed(path)) if executed(path).is_file() else None
+    for each in filter(None, (notebook, stored)):  # what the setup cell printed stays where it points elsewhere
+        write_common_cells(each, path.stem, repository)
+    return canonical.both_files(path, notebook, stored)
 
 
 def new_lesson(name: str, title: str) -> NotebookNode:
@@ -133,7 +153,7 @@ def _first_cell_problems(notebook: NotebookNode, name: str) -> list[str]:
         found.append("the first cell does not follow the skeleton in tools/lesson.py")
     elif head["number"] != named["number"]:
         found.append(f"the title says lesson {head['number']}, the file's name {named['number']}")
-    elif head["badge"] != badge(name, repository):
+    elif head["badge"] != opening_links(name, repository):
         found.append("the badge is not this lesson's; run: python tools/notebooks.py fix")
     if sources[1] != setup_source(name, repository):
         found.append("the second cell is not the setup cell; run: python tools/notebooks.py fix")

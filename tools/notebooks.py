@@ -2,8 +2,10 @@
 
     new NAME TITLE     make an empty lesson, for example: new 01_device_basics "Device basics"
     check              say what breaks the canonical form (tools/canonical.py) or a rule (tools/lesson.py)
-    fix                write the canonical form, the slide types, the badge and the setup cell; then check
-    run [--twice]      run in a fresh kernel, keep the outputs, print the seconds each cell took;
+    fix                write the canonical form of both files of a lesson (notebooks/NAME.ipynb, and
+                       notebooks/executed/NAME.ipynb with the outputs), the slide types, the badge and the
+                       setup cell; then check
+    run [--twice]      run in a fresh kernel, write the executed file, print the seconds each cell took;
                        --twice runs all cells a second time in the same kernel and compares.
                        Marked is a cell over two seconds that tells its reader nothing meanwhile: give its
                        loop a bar, tqdm(..., leave=False, file=sys.stdout), whose text goes through
@@ -19,44 +21,55 @@ In a py:percent file a cell begins with `# %%` or `# %% [markdown]`; tags and re
 import argparse
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 import canonical
 import lesson
+import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from project import NOTEBOOKS, ROOT, find_lessons
+
+from course_utils.lessons import executed
 
 LONG = 2.0  # seconds without a sign of life, after which a reader wonders
 SAYS_SO = re.compile(r"\btqdm\b|\bprint\(.*\bseconds?\b")
 
 
-def write(path: Path, notebook: NotebookNode) -> None:
-    """Write a notebook in canonical form."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(canonical.to_text(canonical.canonical(notebook)), encoding="utf-8", newline="\n")
+def write(path: Path, notebook: NotebookNode, run: NotebookNode | None = None) -> None:
+    """Write both files of a lesson in canonical form, the outputs from `run` or as they are stored."""
+    write_files(canonical.both_files(path, notebook, run))
+
+
+def write_files(texts: Mapping[Path, str]) -> None:
+    """Write files with the same bytes on every system; their folders are made where they are missing."""
+    for file, text in texts.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", newline="\n")
 
 
 def check(path: Path) -> list[str]:
-    """What is wrong with one notebook file, one line each."""
-    notebook = canonical.canonical(canonical.read(path))
-    found = lesson.problems(notebook, path)
-    if canonical.to_text(notebook).encode() != path.read_bytes():
-        found.insert(0, f"{path.name}: not in canonical form; run: python tools/notebooks.py fix")
-    return found
+    """What is wrong with the two files of one lesson, one line each."""
+    texts = canonical.both_files(path, canonical.read(path))
+    names = {path: path.name, executed(path): f"executed/{path.name}"}
+    found = [
+        f"{names[file]}: not in canonical form; run: python tools/notebooks.py fix"
+        for file, text in texts.items()
+        if not file.is_file() or text.encode() != file.read_bytes()
+    ]
+    return found + lesson.problems(nbformat.reads(texts[executed(path)], as_version=4), path)
 
 
 def fix(path: Path) -> list[str]:
-    """Bring one notebook into form; returns what only its author can mend."""
-    notebook = canonical.read(path)
-    lesson.write_common_cells(notebook, path.stem)
-    write(path, notebook)
+    """Bring one lesson into form; returns what only its author can mend."""
+    write_files(lesson.files(path))
     return check(path)
 
 
 def run(path: Path, *, twice: bool) -> list[str]:
-    """Run one lesson and keep its outputs; a lesson that fails is left as it was."""
+    """Run one lesson and store its outputs; a lesson that fails is left as it was."""
     from execute import run_lesson  # only this command needs a kernel
 
     notebook = canonical.read(path)
@@ -65,7 +78,7 @@ def run(path: Path, *, twice: bool) -> list[str]:
         result = run_lesson(canonical.canonical(notebook), path.parent, twice=twice)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         return [f"{path.name}: left as it was, a cell failed\n{error}"]
-    write(path, result.notebook)
+    write(path, result.notebook, result.notebook)
     sources = {cell.id: cell.source for cell in result.notebook.cells}
     for cell_id, seconds in result.seconds.items():
         silent = seconds > LONG and not SAYS_SO.search(sources[cell_id])
@@ -84,12 +97,8 @@ def from_py(source: Path, folder: Path = NOTEBOOKS) -> Path:
     if path.exists():
         from jupytext.combine import combine_inputs_with_outputs
 
-        old = canonical.read(path)
-        unchanged = {cell.source for cell in old.cells}
-        notebook = combine_inputs_with_outputs(notebook, old, fmt="py:percent")
-        for cell in notebook.cells:
-            if cell.cell_type == "code" and cell.source not in unchanged:
-                cell.outputs, cell.execution_count = [], None
+        # cells keep their ids
+        notebook = combine_inputs_with_outputs(notebook, canonical.read(path), fmt="py:percent")
     write(path, notebook)
     return path
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MARKS = {"Right": "✓", "Not right yet": "✗", "Not attempted yet": "…"}
-_BOX = "border:1px solid currentColor;border-left-width:6px;border-radius:4px;padding:8px 12px;max-width:46em"
+BOX = "border:1px solid currentColor;border-left-width:6px;border-radius:4px;padding:8px 12px;max-width:46em"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Page:
             parts.append(f"<pre style='margin:6px 0;overflow-x:auto'>{html.escape(self.code)}</pre>")
         if self.below:
             parts.append(f"<small>{html.escape(self.below)}</small>")
-        return f"<div style='{_BOX}'>{''.join(parts)}</div>"
+        return f"<div style='{BOX}'>{''.join(parts)}</div>"
 
 
 def show(page: Page) -> None:

@@ -1,0 +1,112 @@
+"""A lesson under pytest: every cell as the reader gets it, then with the exercises solved, in one kernel.
+
+Outputs are compared strictly with those in notebooks/executed, whichever of a lesson's two files is named.
+A cell of the second pass keeps its output, but for what exercises say: they must have nothing left to ask for.
+A cell whose output comes from the reader's own function carries the tag `uses-answer`, and a reason.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from importlib import import_module
+
+import canonical
+from nbformat import NotebookNode
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+from course_utils.lessons import executed
+
+PATIENCE = 60  # seconds for the rest of an output, where the machine has other work
+
+
+class LessonCell(IPyNbCell):
+    """A code cell as it stands in the lesson."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        self.output_timeout = PATIENCE
+
+
+class SolvedCell(LessonCell):
+    """A code cell of the second pass; exercises have their worked answers in it."""
+
+    def compare_outputs(self, test: list, ref: list, skip_compare: tuple | None = None) -> bool:
+        """Compare what is not an exercise's own, and hold that every exercise is content."""
+        said = "\n".join(output["data"]["text/plain"] for output in test if is_verdict(output))
+        complaints = [words for words in unsolved(self.cell.source) if words in said]
+        if complaints:
+            self.comparison_traceback = [f"{complaints[0]!r} although every exercise is solved:\n{said}"]
+            return False
+        if ".check(" in self.cell.source or "uses-answer" in self.cell.metadata.get("tags", []):
+            return True
+        test, ref = ([output for output in outputs if not is_verdict(output)] for outputs in (test, ref))
+        return super().compare_outputs(test, ref, skip_compare)
+
+
+class Lesson(IPyNbFile):
+    """A notebook of the course. `--one-pass` leaves the second pass out."""
+
+    def collect(self) -> Iterator[IPyNbCell]:
+        """Yield the cells of the first pass, then those of the second."""
+        stored = stored_outputs(self)
+        options = {}
+        for item in super().collect():
+            cell = stored.get((item.cell["id"], item.cell.source), item.cell)
+            cell.execution_count = cell.execution_count or 0  # nbval compares no cell without a number
+            options[item.cell_num] = {"cell_num": item.cell_num, "cell": cell, "options": item.options}
+            yield LessonCell.from_parent(self, name=item.name, **options[item.cell_num])
+        if not self.config.option.one_pass:
+            yield from second_pass(self, list(options.values()))
+
+
+def stored_outputs(lesson: Lesson) -> dict[tuple[str, str], NotebookNode]:
+    """The cells that have outputs, by id and code: of the executed file, which may be the lesson's own."""
+    path = executed(lesson.path)
+    cells = canonical.read(path if path.is_file() else lesson.path).cells
+    return {(cell.id, cell.source): cell for cell in cells if cell.cell_type == "code"}
+
+
+def second_pass(lesson: Lesson, cells: list[dict]) -> Iterator[SolvedCell]:
+    """The cells with every exercise solved; then once more what settles a prediction.
+
+    A reader comes back to that after the whole lesson has run.
+    """
+    again = [deepcopy(cell) for cell in cells]
+    solve([cell["cell"] for cell in again], lesson.path.name[:2])
+    for cell in again:
+        yield SolvedCell.from_parent(lesson, name=f"Cell {cell['cell_num']} solved", **cell)
+    for cell in deepcopy(again):
+        if ".compare(" in cell["cell"].source:
+            yield SolvedCell.from_parent(lesson, name=f"Cell {cell['cell_num']} later", **cell)
+
+
+def solve(cells: list[NotebookNode], lesson: str) -> None:
+    """Put the worked answers into the cells of a lesson."""
+    if not any("exercise." in cell.source for cell in cells):
+        return  # without exercises nothing needs to be imported
+    for exercise in exercises_of(lesson):
+        first = "guess" if exercise.kind == "predict" else "check"
+        for cell in cells:
+            if f"exercise.{exercise.name}.{first}(" in cell.source:
+                cell.source = exercise.worked + cell.source.removeprefix(exercise.stub)
+
+
+def exercises_of(lesson: str) -> list:
+    """A lesson's exercises in order."""
+    from course_utils.exercises.engine import Exercise
+
+    module = import_module(f"course_utils.exercises.lesson_{lesson}")
+    return [value for value in vars(module).values() if isinstance(value, Exercise)]
+
+
+def is_verdict(output: NotebookNode) -> bool:
+    """Tell whether an output is a box in which an exercise speaks."""
+    from course_utils.exercises.showing import BOX
+
+    return BOX in output.get("data", {}).get("text/html", "")
+
+
+def unsolved(source: str) -> list[str]:
+    """What no exercise says in a solved cell with this source."""
+    from course_utils.exercises.engine import NOT_ATTEMPTED, NOT_YET
+
+    return [NOT_ATTEMPTED, NOT_YET, "No guess was made", *(["[ ]"] if "exercise.summary(" in source else [])]
