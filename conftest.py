@@ -1,6 +1,6 @@
-"""How pytest runs the course: each lesson's cells (tests/lesson_cells.py), on all cores, the longest files first.
+"""How pytest runs the course: each lesson's cells (tests/lesson_cells.py), on all cores, the longest first.
 
-The kernels are set up as by `python tools/notebooks.py run`, so what that command stores is what pytest finds.
+The kernels are set up as by `python tools/notebooks.py run`, so what that stores is what pytest finds.
 """
 
 import os
@@ -22,7 +22,7 @@ LONGEST = ("tests/test_colab_lessons.py", "tests/browser/", "notebooks/08", "not
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer less for an author in a hurry, and more for the night."""
-    parser.addoption("--one-pass", action="store_true", help="run lessons without the pass of solved exercises")
+    parser.addoption("--one-pass", action="store_true", help="run lessons without their solved pass")
     parser.addoption("--everything", action="store_true", help="open and run every lesson in JupyterLab, too")
 
 
@@ -52,9 +52,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[
     from lesson_cells import Lesson
 
     found = yield
-    return [
-        Lesson.from_parent(parent, path=file_path) if type(each) is IPyNbFile else each for each in found
-    ]
+    return [Lesson.from_parent(parent, path=file_path) if type(each) is IPyNbFile else each for each in found]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,15 +7,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from course_utils import __version__, bootstrap, environment, options
+from course_utils import __version__, bootstrap, environment, options, workspace
 from course_utils.lessons import ROOT, CourseError, choose
 
 HELP = """\
 Usage: python3 -m course_utils COMMAND [ARGUMENTS]
 
-  lab [LESSON] [...]    install what is needed, then open JupyterLab on LESSON (the first one by default);
-                        further arguments go to JupyterLab, for example --no-browser
-  test [...]            install what is needed, then run pytest with these arguments
+  lab [LESSON] [...]    install what is needed, then open JupyterLab on LESSON (the first one by default), on
+                        your own copy of it, in the folder work; further arguments go to JupyterLab, for
+                        example --no-browser
+  test [quick] [...]    install what is needed, then run pytest with these arguments; quick: only what needs
+                        no notebook, no browser and no processes, in about two minutes
   run [LESSON ...]      run lessons without a browser, all by default; copies and HTML go to build/lessons
   doctor                say what this machine is, what stops its GPU, and what to do about it
   demo [...]            rehearse the lessons on the morning of a class; its own options: demo --help
@@ -36,14 +38,19 @@ def lab(arguments: list[str]) -> int:
     if named and arguments and not arguments[0].startswith("-"):
         raise CourseError(f"lab opens one lesson; {arguments[0]!r} is one word too many")
     # by address, not as a file: so it is also in the link that is printed where no browser opens
-    lessons = [f"--LabApp.default_url=/lab/tree/notebooks/{path.name}" for path in choose(named)[:1]]
+    address = f"/lab/tree/{workspace.FOLDER}"
+    lessons = [f"--LabApp.default_url={address}/{path.name}" for path in choose(named)[:1]]
     python = bootstrap.prepare()
+    for line in workspace.refresh():
+        print(line, flush=True)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel before one in the home folder
     return hand_over([python, "-m", "jupyterlab", *lessons, *arguments])
 
 
 def test(arguments: list[str]) -> int:
     """Run pytest from the root of the course."""
+    if arguments[:1] == ["quick"]:
+        arguments = ["tests", "-m", "not slow", *arguments[1:]]
     return hand_over([bootstrap.prepare(), "-m", "pytest", *arguments])
 
 

@@ -8,6 +8,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+import notebooks
+
 PYPROJECT = '[tool.course]\nrepository = "owner/course"\nref = "main"\n'
 
 
@@ -31,8 +33,7 @@ def small_course(tmp_path: Path, small_lesson: NotebookNode) -> Path:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
     for name in ("01_first", "02_second"):
         small_lesson.cells[0].source = small_lesson.cells[0].source.replace("Lesson 01", f"Lesson {name[:2]}")
-        path = tmp_path / "notebooks" / f"{name}.ipynb"
-        path.write_text(canonical.to_text(small_lesson), encoding="utf-8")
+        notebooks.write(tmp_path / "notebooks" / f"{name}.ipynb", small_lesson, small_lesson)
     markers = "<!-- lessons:begin -->\n<!-- lessons:end -->\n"
     readme = f"# Course\n\ngit clone https://github.com/owner/course\n\n{markers}"
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")

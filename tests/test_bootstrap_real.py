@@ -81,7 +81,8 @@ def test_cut_off_then_completed_then_quick(clone: Path) -> None:
     (clone / "pip.log").unlink()
     shutil.rmtree(clone.parent / "wheels")
     quick = call(clone, "lab", "--no-browser")
-    first = "--LabApp.default_url=/lab/tree/notebooks/01_first.ipynb"
-    assert quick.stdout == f"LAB {clone} ['{first}', '--no-browser']\n"
+    first = "--LabApp.default_url=/lab/tree/work/01_first.ipynb"
+    assert quick.stdout.splitlines()[-1] == f"LAB {clone} ['{first}', '--no-browser']"
+    assert (clone / "work" / "01_first.ipynb").is_file()
     assert quick.returncode == 0
     assert not (clone / "pip.log").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from course_utils import __main__ as entry
-from course_utils import __version__, cli, environment, lessons
+from course_utils import __version__, cli, environment, lessons, workspace
 from course_utils.lessons import ROOT, CourseError
 
 
@@ -22,6 +22,7 @@ def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "notebooks" / f"{name}.ipynb").touch()
     (tmp_path / "notebooks" / "scratch.ipynb").touch()
     monkeypatch.setattr(cli, "choose", lambda names: lessons.choose(names, tmp_path))
+    monkeypatch.setattr(workspace, "refresh", lambda refresh=workspace.refresh: refresh(tmp_path))
     return tmp_path
 
 
@@ -66,16 +67,20 @@ def test_unknown_lesson_lists_the_known_ones(course: Path, name: str) -> None:
         lessons.choose([name], course)
 
 
-def test_lab_opens_the_first_lesson_and_passes_arguments_on(course: Path, started: list) -> None:
+def test_lab_opens_a_copy_of_the_first_lesson_and_passes_arguments_on(
+    course: Path, started: list, capsys: pytest.CaptureFixture
+) -> None:
     assert cli.main(["lab", "--no-browser", "--port", "8890"]) == 7
-    first = "--LabApp.default_url=/lab/tree/notebooks/00_start.ipynb"
+    assert capsys.readouterr().out.endswith(" copies that are yours to change.\n")
+    assert (course / "work" / "00_start.ipynb").is_file()
+    first = "--LabApp.default_url=/lab/tree/work/00_start.ipynb"
     assert started == [["/env/python", "-m", "jupyterlab", first, "--no-browser", "--port", "8890"]]
     assert os.environ["JUPYTER_PREFER_ENV_PATH"] == "1"
 
 
 def test_lab_opens_a_named_lesson(course: Path, started: list) -> None:
     cli.main(["lab", "4", "--no-browser"])
-    assert started[0][3:] == ["--LabApp.default_url=/lab/tree/notebooks/04_cifar_loop.ipynb", "--no-browser"]
+    assert started[0][3:] == ["--LabApp.default_url=/lab/tree/work/04_cifar_loop.ipynb", "--no-browser"]
 
 
 def test_lab_in_colab_points_to_the_badges(
@@ -90,6 +95,11 @@ def test_lab_in_colab_points_to_the_badges(
 def test_test_passes_arguments_and_exit_code_on(started: list) -> None:
     assert cli.main(["test", "-k", "virtual", "-x"]) == 7
     assert started == [["/env/python", "-m", "pytest", "-k", "virtual", "-x"]]
+
+
+def test_quick_tests_leave_the_slow_ones_out(started: list) -> None:
+    assert cli.main(["test", "quick", "-x"]) == 7
+    assert started == [["/env/python", "-m", "pytest", "tests", "-m", "not slow", "-x"]]
 
 
 @pytest.mark.parametrize(("command", "argument"), [("run", "04"), ("bench", "--rounds=2")])

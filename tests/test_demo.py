@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from canonical import without_outputs
 from nbformat import NotebookNode
 
 from course_utils import lessons
@@ -30,7 +31,7 @@ def error(value: str, *traceback: str) -> NotebookNode:
 
 def notebook(*outputs: NotebookNode, count: int | None = 1, **metadata: object) -> NotebookNode:
     """A notebook of one section and one cell with these outputs."""
-    cell = v4.new_code_cell("1", outputs=list(outputs), execution_count=count, metadata=metadata)
+    cell = v4.new_code_cell("1", id="one", outputs=list(outputs), execution_count=count, metadata=metadata)
     return v4.new_notebook(cells=[v4.new_markdown_cell("# Title\n\n## 1. Numbers"), cell])
 
 
@@ -106,10 +107,13 @@ class Class:
             source, _, stored = line.partition(" -> ")
             cell = v4.new_code_cell(source, outputs=[stream(f"{stored}\n")], execution_count=1)
             content += [v4.new_markdown_cell(f"## {section}"), cell]
-        nbformat.write(v4.new_notebook(cells=content), self.notebooks / f"{name}.ipynb")
+        notebook, path = v4.new_notebook(cells=content), self.notebooks / f"{name}.ipynb"
+        lessons.executed(path).parent.mkdir(exist_ok=True)
+        nbformat.write(notebook, lessons.executed(path))
+        nbformat.write(without_outputs(notebook), path)
 
-    def bytes(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in self.notebooks.iterdir()}
+    def bytes(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self.notebooks.rglob("*.ipynb")}
 
 
 @pytest.fixture
@@ -132,6 +136,13 @@ def test_a_rehearsal_tells_what_differs_and_changes_nothing(
     assert "Other, cell [2]\n      stored: 2\n      here:   111" in said
     assert "look at 1 cell first" in said
     assert max(map(len, said.splitlines())) <= demo.WIDTH
+
+
+def test_a_lesson_of_the_instructors_own_is_only_run(room: Class, capsys: pytest.CaptureFixture) -> None:
+    room.lesson("01_own", Some="print(1) -> 2")
+    lessons.executed(room.notebooks / "01_own.ipynb").unlink()
+    assert demo.main([]) == 0
+    assert capsys.readouterr().out.endswith("\nReady.\n")
 
 
 def test_a_rehearsal_without_differences_is_ready(room: Class, capsys: pytest.CaptureFixture) -> None:

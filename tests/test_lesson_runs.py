@@ -58,21 +58,22 @@ def test_run_records_what_cells_print_and_not_their_children(recorded: NotebookN
     assert recorded.cells[-1].outputs[0].evalue == "no"
 
 
-def test_pytest_compares_strictly_and_runs_twice(recorded: NotebookNode, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["notebooks", "notebooks/01_first.ipynb", "notebooks/executed"])
+def test_pytest_compares_strictly_and_runs_twice(recorded: NotebookNode, tmp_path: Path, named: str) -> None:
     (tmp_path / "course_utils").mkdir()
     shutil.copy(SANITIZE_FILE, tmp_path / "course_utils")
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
-    for name in ("pyproject.toml", "conftest.py"):
-        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "tests").mkdir()
+    for name in ("pyproject.toml", "conftest.py", "tests/lesson_cells.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
     recorded.cells[0].outputs[0].text = "3\n"
-    notebooks.write(tmp_path / "notebooks" / "01_first.ipynb", recorded)
-    failed = _failed_cells(tmp_path)
-    assert failed == {"Cell 0", "Cell 0 again", "Cell 5 again"}
+    notebooks.write(tmp_path / "notebooks" / "01_first.ipynb", recorded, recorded)
+    assert _failed_cells(tmp_path, named) == {"Cell 0", "Cell 0 solved", "Cell 5 solved"}
 
 
-def _failed_cells(root: Path) -> set[str]:
+def _failed_cells(root: Path, named: str) -> set[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    command = [sys.executable, "-m", "pytest", "-q", "-rf", "--color=no", "notebooks"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-rf", "--color=no", named]
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]

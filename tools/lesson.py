@@ -110,7 +110,7 @@ def files(path: Path, repository: Repository | None = None) -> dict[Path, str]:
     """The texts that the two files of a lesson should have, by their paths."""
     notebook = canonical.read(path)
     stored = canonical.read(executed(path)) if executed(path).is_file() else None
-    for each in filter(None, (notebook, stored)):  # what the setup cell printed stays where it points elsewhere
+    for each in filter(None, (notebook, stored)):  # in both, or the setup cell's output would be lost
         write_common_cells(each, path.stem, repository)
     return canonical.both_files(path, notebook, stored)
 

@@ -19,6 +19,8 @@ import canonical
 import mistune
 from project import ROOT, lesson_paths
 
+from course_utils.lessons import executed
+
 WEB = {"http", "https", "mailto"}
 HTML_LINK = re.compile(r"""<a\b[^>]*?\bhref\s*=\s*["']([^"']*)["']""", re.I)
 HTML_ANCHOR = re.compile(r"""<\w+\b[^>]*?\b(?:id|name)\s*=\s*["']([^"']*)["']""", re.I)
@@ -36,8 +38,10 @@ class Page:
 
 
 def pages(root: Path = ROOT) -> list[Path]:
-    """The files whose links are checked: markdown at the top and under docs/, and all lessons."""
-    return [*sorted(root.glob("*.md")), *sorted(root.glob("docs/**/*.md")), *lesson_paths(root / "notebooks")]
+    """The files whose links are checked: markdown at the top and under docs/, both files of each lesson."""
+    lessons = lesson_paths(root / "notebooks")
+    texts = [*sorted(root.glob("*.md")), *sorted(root.glob("docs/**/*.md"))]
+    return [*texts, *lessons, *filter(Path.is_file, map(executed, lessons))]
 
 
 def problems(root: Path = ROOT) -> list[str]:

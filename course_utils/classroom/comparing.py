@@ -29,18 +29,20 @@ class Difference(NamedTuple):
 
 
 def differences(stored: NotebookNode, run: NotebookNode) -> list[Difference]:
-    """Compare two notebooks of the same cells; a cell that was not reached is left out.
+    """Compare a run with stored outputs; a cell that was not reached, or is not stored, is left out.
 
     Pictures are not compared, nor the traceback of an error that belongs to the lesson.
     """
     found, section, number = [], "at the top", 0
-    for before, after in zip(stored.cells, run.cells, strict=True):
+    stored_cells = {cell.id: cell for cell in stored.cells}
+    for after in run.cells:
         if after.cell_type == "markdown":
             section = (SECTION.findall(after.source) or [section])[-1]
         if after.cell_type != "code":
             continue
         number += 1
-        pair = _first_difference(_lines(before), _lines(after))
+        before = stored_cells.get(after.id)
+        pair = _first_difference(_lines(before), _lines(after)) if before else None
         if pair and after.execution_count is not None:
             found.append(Difference(section, number, _reason(after), *pair))
     return found

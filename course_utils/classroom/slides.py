@@ -1,8 +1,8 @@
 """`python3 -m course_utils slides`: one deck of slides per lesson, to be opened without a network.
 
 A deck is one HTML page; what it loads (reveal.js, the course's style) lies beside it in `assets`. It shows
-the outputs that are stored in the notebook. The slide types are the notebook's own (tools/slideshow.py writes
-them). The key S opens the speaker's view with the notes of docs/instructors_guide.md.
+the outputs that are stored in notebooks/executed. The slide types are the notebook's own (tools/slideshow.py
+writes them). The key S opens the speaker's view with the notes of docs/instructors_guide.md.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ from traitlets.config import Config
 from course_utils.classroom.notes import GUIDE, Notes, read_notes, section_of
 from course_utils.classroom.pieces import HIDDEN, deck_cells
 from course_utils.figure_text import in_words
-from course_utils.lessons import CourseError, choose, lesson_paths
+from course_utils.lessons import CourseError, choose, executed, lesson_paths
 from course_utils.options import slides as options_of
 
 DECK = Path(__file__).with_name("deck")
@@ -70,7 +70,8 @@ def copy_assets(folder: Path) -> None:
 
 def deck(path: Path, guide: Path = GUIDE) -> str:
     """The HTML page of one lesson's deck."""
-    notebook = nbformat.read(path, as_version=4)
+    run = executed(path)
+    notebook = nbformat.read(run if run.is_file() else path, as_version=4)
     notebook.cells = deck_cells(notebook.cells)
     place_notes(notebook.cells, read_notes(path.stem[:2], guide))
     settings = Config()

@@ -1,4 +1,4 @@
-"""What the reader has done, in a small file beside the notebooks.
+"""What the reader has done, in a small file in the folder of the lessons: `work`, as a rule.
 
 Where there is no place for a file (Colab, a folder that cannot be written) it lives in this session, and that
 is said once. COURSE_PROGRESS names another file, or is "off".

@@ -1,0 +1,93 @@
+"""The reader's own copies of the lessons, in `work/`: learning changes no file of the course.
+
+A copy is renewed when the course has a newer lesson, unless its reader has edited it: then it stays, and the
+newer lesson lies beside it as NAME-new.ipynb. To run a lesson is no edit, to change a cell is one. A copy
+that was deleted is made again. Standard library only.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+from course_utils.lessons import ROOT, CourseError, lesson_paths
+
+FOLDER = "work"
+PROGRESS = "progress.json"  # of the exercises; what was solved in the course's own folder stays known
+RECORD = ".given.json"  # in that folder: what each copy was like when it was made
+
+
+def refresh(root: Path = ROOT) -> list[str]:
+    """Make, renew or keep the copy of each lesson, and of the slides' style; return what to tell the reader.
+
+    Raises CourseError where the folder cannot be written to.
+    """
+    folder = root / FOLDER
+    try:
+        news = [] if folder.is_dir() else [f"The lessons lie in {folder}: copies that are yours to change."]
+        folder.mkdir(exist_ok=True)
+        given = _recorded(folder / RECORD)
+        for source in [*lesson_paths(root), *(root / "notebooks").glob("*.css")]:
+            news += _bring(source, folder, given)
+        solved = root / "notebooks" / PROGRESS
+        if solved.is_file() and not (folder / PROGRESS).exists():
+            _write(folder / PROGRESS, solved.read_bytes())
+        _write(folder / RECORD, json.dumps(given, indent=1).encode())
+    except OSError as error:
+        raise CourseError(
+            f"{error.filename or folder} cannot be used ({error.strerror}). Lessons are learned in copies in "
+            f"{folder}: make room for it there, or move the course to a folder of your own"
+        ) from None
+    return news
+
+
+def _bring(source: Path, folder: Path, given: dict[str, str]) -> list[str]:
+    """See to it that a lesson as it is now lies in `folder`; say so where that is not under its own name."""
+    newest = source.read_bytes()
+    wanted = fingerprint(newest)
+    for target in _names(source, folder):
+        found = fingerprint(target.read_bytes()) if target.exists() else ""
+        edited = found not in ("", wanted, given.get(target.name))
+        if edited and given.get(target.name) != wanted:
+            continue  # of an older lesson: look at the next name
+        written = not edited and found != wanted
+        if written:
+            _write(target, newest)
+        if not edited:
+            given[target.name] = wanted
+        beside = written and target.name != source.name
+        return [f"{folder.name}/{source.name} has changes of yours and stays. Newer: {target.name}"] * beside
+    raise AssertionError("there is always another name")
+
+
+def _names(source: Path, folder: Path) -> Iterator[Path]:
+    """The names that a lesson's copies take: NAME, NAME-new, NAME-new-2 and so on."""
+    yield folder / source.name
+    yield folder / f"{source.stem}-new{source.suffix}"
+    yield from (folder / f"{source.stem}-new-{number}{source.suffix}" for number in count(2))
+
+
+def fingerprint(content: bytes) -> str:
+    """What a reader can edit of a file: of a notebook the kinds and texts of its cells, else every byte."""
+    try:
+        cells = json.loads(content)["cells"]
+        content = json.dumps([(cell["cell_type"], "".join(cell["source"])) for cell in cells]).encode()
+    except (ValueError, LookupError, TypeError):
+        pass  # no notebook, or one that its reader has broken
+    return hashlib.sha256(content).hexdigest()
+
+
+def _recorded(file: Path) -> dict[str, str]:
+    """What was given, by name; nothing where no readable record is left, and then a copy counts as edited."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write a file in one step: whoever interrupts finds the old one or the new one."""
+    part = target.with_name(f"{target.name}.part")
+    part.write_bytes(content)
+    part.replace(target)
