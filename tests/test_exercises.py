@@ -80,27 +80,25 @@ def judge(exercise: Exercise, answer: str, cases: Cases) -> Verdict:
     return exercise.verdict(*(eval(ast.unparse(argument), made) for argument in call.args))
 
 
-def problems(exercise: Exercise, cases: Cases) -> list[str]:
-    """Return what is wrong with an exercise: an empty list for a sound one."""
-    found = []
-    for answer in [exercise.worked, *cases.right.get(exercise.name, [])]:
-        verdict = judge(exercise, answer, cases)
-        if verdict.outcome != RIGHT or not verdict.text:
-            found.append(f"a right answer got {verdict}:\n{answer}")
+def problems(exercise: Exercise, cases: Cases) -> Iterator[str]:
+    """Yield what is wrong with an exercise: nothing for a sound one."""
     for key, answer in cases.wrong[exercise.name].items():
         verdict = judge(exercise, answer, cases)
         if (verdict.outcome, verdict.key) != (NOT_YET, key) or not verdict.text:
-            found.append(f"the mistake {key!r} got {verdict}:\n{answer}")
+            yield f"the mistake {key!r} got {verdict}:\n{answer}"
+    for answer in [exercise.worked, *cases.right.get(exercise.name, [])]:
+        verdict = judge(exercise, answer, cases)
+        if verdict.outcome != RIGHT or not verdict.text:
+            yield f"a right answer got {verdict}:\n{answer}"
     verdict = judge(exercise, exercise.stub, cases)
     if verdict.outcome != NOT_ATTEMPTED:
-        found.append(f"the stub got {verdict}")
-    return found
+        yield f"the stub got {verdict}"
 
 
 @each_exercise
 def test_answers_get_the_verdict_they_deserve(exercise: Exercise) -> None:
     cases = exercise_cases.load(exercise.lesson)
-    assert not problems(exercise, cases)
+    assert list(problems(exercise, cases)) == []
     usual = set(cases.wrong[exercise.name]) - {"raises"}
     assert len(usual) >= 3, "three mistakes that people make, each with its own hint"
     others = cases.right.get(exercise.name, [])
@@ -110,8 +108,10 @@ def test_answers_get_the_verdict_they_deserve(exercise: Exercise) -> None:
 @each_exercise
 def test_a_judge_that_accepts_everything_or_nothing_is_found(exercise: Exercise) -> None:
     cases = exercise_cases.load(exercise.lesson)
-    assert problems(dataclasses.replace(exercise, judge=lambda *answers: None), cases)
-    assert problems(dataclasses.replace(exercise, judge=lambda *answers: wrong("no", "No.")), cases)
+    everything = dataclasses.replace(exercise, judge=lambda *answers: None)
+    nothing = dataclasses.replace(exercise, judge=lambda *answers: wrong("no", "No."))
+    assert next(problems(everything, cases))
+    assert next(problems(nothing, cases))
 
 
 @each_exercise

@@ -33,7 +33,7 @@ from course_utils.environment import requirements
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 
 LIST = ".files"  # in course/: what a call has put there, so that the next one can remove what is gone
-SKIPPED = {".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", "progress.json", LIST}
+SKIPPED = {".git", ".venv", "build", "work", "__pycache__", ".ipynb_checkpoints", "progress.json", LIST}
 LARGE = 5_000_000  # bytes; above, files of one size count as the same: only the pictures are so large
 
 
