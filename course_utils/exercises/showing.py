@@ -5,6 +5,7 @@ The box takes its colours from the page, so it is readable on light and dark; wo
 
 import html
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -38,12 +39,17 @@ class Page:
         """Return the message for a notebook."""
         mark = MARKS.get(self.title)
         parts = [f"<strong>{mark + ' ' if mark else ''}{html.escape(self.title)}</strong>"]
-        parts += [f"<p style='margin:4px 0'>{html.escape(text)}</p>" for text in self.paragraphs if text]
+        parts += [f"<p style='margin:4px 0'>{_marked(text)}</p>" for text in self.paragraphs if text]
         if self.code:
             parts.append(f"<pre style='margin:6px 0;overflow-x:auto'>{html.escape(self.code)}</pre>")
         if self.below:
             parts.append(f"<small>{html.escape(self.below)}</small>")
         return f"<div style='{_BOX}'>{''.join(parts)}</div>"
+
+
+def _marked(text: str) -> str:
+    """Return a text as HTML, with what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def show(page: Page) -> None:
