@@ -158,7 +158,7 @@ class Exercise:
     def _noted(self, value: Any) -> Page:
         """Keep a guess and return what to say."""
         self._guess = value
-        return Page("Your guess", [f"Noted: {value!r}. What follows settles it."])
+        return Page(f"Noted: {value!r}", ["What follows settles it."])
 
     def _judged(self, *answers: Any) -> Page:
         """Judge the answers, note success and return what to say."""

@@ -95,7 +95,7 @@ _SPLIT_HINTS = (
     choices=partial(_splits, 30),
 )
 def first_split(guess: Any, actual: list[int]) -> None:
-    """How many rows of a batch of 30 does each GPU get? Write a list, one number for each of your GPUs."""
+    """How many rows of a batch of 30 does each of your GPUs get?"""
     _compare_split(guess, actual)
 
 
@@ -111,7 +111,7 @@ def first_split(guess: Any, actual: list[int]) -> None:
     choices=partial(_splits, 10),
 )
 def last_batch(guess: Any, actual: list[int]) -> None:
-    """How many rows of the last batch, of 10, does each GPU get? Write a list."""
+    """How many rows of the last batch, of 10, does each GPU get?"""
     _compare_split(guess, actual)
 
 

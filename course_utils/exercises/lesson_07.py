@@ -37,7 +37,7 @@ def _number(guess: Any, example: str) -> float:
     choices=([10, 20], [10, 30], [15, 15], [20, 10], [30, 30], [200, 200]),
 )
 def after_all_reduce(guess: Any, actual: list[float]) -> None:
-    """Rank 0 holds 10 and rank 1 holds 20. What do they hold after dist.all_reduce? A list."""
+    """Rank 0 holds 10 and rank 1 holds 20. What do they hold after dist.all_reduce?"""
     came = [float(value) for value in actual]
     if not isinstance(guess, list | tuple) or len(guess) != 2:
         wrong("form", "Write a list of two numbers, that of rank 0 and that of rank 1.")
@@ -86,7 +86,7 @@ only_rank_zero = myth(
     choices=([3, 7], [3, 7, 0], [3, 7, 1], [3, 7, 9], [7, 8, 9]),
 )
 def rank_three_gets(guess: Any, actual: list[int]) -> None:
-    """Of the samples 0 to 9, not shuffled, which does rank 3 of 4 get? Write a list."""
+    """Of the samples 0 to 9, not shuffled, which does rank 3 of 4 get?"""
     compare_share(guess, [int(number) for number in actual])
 
 

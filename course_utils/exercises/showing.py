@@ -95,14 +95,17 @@ def ask(
         def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
             return super()._repr_mimebundle_(**options) | {"text/html": written._repr_html_()}
 
+    def in_lines(page: Page) -> str:  # as close as in other outputs
+        return f"<div style='line-height:1.5'>{page._repr_html_()}</div>"
+
     reply = HTML()
 
     def pressed(value: Any) -> None:
         page = answer(value)
-        reply.value = "" if value is ... else page._repr_html_()
+        reply.value = "" if value is ... else in_lines(page)
 
     buttons = _buttons(question.title, choices, pressed, several)
-    display(Asked([HTML(question._repr_html_()), buttons, reply]))
+    display(Asked([HTML(in_lines(question)), buttons, reply]))
     return True
 
 
