@@ -5,6 +5,7 @@ import json
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,9 +193,9 @@ def test_a_score_stands_beside_par():
 
 
 def test_the_box_takes_the_pages_colours_and_escapes_code():
-    page = showing.Page("Right", ["a < b"], "below", code="x = '<b>'")._repr_html_()
+    page = showing.Page("Right", ["a < b with `c`"], "below", code="x = '<b>'")._repr_html_()
     assert "currentColor" in page
-    assert "a &lt; b" in page
+    assert "a &lt; b with <code>c</code>" in page
     assert "&lt;b&gt;" in page
     assert "#" not in page.replace("&#x27;", "")
 
@@ -205,20 +206,101 @@ class Kernel:
     kernel = object()
 
 
-def test_choices_are_buttons_where_widgets_work(lesson, monkeypatch, capsys):
-    shown = []
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is displayed in a notebook where widgets work."""
+    found: list[Any] = []
     monkeypatch.setattr("IPython.get_ipython", Kernel)
-    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setattr("IPython.display.display", found.append)
     monkeypatch.delenv("COURSE_WIDGETS", raising=False)
+    return found
+
+
+def without_widgets(box: Any) -> str:
+    """Return the words of a box where it is shown without widgets."""
+    return html.unescape(box._repr_mimebundle_()["text/html"])
+
+
+def test_choices_are_buttons_where_widgets_work(lesson, shown):
     lesson.sizes.choices = ("added", "averaged")
     lesson.sizes.guess(...)
     (box,) = shown
-    buttons = box.children[-1]
+    question, buttons, reply = box.children
+    assert "How many rows?" in question.value
     assert [label for label, _ in buttons.options] == ["added", "averaged"]
-    assert "'added' or 'averaged'" in html.unescape(box._repr_mimebundle_()["text/html"])  # without widgets
-    buttons.value = "averaged"
+    assert buttons.tooltips == ("Your guess: added", "Your guess: averaged")
+    assert "'added' or 'averaged'" in without_widgets(box)
+    assert reply.value == ""
+    for choice in ("added", "averaged"):
+        buttons.value = choice
+        assert f"Noted: '{choice}'" in html.unescape(reply.value)
     lesson.sizes.compare("averaged")
     assert shown[-1].title == RIGHT
+
+
+def test_several_may_be_chosen(lesson, shown):
+    lesson.sizes.choices, lesson.sizes.several = (4, 3, 2), True
+    lesson.sizes.guess(...)
+    (box,) = shown
+    question, row, reply = box.children
+    assert "Choose all that apply." in question.value
+    assert "Write a list of them" in without_widgets(box)
+    assert [(one.description, one.value) for one in row.children] == [
+        ("4", False),
+        ("3", False),
+        ("2", False),
+    ]
+    four, three, two = row.children
+    for button in (two, three, four):
+        button.value = True
+    assert "Noted: [4, 3, 2]" in reply.value
+    three.value = False
+    lesson.sizes.compare([4, 2])
+    assert shown[-1].title == RIGHT
+    four.value = two.value = False
+    assert reply.value == ""
+    lesson.sizes.compare([4, 2])
+    assert shown[-1].title == NOT_ATTEMPTED
+
+
+def test_choices_may_depend_on_the_machine(lesson, shown):
+    found = []
+    lesson.sizes.choices = lambda: tuple(found)
+    found.append([30])
+    lesson.sizes.guess(...)
+    assert shown[-1].children[1].options == (("[30]", [30]),)
+
+
+def test_a_myth_card_is_answered_by_its_buttons(lesson, shown, tmp_path):
+    lesson.card.check(...)
+    (box,) = shown
+    question, buttons, reply = box.children
+    assert "All is true." in question.value
+    assert [label for label, _ in buttons.options] == ["true", "outdated", "false"]
+    assert NOT_ATTEMPTED in without_widgets(box)
+    assert "Fill the gap" in without_widgets(box)
+    buttons.value = "outdated"
+    for part in (NOT_YET, "Never was.", "Lesson 99: 0 of 3 done.", "exercise.card.hint()"):
+        assert part in reply.value
+    buttons.value = "false"
+    assert NOT_YET not in reply.value
+    for part in (RIGHT, "It is false.", "Lesson 99: 1 of 3 done."):
+        assert part in reply.value
+    assert json.loads((tmp_path / "progress.json").read_text()) == {"99": ["card"]}
+    lesson.card.check("false")
+    assert shown[-1].title == RIGHT
+    lesson.double.check(made(STUB))
+    assert shown[-1].title == NOT_ATTEMPTED
+
+
+def test_what_a_button_has_to_tell_of_progress_is_in_its_own_box(lesson, shown, monkeypatch, tmp_path):
+    """What is displayed while a callback runs reaches nobody."""
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "no folder" / "progress.json"))
+    lesson.card.check(...)
+    (box,) = shown
+    box.children[1].value = "false"
+    assert "cannot be written" in box.children[2].value
+    assert shown == [box]
 
 
 @pytest.mark.parametrize("why", ["off", "not installed", "no notebook"])
@@ -232,3 +314,8 @@ def test_choices_are_text_where_they_do_not(lesson, monkeypatch, capsys, why):
     lesson.sizes.choices = ("added", "averaged")
     lesson.sizes.guess(...)
     assert "'added' or 'averaged'" in capsys.readouterr().out
+    lesson.card.check(...)
+    assert capsys.readouterr().out == (
+        "[…] Not attempted yet\n    Fill the gap and run this cell again.\n"
+        "    (Lesson 99: 0 of 3 done. Help: exercise.card.hint())\n"
+    )

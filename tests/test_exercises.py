@@ -10,6 +10,7 @@ from typing import Any
 
 import exercise_cases
 import pytest
+import torch
 from exercise_cases import Cases
 
 import course_utils
@@ -78,6 +79,43 @@ def judge(exercise: Exercise, answer: str, cases: Cases) -> Verdict:
     exec(compile(answer, f"answer to {exercise.name}", "exec"), made)
     (call,) = [call for call in calls(exercise) if ast.unparse(call.func).endswith(".check")]
     return exercise.verdict(*(eval(ast.unparse(argument), made) for argument in call.args))
+
+
+PREDICTIONS = [exercise for exercise in EVERY if exercise.kind == "predict"]
+# how a hint begins that says what can be an answer at all, or that the judge raised
+NO_ANSWER = ("Choose one of", "Answer with", "Give a number", "Guess a number", "Write a list", "Your code")
+
+
+def right_guess(exercise: Exercise) -> object:
+    """Return what the worked answer puts between the brackets."""
+    call = ast.parse(exercise.worked).body[-1].value
+    return ast.literal_eval(call.args[0])
+
+
+@pytest.mark.parametrize("exercise", PREDICTIONS, ids=lambda e: f"{e.lesson}-{e.name}")
+def test_each_choice_of_a_prediction_can_be_meant(exercise: Exercise) -> None:
+    cases = exercise_cases.load(exercise.lesson)
+    actual, choices = eval(cases.actual[exercise.name], namespace(cases.context)), exercise.offered
+    assert len(set(map(str, choices))) == len(choices) >= (5 if exercise.several else 3)
+    right = right_guess(exercise)
+    assert all(one in choices for one in right) if exercise.several else right in choices
+    guesses = [[one] for one in choices] + [list(choices)] if exercise.several else choices
+    verdicts = [exercise.verdict(guess, actual) for guess in guesses]
+    assert not [verdict for verdict in verdicts if verdict.text.startswith(NO_ANSWER)]
+    assert exercise.several or [verdict.outcome for verdict in verdicts].count(RIGHT) == 1
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 3, 4, 8])
+def test_the_right_split_is_among_the_choices_on_any_machine(gpus: int) -> None:
+    first, last = (one for one in exercises_of("05") if one.name in ("first_split", "last_batch"))
+    with course_utils.virtual_gpus(count=gpus):
+        for exercise, batch in ((first, 30), (last, 10)):
+            actual = [len(part) for part in torch.arange(batch).chunk(gpus)]
+            choices = exercise.offered
+            assert 3 <= len(choices) == len(set(map(str, choices)))
+            verdicts = [exercise.verdict(choice, actual) for choice in choices]
+            assert [verdict.outcome for verdict in verdicts].count(RIGHT) == 1
+            assert not [verdict for verdict in verdicts if verdict.text.startswith(NO_ANSWER)]
 
 
 def problems(exercise: Exercise, cases: Cases) -> Iterator[str]:

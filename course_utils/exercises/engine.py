@@ -13,8 +13,8 @@ any other. It never sees an untouched stub.
 import math
 import textwrap
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -93,7 +93,9 @@ class Exercise:
         worked: a right answer to the cell, and `reasoning`, why it is one.
         hints: from a nudge to nearly everything.
         why: one sentence for a right answer: why it matters.
-        choices: of a "predict" exercise: what to choose from; empty for a free answer.
+        choices: of a "predict" or "myth" exercise: what to choose from, or a function that
+            returns it for this machine. Other answers can be written.
+        several: whether more than one may be chosen; the guess is then the list of them.
     """
 
     lesson: str
@@ -108,7 +110,8 @@ class Exercise:
     reasoning: str
     hints: tuple[str, ...]
     why: str
-    choices: tuple[Any, ...] = ()
+    choices: Sequence[Any] | Callable[[], Sequence[Any]] = ()
+    several: bool = False
     _given: int = field(default=0, repr=False)
     _guess: Any = field(default=..., repr=False)
 
@@ -117,40 +120,59 @@ class Exercise:
         """The line below the exercise's heading in the notebook."""
         return f"*{self.kind}, {self.minutes} minute{'s' * (self.minutes > 1)}, {self.difficulty}*"
 
+    @property
+    def offered(self) -> Sequence[Any]:
+        """What to choose from, on this machine."""
+        return self.choices() if callable(self.choices) else self.choices
+
     # ---- what the reader calls ------------------------------------------------------------------------
     def check(self, *answers: Any) -> None:
-        """Judge the answers, show the verdict and the lesson's progress. Never raises."""
-        change = self.kind in ("repair", "challenge")  # their code runs already
-        todo = "Change this cell and run it again." if change else "Fill the gap and run this cell again."
-        self._show(self.verdict(*answers), todo)
+        """Judge the answers, show the verdict and the lesson's progress. Never raises.
+
+        An untouched myth card asks, with buttons where widgets work.
+        """
+        page = self._judged(*answers)
+        claim = Page("True, outdated or false?", [self.task])
+        myth_to_do = self.kind == "myth" and page.title == NOT_ATTEMPTED
+        if not (myth_to_do and ask(claim, page, self.offered, self._judged)):
+            show(page)
 
     def guess(self, value: Any = ...) -> None:
         """Commit to a prediction; without one, ask for it (with buttons where widgets work)."""
         if not blank(value):
-            self._guess = value
-            show(Page("Your guess", [f"Noted: {value!r}. What follows settles it."]))
+            show(self._noted(value))
             return
-        listed = [" or ".join(map(repr, self.choices))] if self.choices else []
-        how = "Write it between the brackets, in place of the dots, and run this cell."
-        page = Page("Your guess", [self.task, *listed], how)
-        if not (self.choices and ask(page, self.choices, self._choose)):
-            show(page)
+        question = Page("Your guess", [self.task, "Choose all that apply." if self.several else ""])
+        listed = (", " if self.several else " or ").join(map(repr, self.offered))
+        what = "Write a list of them" if self.several else "Write it"
+        how = f"{what} between the brackets, in place of the dots, and run this cell."
+        written = replace(question, paragraphs=[*question.paragraphs, listed], below=how)
+        if not ask(question, written, self.offered, self._noted, self.several):
+            show(written)
 
     def compare(self, actual: Any) -> None:
         """Compare the prediction with what really came out, and show both."""
         verdict = self.verdict(self._guess, actual)
-        self._show(verdict, f"No guess was made. It came out as {actual!r}.")
+        show(self._settled(verdict, f"No guess was made. It came out as {actual!r}."))
 
-    def _choose(self, value: Any) -> None:
+    def _noted(self, value: Any) -> Page:
+        """Keep a guess and return what to say."""
         self._guess = value
+        return Page(f"Noted: {value!r}", ["What follows settles it."])
 
-    def _show(self, verdict: Verdict, not_attempted: str) -> None:
-        """Show a verdict and note it."""
+    def _judged(self, *answers: Any) -> Page:
+        """Judge the answers, note success and return what to say."""
+        change = self.kind in ("repair", "challenge")  # their code runs already
+        todo = "Change this cell and run it again." if change else "Fill the gap and run this cell again."
+        return self._settled(self.verdict(*answers), todo)
+
+    def _settled(self, verdict: Verdict, not_attempted: str) -> Page:
+        """Note success and return a verdict to show."""
         if verdict.outcome == RIGHT:
             progress.done(self.lesson, self.name)
         lines = [verdict.text or not_attempted, *([str(verdict.score)] if verdict.score else [])]
         help_ = "" if verdict.outcome == RIGHT else f" Help: exercise.{self.name}.hint()"
-        show(Page(verdict.outcome, lines, progress.line(self.lesson) + help_))
+        return Page(verdict.outcome, lines, progress.line(self.lesson) + help_)
 
     def hint(self) -> None:
         """Show the next hint; after the last one, the last again."""
@@ -216,9 +238,11 @@ def myth(name: str, claim: str, truth: str, why: str, hints: dict[str, str], mod
         module: `__name__` of the lesson's module.
     """
 
+    words = ("true", "outdated", "false")
+
     def judge(answer: Any) -> None:
         word = answer.strip().lower() if isinstance(answer, str) else answer
-        if word not in ("true", "outdated", "false"):
+        if word not in words:
             wrong("word", 'Answer with one of three words: "true", "outdated" or "false".')
         if word != truth:
             wrong(word, hints[word])
@@ -227,7 +251,7 @@ def myth(name: str, claim: str, truth: str, why: str, hints: dict[str, str], mod
     known = {"kind": "myth", "minutes": 2, "difficulty": "easy", "why": why, "reasoning": why}
     lines = {"stub": f'{name} = ...  # "true", "outdated" or "false"', "solution": f'{name} = "{truth}"'}
     hint = "Run the cell below, which settles it, and read its output."
-    return exercise(**known, **lines, hints=(hint,))(judge)
+    return exercise(**known, **lines, hints=(hint,), choices=words)(judge)
 
 
 def close(one: float, two: float, relative: float = 1e-6) -> bool:

@@ -266,6 +266,7 @@ def who_notices(guess: Any, actual: str) -> None:
         "The first launch ends at 1. From then on the next operation is always in the queue already.",
     ),
     why="While the queue is never empty, the launches cost nothing: the total is the GPU's work alone.",
+    choices=(5, 8, 15, 16, 20),
 )
 def queue_done(guess: Any, actual: float) -> None:
     """Five launches of 1 unit each, and each operation takes the GPU 3: when is the work done?"""

@@ -59,6 +59,8 @@ always_copies = myth(
         "and one asks for a copy in so many words.",
     ),
     why="Code that changes the result of .to in place must know whether y changes with it.",
+    choices=(1, 2, 3, 4, 5, 6),
+    several=True,
 )
 def same_object(guess: Any, actual: list[int]) -> None:
     """Which of the six lines give back y itself?"""
@@ -120,6 +122,9 @@ moves_computation = myth(
 )
 
 
+_FIVE = ("weight", "mean", "mask", "scale", "layers")
+
+
 @exercise(
     kind="predict",
     minutes=2,
@@ -133,6 +138,8 @@ moves_computation = myth(
         "nn.Parameter and register_buffer make a tensor known. A plain attribute and a Python list do not.",
     ),
     why="What stays behind raises no error until it meets a tensor that moved.",
+    choices=_FIVE,
+    several=True,
 )
 def what_moves(guess: Any, actual: list[str]) -> None:
     """Which of the five, "weight", "mean", "mask", "scale" and "layers", does .to move?"""
@@ -159,6 +166,8 @@ def what_moves(guess: Any, actual: list[str]) -> None:
         "Read the line of mask once more.",
     ),
     why="What is not in the state_dict is silently missing when the model is loaded again.",
+    choices=_FIVE,
+    several=True,
 )
 def what_is_saved(guess: Any, actual: list[str]) -> None:
     """Which of the five, "weight", "mean", "mask", "scale" and "layers", are in the state_dict?"""

@@ -60,13 +60,15 @@ def named(guess: Any, actual: str) -> None:
     minutes=2,
     difficulty="medium",
     stub="exercise.raising.guess(...)",
-    solution='exercise.raising.guess("1234")',
+    solution="exercise.raising.guess([1, 2, 3, 4])",
     reasoning="Only indices on the CPU into a GPU tensor are let through; the other way round is refused.",
     hints=(
         "Four of the five are errors.",
         "The one that works is an index. Which way round would PyTorch have to fetch data from a GPU?",
     ),
     why="Indexing is the one place where the two directions are treated differently.",
+    choices=(1, 2, 3, 4, 5),
+    several=True,
 )
 def raising(guess: Any, actual: str) -> None:
     """Which of the five lines raise an error?"""
@@ -96,13 +98,15 @@ def raising(guess: Any, actual: str) -> None:
     minutes=3,
     difficulty="medium",
     stub="exercise.allowed_mixes.guess(...)",
-    solution='exercise.allowed_mixes.guess("abeg")',
+    solution='exercise.allowed_mixes.guess(["a", "b", "e", "g"])',
     reasoning="Python numbers, 0-dimensional CPU tensors, CPU indices into GPU tensors, and copies may mix.",
     hints=(
         "Four of the eight work.",
         "One of them is a Python number, one counts as a number, one is an index, one is a copy.",
     ),
     why="Each exception has a reason: a number travels with the operation, and a copy is meant to cross.",
+    choices=tuple("abcdefgh"),
+    several=True,
 )
 def allowed_mixes(guess: Any, actual: str) -> None:
     """Which of the eight lines work?"""

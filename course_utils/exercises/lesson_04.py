@@ -125,6 +125,7 @@ def OneConv(answer: Any) -> None:
         "The loss is minus the natural logarithm of that probability: math.log.",
     ),
     why="The first loss is known before any training, so it checks model, labels and loss at once.",
+    choices=(-2.3, 0, 0.1, 1, 2.3, 10),
 )
 def first_loss(guess: Any, actual: float) -> None:
     """What is the first loss of an untrained network, with ten classes?"""
@@ -247,6 +248,7 @@ def resume(save_run: Callable[..., Any], load_run: Callable[..., Any]) -> None:
         "A MiB is 2**20 bytes, a little more than a million.",
     ),
     why="Whether data fits on a GPU is known from one multiplication, before anything is copied.",
+    choices=(49, 146, 154, 586, 1172),
 )
 def set_size(guess: Any, actual: int) -> None:
     """How many MiB do all 50,000 training pictures take on the device, as uint8?"""

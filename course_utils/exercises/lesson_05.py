@@ -67,6 +67,16 @@ def _compare_split(guess: Any, actual: Sequence[int]) -> None:
     wrong("other", f"What came out is {rows}. What do all parts but the last have in common?")
 
 
+def _splits(batch: int) -> list[list[int]]:
+    """Return the right split for this machine's GPUs and up to four others: what one might think of."""
+    gpus = max(torch.cuda.device_count(), 1)
+    right = _chunks(batch, gpus)
+    usual = [right, _even(batch, gpus), right[::-1], [batch] * gpus, [batch]]
+    few_gpus = [_chunks(batch, 2), _chunks(batch, 3)]  # with so few, the usual ones are much the same
+    different = dict.fromkeys(map(tuple, usual + few_gpus))
+    return sorted(map(list, list(different)[:5]))
+
+
 _SPLIT_HINTS = (
     "Do not think of what would be fair. Think of one fixed size for every part.",
     "The size of a part is the number of rows divided by the number of GPUs, rounded up.",
@@ -82,9 +92,10 @@ _SPLIT_HINTS = (
     reasoning="For eight GPUs: 30 / 8 is 3.75, rounded up 4. Seven parts of 4 rows leave 2 for the last GPU.",
     hints=_SPLIT_HINTS,
     why="The first GPUs get full parts and the last one what is left, which is not the fairest split.",
+    choices=partial(_splits, 30),
 )
 def first_split(guess: Any, actual: list[int]) -> None:
-    """How many rows of a batch of 30 does each GPU get? Write a list, one number for each of your GPUs."""
+    """How many rows of a batch of 30 does each of your GPUs get?"""
     _compare_split(guess, actual)
 
 
@@ -97,9 +108,10 @@ def first_split(guess: Any, actual: list[int]) -> None:
     reasoning="For eight GPUs: 10 / 8 rounded up is 2. After five parts of 2 no row is left.",
     hints=_SPLIT_HINTS,
     why="A short batch can leave GPUs without any work, though it has more rows than there are GPUs.",
+    choices=partial(_splits, 10),
 )
 def last_batch(guess: Any, actual: list[int]) -> None:
-    """How many rows of the last batch, of 10, does each GPU get? Write a list."""
+    """How many rows of the last batch, of 10, does each GPU get?"""
     _compare_split(guess, actual)
 
 

@@ -42,6 +42,7 @@ def _gpu() -> Iterator[torch.device]:
         "The parameters are 12 MiB. What does Adam keep for each of them, and from when on?",
     ),
     why="The optimizer's state comes with the first step, so a first forward that fits proves little.",
+    choices=(0, 8, 12, 24, 36),
 )
 def first_step(guess: Any, actual: float) -> None:
     """By how many MiB does the memory in use grow in the first optimizer.step()?"""

@@ -34,9 +34,10 @@ def _number(guess: Any, example: str) -> float:
         "The default operation is in its signature: op=ReduceOp.SUM. 10 + 20 is what it makes.",
     ),
     why="The sum, on every rank, in place: that is how gradients come together in each step.",
+    choices=([10, 20], [10, 30], [15, 15], [20, 10], [30, 30], [200, 200]),
 )
 def after_all_reduce(guess: Any, actual: list[float]) -> None:
-    """Rank 0 holds 10 and rank 1 holds 20. What do they hold after dist.all_reduce? A list."""
+    """Rank 0 holds 10 and rank 1 holds 20. What do they hold after dist.all_reduce?"""
     came = [float(value) for value in actual]
     if not isinstance(guess, list | tuple) or len(guess) != 2:
         wrong("form", "Write a list of two numbers, that of rank 0 and that of rank 1.")
@@ -82,9 +83,10 @@ only_rank_zero = myth(
         "The two that are added are the first ones of the list again: 0 and 1.",
     ),
     why="Equal shares keep the ranks in step, and the padding means that some samples count twice.",
+    choices=([3, 7], [3, 7, 0], [3, 7, 1], [3, 7, 9], [7, 8, 9]),
 )
 def rank_three_gets(guess: Any, actual: list[int]) -> None:
-    """Of the samples 0 to 9, not shuffled, which does rank 3 of 4 get? Write a list."""
+    """Of the samples 0 to 9, not shuffled, which does rank 3 of 4 get?"""
     compare_share(guess, [int(number) for number in actual])
 
 
@@ -291,6 +293,7 @@ def exact_accuracy(answer: Any) -> None:
         "The newest checkpoint is from the end of epoch 2. With which epoch does the second life begin?",
     ),
     why="What a fault costs is the work since the last checkpoint, here half an epoch, on all ranks.",
+    choices=(3, 4, 5, 6, 7),
 )
 def epochs_begun(guess: Any, actual: int) -> None:
     """4 epochs are asked for, and rank 1 dies in the third. How many does rank 0 begin, in both lives?"""
@@ -321,6 +324,7 @@ def epochs_begun(guess: Any, actual: int) -> None:
         "(n - 1) / n is a half for n = 2. What is it for n = 1000?",
     ),
     why="In a ring a GPU's load hardly grows with their number: that is why DDP scales and a star cannot.",
+    choices=(0.0016, 0.4, 0.8, 1.6, 800),
 )
 def through_one_gpu(guess: Any, actual: float) -> None:
     """In a ring of 2 GPUs 0.8 GB go through each of them in a step. How many GB in a ring of 1000?"""

@@ -14,6 +14,7 @@ from .showing import Page, show
 FILE = "progress.json"
 _session: dict[str, set[str]] = {}
 _told = False
+_news = ""
 
 
 def _path() -> Path | None:
@@ -25,11 +26,10 @@ def _path() -> Path | None:
 
 
 def _tell(text: str) -> None:
-    """Say something once in a session."""
-    global _told
+    """Have something said with the next line of progress, once in a session."""
+    global _told, _news
     if not _told:
-        _told = True
-        show(Page("Progress", [text]))
+        _told, _news = True, f" {text}"
 
 
 def _stored(path: Path) -> dict[str, set[str]] | None:
@@ -85,9 +85,11 @@ def names_of(lesson: str) -> list[str]:
 
 def line(lesson: str) -> str:
     """Say how much of a lesson is done."""
+    global _news
     names, known = names_of(lesson), _load().get(lesson, set())
     count = sum(name in known for name in names)
-    return f"Lesson {lesson}: {count} of {len(names)} done" + (", all." if count == len(names) else ".")
+    news, _news = _news, ""
+    return f"Lesson {lesson}: {count} of {len(names)} done{', all' * (count == len(names))}.{news}"
 
 
 def summary(lesson: str | None = None) -> None:

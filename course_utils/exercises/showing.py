@@ -5,9 +5,10 @@ The box takes its colours from the page, so it is readable on light and dark; wo
 
 import html
 import os
+import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +39,17 @@ class Page:
         """Return the message for a notebook."""
         mark = MARKS.get(self.title)
         parts = [f"<strong>{mark + ' ' if mark else ''}{html.escape(self.title)}</strong>"]
-        parts += [f"<p style='margin:4px 0'>{html.escape(text)}</p>" for text in self.paragraphs if text]
+        parts += [f"<p style='margin:4px 0'>{_marked(text)}</p>" for text in self.paragraphs if text]
         if self.code:
             parts.append(f"<pre style='margin:6px 0;overflow-x:auto'>{html.escape(self.code)}</pre>")
         if self.below:
             parts.append(f"<small>{html.escape(self.below)}</small>")
         return f"<div style='{BOX}'>{''.join(parts)}</div>"
+
+
+def _marked(text: str) -> str:
+    """Return a text as HTML, with what stands between backticks as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def show(page: Page) -> None:
@@ -58,28 +64,71 @@ def show(page: Page) -> None:
         print(page)
 
 
-def ask(page: Page, choices: tuple[Any, ...], choose: Callable[[Any], None]) -> bool:
-    """Show a button for each choice, which calls `choose` with it; return False where widgets do not work.
+def ask(
+    question: Page,
+    written: Page,
+    choices: Sequence[Any],
+    answer: Callable[[Any], Page],
+    several: bool = False,
+) -> bool:
+    """Show a question with a button for each choice; return False where widgets do not work.
 
-    `page` asks the same in writing, the question first. It is shown where cells run but no widgets are drawn,
-    as in the live slides. COURSE_WIDGETS=off switches the buttons off.
+    COURSE_WIDGETS=off switches the buttons off.
+
+    Args:
+        question: shown above the buttons.
+        written: the same in writing, for where cells run but no widgets are drawn, as in the live slides.
+        choices: one for each button.
+        answer: gets the choice, or `...` for none, and returns what to show below the buttons.
+        several: whether any number may be chosen; `answer` then gets the list of them.
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None or not hasattr(shell, "kernel") or os.environ.get("COURSE_WIDGETS") == "off":
         return False
     try:
-        from ipywidgets import HTML, ToggleButtons, VBox
+        from ipywidgets import HTML, VBox
     except ImportError:
         return False
     from IPython.display import display
 
     class Asked(VBox):
         def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-            return super()._repr_mimebundle_(**options) | {"text/html": page._repr_html_()}
+            return super()._repr_mimebundle_(**options) | {"text/html": written._repr_html_()}
 
-    options = [(str(choice), choice) for choice in choices]
-    buttons = ToggleButtons(options=options, value=None, style={"button_width": "auto"})
-    buttons.observe(lambda change: choose(change["new"]), names="value")
-    question = html.escape(page.paragraphs[0])
-    display(Asked([HTML(f"<strong>{page.title}</strong><br>{question}"), buttons]))
+    def in_lines(page: Page) -> str:  # as close as in other outputs
+        return f"<div style='line-height:1.5'>{page._repr_html_()}</div>"
+
+    reply = HTML()
+
+    def pressed(value: Any) -> None:
+        page = answer(value)
+        reply.value = "" if value is ... else in_lines(page)
+
+    buttons = _buttons(question.title, choices, pressed, several)
+    display(Asked([HTML(in_lines(question)), buttons, reply]))
     return True
+
+
+def _buttons(title: str, choices: Sequence[Any], pressed: Callable[[Any], None], several: bool) -> Any:
+    """Return a row of buttons, each named by its choice."""
+    from ipywidgets import HBox, ToggleButton, ToggleButtons
+
+    labels = [str(choice) for choice in choices]
+    tips = [f"{title}: {label}" for label in labels]
+    if not several:
+        options = list(zip(labels, choices, strict=True))
+        row = ToggleButtons(options=options, value=None, tooltips=tips, style={"button_width": "auto"})
+        row.observe(lambda change: pressed(change["new"]), names="value")
+        return row
+    buttons = [
+        ToggleButton(description=label, tooltip=tip, layout={"width": "auto"})
+        for label, tip in zip(labels, tips, strict=True)
+    ]
+
+    def toggled(_: Any) -> None:
+        on = [choice for choice, button in zip(choices, buttons, strict=True) if button.value]
+        pressed(on or ...)
+
+    for button in buttons:
+        button.observe(toggled, names="value")
+    return HBox(buttons, layout={"flex_flow": "row wrap"})

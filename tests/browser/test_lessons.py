@@ -11,8 +11,9 @@ from nbformat import NotebookNode
 from playwright.sync_api import expect
 from project import ROOT
 from test_exercises import LESSONS as WITH_EXERCISES
-from test_exercises import exercises_of
+from test_exercises import exercises_of, right_guess
 
+import course_utils
 from course_utils.exercises.engine import NOT_YET, RIGHT, Exercise
 from course_utils.lessons import lesson_paths
 
@@ -93,25 +94,35 @@ def test_its_widgets_are_drawn(lesson: NotebookPage) -> None:
 @pytest.mark.parametrize("lesson", PREDICTING, indirect=True)
 def test_guesses_have_their_buttons(lesson: NotebookPage) -> None:
     shown = lesson.measure(measures.SHOWN)
-    guesses = [one for one in exercises_of(lesson.number) if one.kind == "predict" and one.choices]
-    for exercise in guesses:
-        buttons = shown[cell_with(lesson, f"exercise.{exercise.name}.guess(")]["buttons"]
-        assert buttons == list(map(str, exercise.choices))
-    assert guesses
+    asking = {"predict": "guess", "myth": "check"}
+    asked = [one for one in exercises_of(lesson.number) if one.kind in asking]
+    with course_utils.virtual_gpus(count=8):  # as many as the page's kernel has
+        expected = {one.name: list(map(str, one.offered)) for one in asked}
+    found = {
+        one.name: shown[cell_with(lesson, f"exercise.{one.name}.{asking[one.kind]}(")]["buttons"]
+        for one in asked
+    }
+    assert found == expected
 
 
-def right_guess(exercise: Exercise) -> object:
-    """Return what the worked answer puts between the brackets."""
-    call = ast.parse(exercise.worked).body[-1].value
-    return ast.literal_eval(call.args[0])
+def right_labels(exercise: Exercise) -> list[str]:
+    """Return the labels of the buttons to press for the worked answer."""
+    guess = right_guess(exercise)
+    return list(map(str, guess)) if exercise.several else [str(guess)]
 
 
 @pytest.mark.parametrize("lesson", PREDICTING, indirect=True)
 def test_a_guess_is_taken_and_settled_by_keyboard(lesson: NotebookPage) -> None:
     """The cell that settles it is run again at the lesson's end, as by a reader who comes back."""
-    exercise = next(one for one in exercises_of(lesson.number) if one.kind == "predict" and one.choices)
+    first = {one.several: one for one in reversed(exercises_of(lesson.number)) if one.kind == "predict"}
+    for exercise in first.values():
+        guess_and_settle(lesson, exercise)
+
+
+def guess_and_settle(lesson: NotebookPage, exercise: Exercise) -> None:
     lesson.select(cell_with(lesson, f"exercise.{exercise.name}.guess("))
-    lesson.press_button(str(right_guess(exercise)))
+    for label in right_labels(exercise):
+        lesson.press_button(label)
     settled = cell_with(lesson, f"exercise.{exercise.name}.compare(")
     lesson.select(settled)
     lesson.run_selected(settled)
@@ -119,14 +130,22 @@ def test_a_guess_is_taken_and_settled_by_keyboard(lesson: NotebookPage) -> None:
 
 
 @pytest.mark.parametrize("lesson", PREDICTING, indirect=True)
-def test_an_answer_is_typed_and_judged_by_keyboard(lesson: NotebookPage) -> None:
+def test_a_myth_card_is_answered_by_keyboard(lesson: NotebookPage) -> None:
+    """By its buttons first, in writing afterwards; each verdict takes the place of the one before."""
     exercise = next(one for one in exercises_of(lesson.number) if one.kind == "myth")
     name = cell_with(lesson, f"exercise.{exercise.name}.check(")
     right = ast.literal_eval(ast.parse(exercise.worked).body[0].value)
-    for word in (*({"true", "outdated", "false"} - {right}), right):
-        lesson.retype_first_line(name, f'{exercise.name} = "{word}"')
-        verdict = RIGHT if word == right else NOT_YET
-        expect(lesson.cell(name).locator(".jp-OutputArea")).to_contain_text(verdict)
+    wrong_first = sorted(exercise.offered, key=right.__eq__)
+    output = lesson.cell(name).locator(".jp-OutputArea")
+    for answer in (
+        lesson.press_button,
+        lambda word: lesson.retype_first_line(name, f'{exercise.name} = "{word}"'),
+    ):
+        for word in wrong_first:
+            lesson.select(name)
+            answer(word)
+            expect(output).to_contain_text(RIGHT if word == right else NOT_YET)
+        expect(output).not_to_contain_text(NOT_YET)
 
 
 def test_what_is_read_fits_on_a_laptop(lesson: NotebookPage) -> None:
