@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -56,12 +55,12 @@ def new_page(browser: Browser, lab: Lab) -> Iterator[Callable[[], Page]]:
 
 
 @pytest.fixture(scope="module")
-def open_lesson(new_page: Callable[[], Page], lab: Lab) -> Callable[[str], NotebookPage]:
-    """Open a lesson by its name or number, not run, with its kernel ready: `open_lesson("01")`."""
+def open_lesson(new_page: Callable[[], Page], lab: Lab) -> Callable[[str, str], NotebookPage]:
+    """Open a lesson in a folder, not run, with its kernel ready: `open_lesson("01", "work")`."""
 
-    def open_one(name: str) -> NotebookPage:
+    def open_one(name: str, folder: str) -> NotebookPage:
         (path,) = (p for p in lesson_paths(lab.root) if p.name.startswith(name))
-        lesson = NotebookPage(new_page(), Path(path))
+        lesson = NotebookPage(new_page(), lab.root / folder / path.name, f"{folder}/{path.name}")
         lesson.open(lab)
         return lesson
 

@@ -19,7 +19,7 @@ import pytest
 from execute import kernel_environment
 from project import ROOT
 
-from course_utils import bootstrap, cli, environment
+from course_utils import bootstrap, cli, environment, workspace
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # A container has no sandbox and no GPU; the others keep Chromium from calling home.
@@ -98,6 +98,7 @@ def running_lab(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Lab]:
     shutil.copytree(
         ROOT / "notebooks", root / "notebooks", ignore=shutil.ignore_patterns(".*", "progress.json")
     )
+    workspace.refresh(root)
     shutil.copytree(ROOT / "docs", root / "docs")
     for page in ROOT.glob("*.md"):  # lessons link to these and to what is in docs
         shutil.copy(page, root)
@@ -127,6 +128,7 @@ def _lab_command() -> list[str]:
         patch.setattr(bootstrap, "prepare", lambda: Path(sys.executable))
         patch.setattr(environment, "in_colab", lambda: False)
         patch.setattr(cli, "hand_over", lambda command: commands.append(list(map(str, command))))
+        patch.setattr(workspace, "refresh", list)
         patch.setitem(os.environ, "JUPYTER_PREFER_ENV_PATH", "1")
         cli.lab([])
     return commands[0]

@@ -48,11 +48,12 @@ class NotebookPage:
     Attributes:
         page: Playwright's page.
         notebook: the notebook as it is on disk, with its stored outputs.
+        address: its path as the server has it.
         complaints: what the page wrote to the browser's console as an error, so far.
     """
 
-    def __init__(self, page: Page, path: Path) -> None:
-        self.page, self.path = page, path
+    def __init__(self, page: Page, path: Path, address: str) -> None:
+        self.page, self.path, self.address = page, path, address
         self.notebook: NotebookNode = nbformat.read(path, as_version=4)
         self.complaints: list[str] = []
         page.on("console", self._listen)
@@ -72,7 +73,7 @@ class NotebookPage:
     # ---- what a reader does -------------------------------------------------------------------------
     def open(self, lab: Lab) -> None:
         """Open the notebook and wait for its cells and its kernel."""
-        self.page.goto(lab.link(f"notebooks/{self.path.name}"))
+        self.page.goto(lab.link(self.address))
         self.cell(len(self.notebook.cells) - 1).wait_for(timeout=OPEN_SECONDS * 1000)
         self.wait_until_quiet(OPEN_SECONDS)
 
@@ -110,7 +111,7 @@ class NotebookPage:
     def come_back(self) -> None:
         """Click the lesson's tab."""
         self.page.locator("#jp-main-dock-panel .lm-TabBar-tab", has_text=self.path.name).click()
-        self.page.wait_for_function(f"here => ({_PATH})() === here", arg=f"notebooks/{self.path.name}")
+        self.page.wait_for_function(f"here => ({_PATH})() === here", arg=self.address)
 
     def current_path(self) -> str:
         """Return the path of the file in the tab in front."""

@@ -9,7 +9,7 @@ from test_exercises import exercises_of
 from course_utils.exercises.engine import RIGHT
 
 from .notebook_page import NotebookPage
-from .test_lessons import cell_with, right_labels
+from .test_running import cell_with, right_labels
 
 LESSON = "03"  # its first guess comes early
 
@@ -21,9 +21,9 @@ def go(lesson: NotebookPage, key: str, place: int) -> None:
 
 
 def test_a_reader_without_a_mouse_comes_to_a_guess_and_makes_it(
-    open_lesson: Callable[[str], NotebookPage],
+    open_lesson: Callable[[str, str], NotebookPage],
 ) -> None:
-    lesson = open_lesson(LESSON)
+    lesson = open_lesson(LESSON, "work")
     exercise = next(one for one in exercises_of(LESSON) if one.kind == "predict")
     names = [cell.id for cell in lesson.notebook.cells]
     guess, settled = (

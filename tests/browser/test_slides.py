@@ -15,7 +15,7 @@ from project import ROOT
 
 from course_utils.classroom import slides
 from course_utils.classroom.pieces import deck_cells
-from course_utils.lessons import lesson_paths
+from course_utils.lessons import executed, lesson_paths
 
 from .lab import TOKEN, Lab
 
@@ -86,7 +86,7 @@ def deck(request: pytest.FixtureRequest, browser: Browser, decks: Path) -> Itera
 def test_a_deck_opens_without_a_network(deck: tuple[str, Deck]) -> None:
     name, shown = deck
     (path,) = (path for path in lesson_paths() if path.stem == name)
-    cells = deck_cells(nbformat.read(path, as_version=4).cells)
+    cells = deck_cells(nbformat.read(executed(path), as_version=4).cells)
     kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in cells]
     assert shown.page.evaluate("Reveal.getTotalSlides()") == kinds.count("slide") + kinds.count("subslide")
     assert shown.page.evaluate("Reveal.getHorizontalSlides().length") == kinds.count("slide")
@@ -159,22 +159,16 @@ SIZES = """selector => [...document.querySelectorAll(selector)].map(
 
 @pytest.fixture(scope="module")
 def live(browser: Browser, lab: Lab) -> Iterator[tuple[Page, list[str]]]:
-    """Lesson 01 as slides inside JupyterLab without its stored outputs, and its cells' slide types."""
+    """A copy of lesson 01 as slides inside JupyterLab, and its cells' slide types."""
     path = next(path for path in lesson_paths(lab.root) if path.name.startswith("01"))
     notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    copy = path.with_name("live.ipynb")
-    nbformat.write(notebook, copy)
     context = browser.new_context(viewport=PROJECTOR, reduced_motion="reduce")
     context.route(lambda url: not url.startswith(lab.url), lambda route: route.abort())
     page = context.new_page()
-    page.goto(f"{lab.url}/rise/notebooks/{copy.name}?token={TOKEN}")
+    page.goto(f"{lab.url}/rise/work/{path.name}?token={TOKEN}")
     page.locator(f"{PRESENT} h1").wait_for(timeout=60_000)
     yield page, [cell.metadata.get("slideshow", {}).get("slide_type", "") for cell in notebook.cells]
     context.close()
-    copy.unlink()
     lab.stop_kernels()
 
 

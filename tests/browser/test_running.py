@@ -1,48 +1,48 @@
-"""Each lesson in JupyterLab: it runs, answers, fits the screen, leads on; see also build/screenshots."""
+"""Lessons run in JupyterLab by Run All Cells: everything is drawn, and answers are given by keys alone.
+
+By default those with a slider, and with predictions of both kinds; with --everything all of them.
+"""
 
 import ast
-import posixpath
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from nbformat import NotebookNode
 from playwright.sync_api import expect
-from project import ROOT
-from test_exercises import LESSONS as WITH_EXERCISES
-from test_exercises import exercises_of, right_guess
+from test_exercises import LESSONS, exercises_of, right_guess
 
 import course_utils
 from course_utils.exercises.engine import NOT_YET, RIGHT, Exercise
 from course_utils.lessons import lesson_paths
 
 from . import measures
-from .conftest import LAPTOP
 from .lab import Lab
 from .notebook_page import NotebookPage
+from .test_pages import unreadable
 
 NAMES = [path.stem for path in lesson_paths()]
-PREDICTING = [name for name in NAMES if name[:2] in WITH_EXERCISES]
-# A projector shows 1920x1080; enlarged to 150% for the last row, a page has this much room.
-SIZES = {"laptop": LAPTOP, "projector": {"width": 1280, "height": 720}}
-SHEET = 6000  # height in pixels of one picture of a whole lesson
-READABLE = 4.5  # contrast of text, level AA of WCAG 2.2
-SCREENSHOTS = ROOT / "build" / "screenshots"
+BY_DEFAULT = ("03", "05")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NO_WIDGET = re.compile("(Error|Loading|could not be) (displaying|creating|displayed|widget)")
 
 
-@pytest.fixture(scope="module", params=NAMES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose the lessons."""
+    everything = metafunc.config.option.everything
+    names = [name for name in NAMES if everything or name.startswith(BY_DEFAULT)]
+    metafunc.parametrize("lesson", names, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def lesson(
-    request: pytest.FixtureRequest, open_lesson: Callable[[str], NotebookPage], lab: Lab
+    request: pytest.FixtureRequest, open_lesson: Callable[[str, str], NotebookPage], lab: Lab
 ) -> Iterator[NotebookPage]:
-    """A lesson after Run All Cells, in the light theme and at a laptop's size; one run for all its tests."""
-    notebook = open_lesson(request.param)
-    notebook.theme(dark=False)
-    notebook.run_all()
-    yield notebook
-    notebook.page.context.close()
+    """A reader's copy of a lesson after Run All Cells."""
+    page = open_lesson(request.param, "work")
+    page.run_all()
+    yield page
+    page.page.context.close()
     lab.stop_kernels()
 
 
@@ -91,11 +91,15 @@ def test_its_widgets_are_drawn(lesson: NotebookPage) -> None:
     assert [name for name in sliders if not (shown[name]["sliders"] and shown[name]["pictures"])] == []
 
 
-@pytest.mark.parametrize("lesson", PREDICTING, indirect=True)
+def exercises_in(lesson: NotebookPage) -> list[Exercise]:
+    """Return the exercises of a lesson; the start page has none."""
+    return exercises_of(lesson.number) if lesson.number in LESSONS else []
+
+
 def test_guesses_have_their_buttons(lesson: NotebookPage) -> None:
     shown = lesson.measure(measures.SHOWN)
     asking = {"predict": "guess", "myth": "check"}
-    asked = [one for one in exercises_of(lesson.number) if one.kind in asking]
+    asked = [one for one in exercises_in(lesson) if one.kind in asking]
     with course_utils.virtual_gpus(count=8):  # as many as the page's kernel has
         expected = {one.name: list(map(str, one.offered)) for one in asked}
     found = {
@@ -111,10 +115,9 @@ def right_labels(exercise: Exercise) -> list[str]:
     return list(map(str, guess)) if exercise.several else [str(guess)]
 
 
-@pytest.mark.parametrize("lesson", PREDICTING, indirect=True)
 def test_a_guess_is_taken_and_settled_by_keyboard(lesson: NotebookPage) -> None:
     """The cell that settles it is run again at the lesson's end, as by a reader who comes back."""
-    first = {one.several: one for one in reversed(exercises_of(lesson.number)) if one.kind == "predict"}
+    first = {one.several: one for one in reversed(exercises_in(lesson)) if one.kind == "predict"}
     for exercise in first.values():
         guess_and_settle(lesson, exercise)
 
@@ -129,10 +132,13 @@ def guess_and_settle(lesson: NotebookPage, exercise: Exercise) -> None:
     expect(lesson.cell(settled).locator(".jp-OutputArea")).to_contain_text(RIGHT)
 
 
-@pytest.mark.parametrize("lesson", PREDICTING, indirect=True)
 def test_a_myth_card_is_answered_by_keyboard(lesson: NotebookPage) -> None:
+    for exercise in [one for one in exercises_in(lesson) if one.kind == "myth"][:1]:
+        answer_twice(lesson, exercise)
+
+
+def answer_twice(lesson: NotebookPage, exercise: Exercise) -> None:
     """By its buttons first, in writing afterwards; each verdict takes the place of the one before."""
-    exercise = next(one for one in exercises_of(lesson.number) if one.kind == "myth")
     name = cell_with(lesson, f"exercise.{exercise.name}.check(")
     right = ast.literal_eval(ast.parse(exercise.worked).body[0].value)
     wrong_first = sorted(exercise.offered, key=right.__eq__)
@@ -148,71 +154,10 @@ def test_a_myth_card_is_answered_by_keyboard(lesson: NotebookPage) -> None:
         expect(output).not_to_contain_text(NOT_YET)
 
 
-def test_what_is_read_fits_on_a_laptop(lesson: NotebookPage) -> None:
-    """No text and no code of one cell is higher than the area that scrolls; outputs may be."""
-    heights = lesson.measure(measures.HEIGHTS)
-    assert {name: (height, room) for name, (height, room) in heights.items() if height > room} == {}
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-def test_it_can_be_read(lesson: NotebookPage, size: str, dark: bool) -> None:
-    """Nothing is cut off at the side and all text of ours stands out; then pictures are taken."""
-    lesson.resize(**SIZES[size])
+def test_what_was_drawn_can_be_read(lesson: NotebookPage, dark: bool) -> None:
     lesson.theme(dark)
-    try:
-        cut_off = {name: texts for name, texts in lesson.measure(measures.CUT_OFF).items() if texts}
-        faint = {name: low for name, low in lesson.measure(measures.CONTRAST).items() if low[0] < READABLE}
-        take_pictures(lesson, SCREENSHOTS, f"{lesson.path.stem}-{size}-{'dark' if dark else 'light'}")
-    finally:
-        lesson.theme(dark=False)
-        lesson.resize(**LAPTOP)
-    assert (cut_off, faint) == ({}, {})
-
-
-def take_pictures(lesson: NotebookPage, folder: Path, name: str) -> None:
-    """On a projector one screen from the middle, on a laptop the whole lesson in tall sheets."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob(f"{name}-*.jpg"):
-        old.unlink()
-    size = lesson.page.viewport_size
-    if "laptop" in name:
-        lesson.resize(size["width"], SHEET)
-    for number, _ in enumerate(lesson.scroll_through(whole="laptop" in name), start=1):
-        lesson.page.screenshot(path=folder / f"{name}-{number}.jpg", type="jpeg", quality=85)
-    lesson.resize(**size)
-
-
-def headings(lesson: NotebookPage) -> list[str]:
-    """Return the headings of the text cells as they read on the page."""
-    script = "nodes => nodes.map(node => node.textContent.replace('¶', '').trim())"
-    cells = lesson.cells.locator(".jp-RenderedMarkdown :is(h1, h2, h3, h4)")
-    return cells.evaluate_all(script)
-
-
-def test_its_headings_are_in_the_table_of_contents(lesson: NotebookPage) -> None:
-    lesson.command("toc:show-panel")
-    entries = lesson.page.locator(".jp-TableOfContents .jp-tocItem-content")
-    expect(entries.first).to_be_visible()
-    expected = headings(lesson)
-    assert len(expected) > 5
-    expect(entries).to_have_text(expected)
-
-
-def relative_links(lesson: NotebookPage) -> list[str]:
-    texts = [cell.source for cell in lesson.notebook.cells if cell.cell_type == "markdown"]
-    found = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", "\n".join(texts))
-    return list(dict.fromkeys(found))
-
-
-def test_its_links_open_other_lessons(lesson: NotebookPage) -> None:
-    opened = {}
-    for target in relative_links(lesson):
-        lesson.follow_link(target)
-        opened[target] = lesson.current_path()
-        lesson.come_back()
-    assert opened == {target: posixpath.normpath(f"notebooks/{target}") for target in opened}
-    assert opened or lesson.path.stem == NAMES[-1]
+    assert unreadable(lesson) == ({}, {})
 
 
 def test_the_page_complains_of_nothing(lesson: NotebookPage) -> None:
