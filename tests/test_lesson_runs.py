@@ -11,6 +11,7 @@ from pathlib import Path
 import canonical
 import execute
 import lesson
+import lesson_cells
 import nbformat
 import pytest
 from execute import run_lesson
@@ -106,6 +107,27 @@ def test_a_dead_kernel_leaves_the_lesson_as_it_was(
     before = path.read_bytes()
     assert notebooks.run(path, twice=False) == [f"{path.name}: left as it was, a cell failed\nKernel died"]
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("printed", "good"),
+    [
+        ("2 epochs: 36.7%, loss 1.3179, then 1.3179001, again 1.3179001\n", True),
+        ("2 epochs: 37.5%, loss 1.3184, then 1.3184002, again 1.3184002\n", True),
+        ("2 epochs: 42.0%, loss 1.3184, then 1.3184002, again 1.3184002\n", False),
+        ("2 epochs: 37.5%, loss 1.3184, then 1.3184002, again 1.3184001\n", False),
+        ("3 epochs: 37.5%, loss 1.3184, then 1.3184002, again 1.3184002\n", False),
+        ("2 epochs: 37.5%, loss 1.3184, then 1.3184002\n", False),
+    ],
+)
+def test_close_numbers_are_as_good_as_the_stored_ones(printed: str, good: bool) -> None:
+    stored = [
+        nbformat.v4.new_output(
+            "stream", text="2 epochs: 36.7%, loss 1.3179, then 1.3179001, again 1.3179001\n"
+        )
+    ]
+    here = [nbformat.v4.new_output("stream", text=printed)]
+    assert (lesson_cells.with_close_numbers(here, stored) == stored) == good
 
 
 # --- the setup cell ---

@@ -18,6 +18,8 @@ one sentence saying why, and no other cell has a reason:
 
     nbval-ignore-output *   it runs, but its output is not compared: times, names of hardware
     nbval-skip *            the tests do not run it
+    close-numbers *         its numbers may be off by a tenth: training makes much of how a CPU rounds
+    uses-answer *           it prints what the reader's own function does: not compared once that is solved
     long-cell *             more than 15 lines of code
     nbval-check-output      its output is compared even when all others are not (pytest --nbval-lax)
     raises-exception        a deliberate error: the type and the message are compared, the traceback is not
@@ -42,7 +44,7 @@ from project import LESSON_NAME, ROOT, Repository, read_repository
 from course_utils.classroom import slide_types
 from course_utils.lessons import executed
 
-REASONED_TAGS = {"nbval-ignore-output", "nbval-skip", "long-cell"}
+REASONED_TAGS = {"nbval-ignore-output", "nbval-skip", "close-numbers", "uses-answer", "long-cell"}
 TAGS = REASONED_TAGS | {"nbval-check-output", "raises-exception", "remove-input"} | slide_types.TAGS
 CODE_LINES = 15
 IMAGE_BYTES = 150_000
