@@ -49,10 +49,9 @@ def test_a_stored_run(
 
 # ---- each kind of failure once for real ------------------------------------------------------------------
 ONE_AFTER_ANOTHER = """
-import runpy
 life = os.environ["TORCHELASTIC_RESTART_COUNT"]
 print("life", life, os.environ[sys.argv[1]], flush=True)
-runpy.run_path(f"life{life}/script.py")
+os.execv(sys.executable, [sys.executable, f"life{life}/script.py"])
 """
 
 
@@ -129,6 +128,11 @@ AT = "rank 0 stopped at: g() (train.py, line 5, in f). "
 NCCL_LATE = ("Watchdog caught collective operation timeout", "timeout watchdog detected operation timeout")
 SLOW = "Timed out waiting 3000ms for recv operation to complete"
 OWN = 'Traceback (most recent call last):\n  File "/home/me/train.py", line 5, in f\n    g()\n{}\n'
+BY_RUNPY = (
+    'Traceback (most recent call last):\n  File "/home/me/start.py", line 3, in <module>\n    run_path(name)\n'
+    '  File "<frozen runpy>", line 291, in run_path\n  File "<frozen runpy>", line 88, in _run_code\n'
+    '  File "/home/me/train.py", line 5, in f\n    g()\nKeyError: 3\n'
+)
 ABORTED = "terminate called without an active exception\nFatal Python error: Aborted\n\nThread 0x0 (most"
 DIFFER = OWN.format(
     "RuntimeError: The processes differ: rank 0 has {'torch': '2.15.0'}, rank 1 has {'torch': '2.11.0'}."
@@ -168,6 +172,7 @@ def gloo(rank: int, text: str) -> str:
         ({0: Rank("", f"x {NCCL_LATE[1]} y\n", -6)}, "rank 0 stopped. A process waited for the others"),
         ({0: Rank("", gloo(0, LOST), 1)}, "rank 0 stopped at: dist.all_reduce(x) (train.py, line 9). Anoth"),
         ({0: Rank("", TWICE, 1)}, AT + "Two processes took the same GPU. Give each its own: torch.cuda.set"),
+        ({0: Rank("", BY_RUNPY, 1)}, AT + "KeyError: 3."),
         ({0: Rank("", MEMORY, 1)}, AT + "The computer has no memory left."),
         ({0: Rank("", OWN.format("OSError: 10.0.0.1:99, pid 7"), 1)}, AT + "OSError: another process, p"),
     ],
