@@ -174,7 +174,7 @@ def gloo(rank: int, text: str) -> str:
         ({0: Rank("", TWICE, 1)}, AT + "Two processes took the same GPU. Give each its own: torch.cuda.set"),
         ({0: Rank("", BY_RUNPY, 1)}, AT + "KeyError: 3."),
         ({0: Rank("", MEMORY, 1)}, AT + "The computer has no memory left."),
-        ({0: Rank("", OWN.format("OSError: 10.0.0.1:99, pid 7"), 1)}, AT + "OSError: another process, p"),
+        ({0: Rank("", OWN.format("OSError: 1.0.0.1:9 pid 7!"), 1)}, AT + "OSError: another process pid ...!"),
     ],
 )  # fmt: skip
 def test_the_cause_is_told_from_its_effects(ranks: dict[int, Rank], expected: str, tmp_path: Path) -> None:
