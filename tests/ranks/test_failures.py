@@ -132,7 +132,8 @@ SLOW = "Timed out waiting 3000ms for recv operation to complete"
 OWN = 'Traceback (most recent call last):\n  File "/home/me/train.py", line 5, in f\n    g()\n{}\n'
 BY_RUNPY = (
     'Traceback (most recent call last):\n  File "/home/me/start.py", line 3, in <module>\n    begin()\n'
-    '  File "<frozen runpy>", line 291, in run_path\n  File "<frozen runpy>", line 88, in _run_code\n'
+    '  File "<frozen runpy>", line 291, in run_path\n  File "<frozen runpy>", line 98, in _run_module_code\n'
+    '  File "<frozen runpy>", line 88, in _run_code\n'
     '  File "/home/me/train.py", line 5, in f\n    g()\nKeyError: 3\n'
 )
 ABORTED = "terminate called without an active exception\nFatal Python error: Aborted\n\nThread 0x0 (most"
