@@ -1,15 +1,19 @@
 """What several test files share."""
 
 from pathlib import Path
+from typing import Any
 
 import canonical
 import lesson
 import nbformat
 import pytest
+import torch
 from nbformat import NotebookNode
 
+import course_utils
 import notebooks
 
+TRAIN, TEST = 96, 51  # the test pictures do not divide by two: a sampler would pad them
 PYPROJECT = '[tool.course]\nrepository = "owner/course"\nref = "main"\n'
 
 
@@ -38,3 +42,22 @@ def small_course(tmp_path: Path, small_lesson: NotebookNode) -> Path:
     readme = f"# Course\n\ngit clone https://github.com/owner/course\n\n{markers}"
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def two_trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A folder with tiny pictures, and the checkpoint of two processes after three epochs of three steps."""
+    folder = tmp_path_factory.mktemp("trained")
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(256, (TRAIN + TEST, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(10, (TRAIN + TEST,), generator=generator)
+    halves = {"pictures": noise[:TRAIN], "labels": labels[:TRAIN]}
+    tests = {"test_pictures": noise[TRAIN:], "test_labels": labels[TRAIN:]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        torch.save(halves | tests, "pictures.pt")
+        course_utils.take_home("train_ddp.py")
+        command = "--standalone --nproc-per-node 2 train_ddp.py --epochs 3 --batch-size 32"
+        run = course_utils.torchrun(f"{command} --checkpoint two.pt", quiet=True)
+    assert run.ok, run.error
+    return folder, torch.load(folder / "two.pt")

@@ -17,7 +17,6 @@ import course_utils
 
 SCRIPTS = sorted((Path(course_utils.__file__).parent / "scripts").glob("[!_]*.py"))
 LESSONS = [path for path in lesson_paths() if path.name[:2] in ("07", "08")]
-TRAIN, TEST = 96, 51  # the test pictures do not divide by two: a sampler would pad them
 
 
 def text_of(name: str) -> str:
@@ -29,38 +28,17 @@ def script(name: str) -> dict[str, Any]:
     return runpy.run_path(str(SCRIPTS[0].with_name(name)))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny pictures."""
-    folder = tmp_path_factory.mktemp("scripts")
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randint(256, (TRAIN + TEST, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(10, (TRAIN + TEST,), generator=generator)
-    halves = {"pictures": noise[:TRAIN], "labels": labels[:TRAIN]}
-    torch.save(
-        halves | {"test_pictures": noise[TRAIN:], "test_labels": labels[TRAIN:]}, folder / "pictures.pt"
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def two(folder: Path) -> dict[str, Any]:
-    """The checkpoint of two processes after two epochs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        course_utils.take_home("train_ddp.py")
-        command = (
-            "--standalone --nproc-per-node 2 train_ddp.py --epochs 2 --batch-size 32 --checkpoint two.pt"
-        )
-        run = course_utils.torchrun(command, quiet=True)
-    assert run.ok, run.error
-    return torch.load(folder / "two.pt")
+@pytest.fixture
+def two(two_trained: tuple[Path, dict[str, Any]]) -> dict[str, Any]:
+    """The checkpoint of two processes after three epochs."""
+    return two_trained[1]
 
 
 @pytest.fixture
-def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(folder)
-    return folder
+def here(two_trained: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with the pictures."""
+    monkeypatch.chdir(two_trained[0])
+    return two_trained[0]
 
 
 @pytest.fixture
@@ -82,8 +60,8 @@ def train(name: str, checkpoint: str, epochs: int) -> dict[str, Any]:
 
 
 def test_two_processes_train_as_one(two: dict[str, Any], here: Path) -> None:
-    one = train("train_dp.py", "one.pt", 2)
-    assert len(one["losses"]) == len(two["losses"]) == 6
+    one = train("train_dp.py", "one.pt", 3)
+    assert len(one["losses"]) == len(two["losses"]) == 9
     torch.testing.assert_close(torch.tensor(two["losses"]), torch.tensor(one["losses"]), rtol=0, atol=1e-5)
     torch.testing.assert_close(two["net"], one["net"], rtol=0, atol=1e-5)
 
@@ -101,7 +79,7 @@ def test_metric_counts_each_picture_once(two: dict[str, Any], here: Path) -> Non
     net.load_state_dict(two["net"])
     counts = functions["count_right"](net, data["test_pictures"], data["test_labels"], "cpu")
     assert [two["right"], two["seen"]] == counts
-    assert two["seen"] == TEST
+    assert two["seen"] == len(data["test_labels"]) == 51
 
 
 @pytest.mark.parametrize("name", ["train_dp.py", "train_ddp.py"])

@@ -26,7 +26,9 @@ from .where import Place, find_home, find_places, moves, table
 
 _COLUMN, _WIDTH = 15, 100  # where the text starts, where it wraps
 _REPLICA = re.compile(r"Caught \w+ in replica (\d+) on device \d+\.\n.*\n(?=[\w.]+: )", re.DOTALL)
-_PRINTED_FRAME = re.compile(r'File "(.+?)", line (\d+), in (\S+)\n\s+(.+)')
+_PRINTED_FRAME = re.compile(  # a frame without a source line, as of <frozen runpy>, takes none of the next
+    r'File "(.+?)", line (\d+), in (\S+)\n\s+(?!\s|File ")(.+)'
+)
 _CELL = re.compile(r"ipykernel_\d+|ipython-input")
 _MOVE = "Bring them together: x = x.to(device) for a tensor, module.to(device) for a module."
 _NAME = "To see where your objects are, name them: explain(error, net=net, x=x)."

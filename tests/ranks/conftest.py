@@ -8,11 +8,8 @@ from textwrap import dedent
 
 import psutil
 import pytest
+from failing_runs import HEAD
 
-HEAD = """\
-import os, sys
-rank = int(os.environ["RANK"])
-"""
 # both ranks say which processes they are, and stay; so does a child in a session of its own
 STAY = """
 import subprocess, threading
@@ -59,11 +56,11 @@ def runs(pid: int) -> bool:
 
 
 @pytest.fixture
-def left_behind(folder: Path) -> Callable[[], list[int]]:
+def left_behind(folder: Path) -> Callable[..., list[int]]:
     """Return which processes are still there of those that the ranks have written down."""
 
-    def look() -> list[int]:
-        pids = [int(pid) for file in folder.glob("pids?") for pid in file.read_text().split()]
+    def look(where: Path = folder) -> list[int]:
+        pids = [int(pid) for file in where.glob("pids?") for pid in file.read_text().split()]
         assert pids, "no rank began"
         return [pid for pid in pids if runs(pid)]
 

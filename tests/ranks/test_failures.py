@@ -1,13 +1,15 @@
 """Each way to fail: one line that says what happened and what to do, the same each time."""
 
+import json
 import os
 import re
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from failing_runs import BY_NAME, C10D, CASES, Failing, port_taken, start, write_script
+from record_failures import RECORDED, replay, what_it_asks
 
 import course_utils
 from course_utils.ranks import launching
@@ -18,82 +20,78 @@ from course_utils.ranks.logs import Rank
 from .conftest import STAY, until
 
 Script = Callable[..., str]
-TWO = "--nnodes 2 --nproc-per-node 1 "
-C10D = "--rdzv-backend c10d --rdzv-id job --rdzv-endpoint 127.0.0.1:$PORT "
 needs_signals = pytest.mark.skipif(os.name != "posix", reason="Windows has no such signal; run it elsewhere")
 
-# what the script does, options before it, the line
-SCRIPTS = [
-    (
-        "if rank == 1:\n    import no_such_module",
-        "",
-        r"rank 1 stopped at: import no_such_module \(script\.py, line 4\)\. "
-        r"ModuleNotFoundError: No module named 'no_such_module'\. The whole text: \.errors\[1\]\.",
-    ),
-    ("x = = 1", "", r"script\.py is not Python at line 3: SyntaxError: .*\. Put that line right\."),
-    ("sys.exit(3 * rank)", "", r"rank 1 ended with exit code 3\."),
-    (
-        "if rank: raise RuntimeError('CUDA error: invalid device ordinal')",
-        "",
-        r"rank 1 stopped at: .* The code names a GPU that this machine does not have\..*--nproc-per-node",
-    ),
-    pytest.param(
-        "import signal; rank and os.kill(os.getpid(), signal.SIGKILL)",
-        "--max-restarts 1 ",
-        r"rank 1, after 1 restart, was ended by SIGKILL\. Somebody killed it, or the machine ran out of mem",
-        marks=needs_signals,
-    ),
-]
+
+# ---- what is stored of real runs, one set for each version of PyTorch ------------------------------------
+def test_every_version_has_every_case() -> None:
+    sets = [{path.stem for path in folder.iterdir()} for folder in RECORDED.iterdir()]
+    assert len(sets) >= 2
+    assert all(names == set(BY_NAME) for names in sets)
+    for path in RECORDED.glob("*/*.json"):
+        assert not re.search(r"/(?:tmp|home|root|Users)/", path.read_text(encoding="utf-8")), path
 
 
-@pytest.mark.parametrize(("body", "options", "expected"), SCRIPTS)
-def test_a_rank_fails(
-    body: str, options: str, expected: str, script: Script, capsys: pytest.CaptureFixture
+@needs_signals  # what is stored comes from a system that has them
+@pytest.mark.parametrize("version", sorted(path.name for path in RECORDED.iterdir()))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.usefixtures("folder")
+def test_a_stored_run(
+    case: Failing, version: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    result = course_utils.torchrun(script(body).replace("script", options + "script"))
-    assert not result.ok
-    assert re.match(expected, result.error)
+    stored = json.loads((RECORDED / version / f"{case.name}.json").read_text(encoding="utf-8"))
+    assert stored["case"] == what_it_asks(case), "record it again: python tools/record_failures.py"
+    monkeypatch.setattr("course_utils.ranks.run_agents", replay(stored))
+    result = start(case)
+    assert re.match(case.says, result.error)
     assert capsys.readouterr().out.splitlines()[-1] == f"torchrun failed: {result.error}"
+    assert not re.search(r"\d{5}", result.error), "a port or the number of a process differs from run to run"
+    assert (result.ok, result.restarts) == (False, case.command.count("--max-restarts 1"))
 
 
-@pytest.mark.parametrize(
-    ("command", "expected"),
-    [
-        ("--standalone none.py", r"there is no script none\.py in this folder\. Put it there, or correct"),
-        ("--no-such-option script.py", r"unrecognized arguments|.*required"),
-        (
-            f"{TWO}--master-port $PORT script.py",
-            r"Only 1 of 2 came .* Start the same command on every machine",
-        ),
-        (f"{TWO}{C10D}script.py", r"The machines that --nnodes counts did not meet in time\. Start the same"),
-        (
-            f"{TWO}{C10D}--rdzv-conf join_timeout=1 script.py",
-            r"The machines that --nnodes counts did not meet",
-        ),
-    ],
-)
-def test_torchrun_itself_fails(command: str, expected: str, script: Script) -> None:
-    script("")
-    result = course_utils.torchrun(command, join_timeout=2, quiet=True)
-    assert re.match(expected, result.error)
+# ---- each kind of failure once for real ------------------------------------------------------------------
+ONE_AFTER_ANOTHER = """
+life = os.environ["TORCHELASTIC_RESTART_COUNT"]
+print("life", life, os.environ[sys.argv[1]], flush=True)
+os.execv(sys.executable, [sys.executable, f"life{life}/script.py"])
+"""
+
+
+@needs_signals
+def test_a_rank_fails_in_each_of_its_lives(
+    script: Script, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """And a quiet run prints nothing; each start of the ranks has a store of its own."""
+    lives = [BY_NAME[name] for name in ("import", "not_python", "exit_code", "no_such_gpu", "killed_again")]
+    for number, case in enumerate(lives):
+        write_script(case, folder / f"life{number}")
+    command = script(ONE_AFTER_ANOTHER).replace("script", "--max-restarts 4 script")
+    result = course_utils.torchrun(f"{command} {launching.SHARING_OFF.split('=')[0]}", quiet=True)
+    assert capsys.readouterr().out == ""
+    *before, last = (case.says for case in lives)
+    for said, expected in zip(result.causes, before, strict=True):
+        assert re.match(expected, said)
+    assert re.match(last.replace("1 restart", "4 restarts"), result.error)
+    assert (result.ok, result.restarts) == (False, 4)
+    printed = [dict.fromkeys((0, 1), f"life {life} 1\n") for life in range(5)]
+    assert result.attempts == printed
+    assert result.ranks == printed[-1]
+
+
+@pytest.mark.parametrize("name", ["no_such_option", "not_met_by_its_own_limit", "port_in_use"])
+@pytest.mark.usefixtures("folder")
+def test_torchrun_itself_fails(name: str) -> None:
+    result = start(BY_NAME[name])
+    assert re.match(BY_NAME[name].says, result.error)
     assert not any(result.ranks.values())
-
-
-def test_a_port_in_use(script: Script) -> None:
-    script("")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        result = course_utils.torchrun("--master-port $PORT script.py", port=port, quiet=True)
-        assert re.match(r"The port .* is taken \(EADDRINUSE\).* Take another port", result.error)
-        assert str(port) not in result.error
+    assert not re.search(r"\d{4}", result.error)
 
 
 def test_a_port_that_answers_nothing(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun would wait for ever, whatever its own limits are."""
     monkeypatch.setattr("course_utils.ranks.launching._START", 3.0)
     script("")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with port_taken() as port:
         result = course_utils.torchrun(f"{C10D}script.py", port=port, join_timeout=1, quiet=True)
     assert result.error.endswith("Another program on that port has the same effect.")
 
@@ -132,6 +130,12 @@ AT = "rank 0 stopped at: g() (train.py, line 5, in f). "
 NCCL_LATE = ("Watchdog caught collective operation timeout", "timeout watchdog detected operation timeout")
 SLOW = "Timed out waiting 3000ms for recv operation to complete"
 OWN = 'Traceback (most recent call last):\n  File "/home/me/train.py", line 5, in f\n    g()\n{}\n'
+BY_RUNPY = (
+    'Traceback (most recent call last):\n  File "/home/me/start.py", line 3, in <module>\n    begin()\n'
+    '  File "<frozen runpy>", line 291, in run_path\n  File "<frozen runpy>", line 98, in _run_module_code\n'
+    '  File "<frozen runpy>", line 88, in _run_code\n'
+    '  File "/home/me/train.py", line 5, in f\n    g()\nKeyError: 3\n'
+)
 ABORTED = "terminate called without an active exception\nFatal Python error: Aborted\n\nThread 0x0 (most"
 DIFFER = OWN.format(
     "RuntimeError: The processes differ: rank 0 has {'torch': '2.15.0'}, rank 1 has {'torch': '2.11.0'}."
@@ -171,8 +175,9 @@ def gloo(rank: int, text: str) -> str:
         ({0: Rank("", f"x {NCCL_LATE[1]} y\n", -6)}, "rank 0 stopped. A process waited for the others"),
         ({0: Rank("", gloo(0, LOST), 1)}, "rank 0 stopped at: dist.all_reduce(x) (train.py, line 9). Anoth"),
         ({0: Rank("", TWICE, 1)}, AT + "Two processes took the same GPU. Give each its own: torch.cuda.set"),
+        ({0: Rank("", BY_RUNPY, 1)}, AT + "KeyError: 3."),
         ({0: Rank("", MEMORY, 1)}, AT + "The computer has no memory left."),
-        ({0: Rank("", OWN.format("OSError: 10.0.0.1:99, pid 7"), 1)}, AT + "OSError: another process, p"),
+        ({0: Rank("", OWN.format("OSError: 1.0.0.1:9 pid 7!"), 1)}, AT + "OSError: another process pid ...!"),
     ],
 )  # fmt: skip
 def test_the_cause_is_told_from_its_effects(ranks: dict[int, Rank], expected: str, tmp_path: Path) -> None:

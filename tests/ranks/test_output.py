@@ -8,18 +8,18 @@ import course_utils
 from course_utils.lessons import CourseError
 from course_utils.ranks import launching
 
+from .conftest import STAY
+
 Script = Callable[..., str]
 
 
 def test_each_rank_speaks_in_turn_and_stderr_is_kept_apart(
-    script: Script, capsys: pytest.CaptureFixture
+    script: Script, capsys: pytest.CaptureFixture, left_behind: Callable[..., list[int]]
 ) -> None:
+    """And a process that a rank has started and left is ended with it."""
     command = script(
-        """
-        print(f"one, \N{EURO SIGN}\\n\\ntwo", end="" if rank else "\\n")
-        print("a warning of", rank, file=sys.stderr)
-        print(*sys.argv[1:])
-        """
+        STAY + 'print(f"one, \N{EURO SIGN}\\n\\ntwo", end="" if rank else "\\n")\n'
+        'print("a warning of", rank, file=sys.stderr)\nprint(*sys.argv[1:])\n'
     )
     result = course_utils.torchrun(f"{command} --name 'two words' $PORT", port=12345)
     assert capsys.readouterr().out.splitlines() == [
@@ -36,6 +36,7 @@ def test_each_rank_speaks_in_turn_and_stderr_is_kept_apart(
     assert result.ranks[1] == "one, \N{EURO SIGN}\n\ntwo--name two words 12345\n"
     assert result.errors == {0: "a warning of 0\n", 1: "a warning of 1\n"}
     assert repr(result) == "<torchrun: 2 ranks, ok>"
+    assert not left_behind()
 
 
 def test_two_machines_are_two_commands(script: Script, capsys: pytest.CaptureFixture) -> None:
@@ -48,22 +49,6 @@ def test_two_machines_are_two_commands(script: Script, capsys: pytest.CaptureFix
     ranks = ["0 0 0 4", "1 1 0 4", "2 0 1 4", "3 1 1 4"]
     expected = [*[f"$ torchrun {command}"] * 2, *(f"[rank {i}] {line}" for i, line in enumerate(ranks))]
     assert capsys.readouterr().out.splitlines() == expected
-
-
-def test_a_quiet_run_prints_nothing(script: Script, capsys: pytest.CaptureFixture) -> None:
-    """And without torchrun's restarts used up, what the last attempt printed is what counts."""
-    command = script(
-        """
-        import signal
-        print("life", os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ[sys.argv[1]])
-        if rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-            os.kill(os.getpid(), signal.SIGTERM)
-        """
-    ).replace("script", "--max-restarts 2 script")
-    result = course_utils.torchrun(f"{command} TORCH_DISABLE_SHARE_RDZV_TCP_STORE", quiet=True)
-    assert (result.ok, result.restarts, result.attempts[0][1]) == (True, 1, "life 0 1\n")
-    assert result.ranks == {0: "life 1 1\n", 1: "life 1 1\n"}
-    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("commands", [(), ("a.py", "b.py")])
