@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import json
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import exercise_cases
 import pytest
 import torch
 from exercise_cases import Cases
+from lesson_cells import exercises_of
 
 import course_utils
 from course_utils.exercises.engine import NOT_ATTEMPTED, NOT_YET, RIGHT, Exercise, Verdict, wrong
@@ -19,12 +19,6 @@ from course_utils.lessons import ROOT
 
 FOLDER = ROOT / "course_utils" / "exercises"
 LESSONS = sorted(path.stem.partition("_")[2] for path in FOLDER.glob("lesson_*.py"))
-
-
-def exercises_of(lesson: str) -> list[Exercise]:
-    """Return a lesson's exercises in order."""
-    module = import_module(f"course_utils.exercises.lesson_{lesson}")
-    return [value for value in vars(module).values() if isinstance(value, Exercise)]
 
 
 EVERY = [exercise for lesson in LESSONS for exercise in exercises_of(lesson)]

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable
 
+from lesson_cells import exercises_of
 from playwright.sync_api import expect
-from test_exercises import exercises_of
 
 from course_utils.exercises.engine import RIGHT
 

@@ -8,9 +8,10 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
+from lesson_cells import exercises_of
 from nbformat import NotebookNode
 from playwright.sync_api import expect
-from test_exercises import LESSONS, exercises_of, right_guess
+from test_exercises import LESSONS, right_guess
 
 import course_utils
 from course_utils.exercises.engine import NOT_YET, RIGHT, Exercise

@@ -1,0 +1,45 @@
+"""The list of deliberate faults fits the course, and its tool tells what is found from what is not."""
+
+from pathlib import Path
+
+import faults
+import pytest
+from faults import MISSED, QUICK, WHOLE, Fault
+from project import ROOT
+
+EVERY = faults.read_faults()
+
+
+def test_there_are_many_and_each_has_its_name() -> None:
+    assert len({fault.name for fault in EVERY}) == len(EVERY) >= 25
+
+
+@pytest.mark.parametrize("fault", EVERY, ids=lambda fault: fault.name)
+def test_a_fault_fits_the_course(fault: Fault) -> None:
+    assert fault.broken(ROOT) != (ROOT / fault.file).read_text(encoding="utf-8")
+    assert fault.tests
+    assert all((ROOT / name.partition("::")[0]).exists() for name in fault.tests)
+
+
+TESTS = """
+import pytest, thing
+def test_x(): assert thing.x == 1
+@pytest.mark.slow
+def test_y(): assert thing.y == 2
+"""
+
+
+@pytest.mark.parametrize(("old", "found"), [("x = 1", QUICK), ("y = 2", WHOLE), ("z = 3", MISSED)])
+def test_what_finds_a_fault_is_told(old: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "thing.py").write_text("x = 1\ny = 2\nz = 3\n", encoding="utf-8")
+    (tmp_path / "test_thing.py").write_text(TESTS, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow\npythonpath = .\n", encoding="utf-8")
+    fault = Fault("one", "thing.py", old, f"{old[0]} = 9", ["test_thing.py"])
+    assert faults.found_by(fault, tmp_path) == found
+    assert "9" not in (tmp_path / "thing.py").read_text(encoding="utf-8")
+
+
+def test_a_fault_that_no_longer_fits_is_named(tmp_path: Path) -> None:
+    (tmp_path / "thing.py").write_text("x = 1\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"one: 'y' stands 0 times in thing\.py"):
+        Fault("one", "thing.py", "y", "", []).broken(tmp_path)

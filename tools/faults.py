@@ -1,0 +1,104 @@
+"""Break the course on purpose, in one place at a time, and see whether the tests notice.
+
+    python tools/faults.py [NAME ...]     the named faults of tests/faults.toml, all by default
+
+Each fault replaces a text in one file of a copy of the checkout, in build/faults, and runs there the tests that
+should find it: first those that `test quick` has, then all. Exit code 1 where a fault is not found.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from project import ROOT
+
+LIST = ROOT / "tests" / "faults.toml"
+COPY = ROOT / "build" / "faults"
+QUICK, WHOLE, MISSED = "quick part", "whole run", "NOT FOUND"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to break the course: `old`, which stands once in `file`, becomes `new`; `tests` must find it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: list[str]
+
+    def broken(self, root: Path) -> str:
+        """The text of the broken file; raises ValueError where `old` does not stand in it exactly once."""
+        text = (root / self.file).read_text(encoding="utf-8")
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.old!r} stands {text.count(self.old)} times in {self.file}")
+        return text.replace(self.old, self.new)
+
+
+def read_faults(file: Path = LIST) -> list[Fault]:
+    """The list, in its order."""
+    return [Fault(**fault) for fault in tomllib.loads(file.read_text(encoding="utf-8"))["fault"]]
+
+
+def copy_checkout(root: Path, copy: Path) -> None:
+    """Copy the files that git knows or would add."""
+    shutil.rmtree(copy, ignore_errors=True)
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (root / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / name, copy / name)
+
+
+def found_by(fault: Fault, root: Path) -> str:
+    """Which part of the tests finds a fault: QUICK, WHOLE, or MISSED. The file is mended afterwards.
+
+    Raises ValueError where the fault does not fit its file, or its tests cannot be run.
+    """
+    file = root / fault.file
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(fault.broken(root), encoding="utf-8", newline="\n")
+    try:
+        if _fails(fault, root, "-m", "not slow"):
+            return QUICK
+        return WHOLE if _fails(fault, root, "-m", "slow") else MISSED
+    finally:
+        file.write_text(whole, encoding="utf-8", newline="\n")
+
+
+def _fails(fault: Fault, root: Path, *options: str) -> bool:
+    """Whether one of the fault's tests fails, an error while they are collected included."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *options]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    env["PYTHONPATH"] = str(root)
+    done = subprocess.run([*command, *fault.tests], cwd=root, env=env, capture_output=True, text=True)
+    if done.returncode not in (0, 1, 2, 5):  # passed, failed, not to be imported, none of this kind
+        raise ValueError(f"{fault.name}: its tests cannot be run\n{done.stdout}{done.stderr}")
+    return done.returncode in (1, 2)
+
+
+def main(names: list[str]) -> int:
+    """Try the faults and print a line for each; returns 1 where one was not found."""
+    faults = read_faults()
+    unknown = set(names) - {fault.name for fault in faults}
+    if unknown:
+        print(f"no fault is named {', '.join(sorted(unknown))}; see tests/faults.toml")
+        return 2
+    copy_checkout(ROOT, COPY)
+    results = []
+    for fault in faults:
+        if not names or fault.name in names:
+            results.append(found_by(fault, COPY))
+            print(f"{results[-1]:<12}{fault.name}", flush=True)
+    counts = ", ".join(f"{kind}: {results.count(kind)}" for kind in (QUICK, WHOLE, MISSED))
+    print(f"{len(results)} faults; {counts}")
+    return 1 if MISSED in results else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
