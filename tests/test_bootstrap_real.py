@@ -12,6 +12,8 @@ import pytest
 
 from course_utils.lessons import ROOT
 
+pytestmark = pytest.mark.slow
+
 BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)
 CALLER = ("VIRTUAL_ENV", "CONDA_PREFIX", "COLAB_RELEASE_TAG", "PYTHONPATH", "PYTHONHOME")
 

@@ -26,9 +26,13 @@ from course_utils.lessons import executed
 PYTHON = os.environ.get("COURSE_COLAB_PYTHON", "")
 PYTHON = PYTHON and os.path.abspath(PYTHON)  # kernels run elsewhere
 MAKE = "python tools/colab_environment.py build/colab-env"
-pytestmark = pytest.mark.skipif(
-    not PYTHON, reason=f"make Colab's environment: {MAKE}; then set COURSE_COLAB_PYTHON to the path it prints"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not PYTHON,
+        reason=f"make Colab's environment: {MAKE}; then set COURSE_COLAB_PYTHON to the path it prints",
+    ),
+]
 
 COURSE = "pytorch-gpu-course"
 CLICK = "For a real GPU: menu Runtime, Change runtime type, T4 GPU; then run this cell again."

@@ -121,6 +121,7 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Class:
     return Class(tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_rehearsal_tells_what_differs_and_changes_nothing(
     room: Class, capsys: pytest.CaptureFixture
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_rehearsal_tells_what_differs_and_changes_nothing(
     assert max(map(len, said.splitlines())) <= demo.WIDTH
 
 
+@pytest.mark.slow
 def test_a_lesson_of_the_instructors_own_is_only_run(room: Class, capsys: pytest.CaptureFixture) -> None:
     room.lesson("01_own", Some="print(1) -> 2")
     lessons.executed(room.notebooks / "01_own.ipynb").unlink()
@@ -145,6 +147,7 @@ def test_a_lesson_of_the_instructors_own_is_only_run(room: Class, capsys: pytest
     assert capsys.readouterr().out.endswith("\nReady.\n")
 
 
+@pytest.mark.slow
 def test_a_rehearsal_without_differences_is_ready(room: Class, capsys: pytest.CaptureFixture) -> None:
     room.lesson("01_good", Same="print(1) -> 1")
     room.lesson("02_bad", Bad="1 / 0 -> ")
@@ -152,6 +155,7 @@ def test_a_rehearsal_without_differences_is_ready(room: Class, capsys: pytest.Ca
     assert capsys.readouterr().out.endswith("\nReady.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "data"), [((), "standin"), (("--real-data",), "here")])
 def test_real_data_only_where_it_is_asked_for(
     room: Class,
@@ -169,6 +173,7 @@ def test_real_data_only_where_it_is_asked_for(
     assert "no cells print something else" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_failed_lesson_is_shown_the_next_one_runs_and_the_class_cannot_begin(
     room: Class, capsys: pytest.CaptureFixture
 ) -> None:

@@ -16,6 +16,8 @@ from course_utils.exercises.judging.carrying import pack, unpack
 from course_utils.exercises.judging.rank_pool import judged_ranks
 from course_utils.lessons import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def typed(source: str, name: str = "answer") -> Any:
     """Return what a notebook has under a name after a cell with this source has run."""

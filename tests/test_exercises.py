@@ -22,7 +22,13 @@ LESSONS = sorted(path.stem.partition("_")[2] for path in FOLDER.glob("lesson_*.p
 
 
 EVERY = [exercise for lesson in LESSONS for exercise in exercises_of(lesson)]
+SLOW = {"faster_epoch", "small_talk", "accumulate_ddp", "exact_accuracy", "save_once"}  # trainings, processes
 each_exercise = pytest.mark.parametrize("exercise", EVERY, ids=lambda e: f"{e.lesson}-{e.name}")
+each_judge = pytest.mark.parametrize(
+    "exercise",
+    [pytest.param(one, marks=[pytest.mark.slow] * (one.name in SLOW)) for one in EVERY],
+    ids=lambda e: f"{e.lesson}-{e.name}",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +133,7 @@ def problems(exercise: Exercise, cases: Cases) -> Iterator[str]:
         yield f"the stub got {verdict}"
 
 
-@each_exercise
+@each_judge
 def test_answers_get_the_verdict_they_deserve(exercise: Exercise) -> None:
     cases = exercise_cases.load(exercise.lesson)
     assert list(problems(exercise, cases)) == []
@@ -137,7 +143,7 @@ def test_answers_get_the_verdict_they_deserve(exercise: Exercise) -> None:
     assert others or exercise.kind in ("predict", "myth"), "a right answer written differently"
 
 
-@each_exercise
+@each_judge
 def test_a_judge_that_accepts_everything_or_nothing_is_found(exercise: Exercise) -> None:
     cases = exercise_cases.load(exercise.lesson)
     everything = dataclasses.replace(exercise, judge=lambda *answers: None)

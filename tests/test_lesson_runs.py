@@ -45,6 +45,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
     return canonical.canonical(result.notebook)
 
 
+@pytest.mark.slow
 def test_run_records_what_cells_print_and_not_their_children(recorded: NotebookNode) -> None:
     texts = {cell.id: "".join(output.get("text", "") for output in cell.outputs) for cell in recorded.cells}
     assert texts == {
@@ -59,6 +60,7 @@ def test_run_records_what_cells_print_and_not_their_children(recorded: NotebookN
     assert recorded.cells[-1].outputs[0].evalue == "no"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["notebooks", "notebooks/01_first.ipynb", "notebooks/executed"])
 def test_pytest_compares_strictly_and_runs_twice(recorded: NotebookNode, tmp_path: Path, named: str) -> None:
     (tmp_path / "course_utils").mkdir()

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from project import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_nbconvert_executes_a_lesson_from_a_plain_shell(tmp_path: Path) -> None:

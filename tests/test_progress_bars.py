@@ -8,6 +8,8 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
+pytestmark = pytest.mark.slow
+
 LOOP = "from tqdm import tqdm\nimport sys\nfor n in tqdm(range(3), leave=False, file=sys.stdout):\n"
 CELLS = {
     "text-after": LOOP + "    pass\nprint('done')",

@@ -12,6 +12,8 @@ from jupyter_core.utils import ensure_event_loop
 
 from course_utils.runner import run_lessons
 
+pytestmark = pytest.mark.slow
+
 v4 = nbformat.v4
 
 

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from project import lesson_paths
 
 import course_utils
+from course_utils.lessons import executed
 
 SCRIPTS = sorted((Path(course_utils.__file__).parent / "scripts").glob("[!_]*.py"))
 LESSONS = [path for path in lesson_paths() if path.name[:2] in ("07", "08")]
@@ -59,6 +60,7 @@ def train(name: str, checkpoint: str, epochs: int) -> dict[str, Any]:
     return torch.load(checkpoint)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(two: dict[str, Any], here: Path) -> None:
     one = train("train_dp.py", "one.pt", 3)
     assert len(one["losses"]) == len(two["losses"]) == 9
@@ -66,6 +68,7 @@ def test_two_processes_train_as_one(two: dict[str, Any], here: Path) -> None:
     torch.testing.assert_close(two["net"], one["net"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_on_the_cpu_no_gpu_is_taken(count: int, here: Path) -> None:
     """Where a machine has too few GPUs for the lesson, or COURSE_DEVICE=cpu asks for it."""
@@ -73,6 +76,7 @@ def test_on_the_cpu_no_gpu_is_taken(count: int, here: Path) -> None:
         assert len(train("train_dp.py", f"beside_{count}_gpus.pt", 1)["losses"]) == 3
 
 
+@pytest.mark.slow
 def test_metric_counts_each_picture_once(two: dict[str, Any], here: Path) -> None:
     data, functions = torch.load("pictures.pt"), script("train_dp.py")
     net = functions["make_net"]()
@@ -161,7 +165,7 @@ def blocks(name: str) -> dict[str, list[str]]:
 def test_lesson_shows_every_difference_of_the_two_scripts() -> None:
     (path,) = (path for path in LESSONS if path.name.startswith("07"))
     old, new = blocks("train_dp.py"), blocks("train_ddp.py")
-    cells = [cell for cell in canonical.read(path).cells if "show_difference(" in cell.source]
+    cells = [cell for cell in canonical.read(executed(path)).cells if "show_difference(" in cell.source]
     shown = {name for cell in cells for name in re.findall(r'show_difference\("(\w+)"\)', cell.source)}
     assert shown == {name for name in old if old[name] != new[name]}
     assert set(new) - set(old) == {"check_agreement"}  # new as a whole; the lesson says so

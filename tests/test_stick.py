@@ -222,6 +222,7 @@ def test_the_readme_says_for_which_machines_the_packages_are(folder: Path) -> No
     assert '.venv\\Scripts\\python -m pip install --no-index --find-links "STICK\\packages"' in text
 
 
+@pytest.mark.slow
 def test_a_lesson_runs_from_a_stick_without_a_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COURSE_DATA", "standin")
     assert demo.main(["--stick", str(folder)]) == 0

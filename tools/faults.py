@@ -2,8 +2,8 @@
 
     python tools/faults.py [NAME ...]     the named faults of tests/faults.toml, all by default
 
-Each fault replaces a text in one file of a copy of the checkout, in build/faults, and runs there the tests that
-should find it: first those that `test quick` has, then all. Exit code 1 where a fault is not found.
+Each fault replaces a text in one file of a copy of the checkout, in build/faults, and runs there the tests
+that should find it: first those that `test quick` has, then the others. Exit code 1 where one is not found.
 """
 
 import os
@@ -23,7 +23,7 @@ QUICK, WHOLE, MISSED = "quick part", "whole run", "NOT FOUND"
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to break the course: `old`, which stands once in `file`, becomes `new`; `tests` must find it."""
+    """One way to break the course: `old`, which stands once in `file`, becomes `new`; `tests` find it."""
 
     name: str
     file: str

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import pytest
 from lesson_cells import exercises_of
 from playwright.sync_api import expect
 
@@ -10,6 +11,8 @@ from course_utils.exercises.engine import RIGHT
 
 from .notebook_page import NotebookPage
 from .test_running import cell_with, right_labels
+
+pytestmark = pytest.mark.slow
 
 LESSON = "03"  # its first guess comes early
 

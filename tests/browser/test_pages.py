@@ -19,6 +19,8 @@ from .conftest import LAPTOP
 from .lab import Lab
 from .notebook_page import NotebookPage
 
+pytestmark = pytest.mark.slow
+
 NAMES = [path.stem for path in lesson_paths()]
 # A projector shows 1920x1080; enlarged to 150% for the last row, a page has this much room.
 SIZES = {"laptop": LAPTOP, "projector": {"width": 1280, "height": 720}}

@@ -22,6 +22,8 @@ from .lab import Lab
 from .notebook_page import NotebookPage
 from .test_pages import unreadable
 
+pytestmark = pytest.mark.slow
+
 NAMES = [path.stem for path in lesson_paths()]
 BY_DEFAULT = ("03", "05")
 WIDGET = "application/vnd.jupyter.widget-view+json"

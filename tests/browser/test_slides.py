@@ -19,6 +19,8 @@ from course_utils.lessons import executed, lesson_paths
 
 from .lab import TOKEN, Lab
 
+pytestmark = pytest.mark.slow
+
 PROJECTOR = {"width": 1280, "height": 720}
 LARGE = {"width": 1920, "height": 1080}
 READABLE = 24  # pixels, from the last row; what has to be small for its slide's sake:

@@ -13,7 +13,10 @@ import course_utils
 
 from .conftest import STAY, WAIT, until
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="it sends signals; run it on Linux or a Mac")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="it sends signals; run it on Linux or a Mac"),
+]
 # a notebook that goes on after an interrupt, in another folder
 NOTEBOOK = """
 import os, signal

@@ -57,6 +57,7 @@ os.execv(sys.executable, [sys.executable, f"life{life}/script.py"])
 """
 
 
+@pytest.mark.slow
 @needs_signals
 def test_a_rank_fails_in_each_of_its_lives(
     script: Script, folder: Path, capsys: pytest.CaptureFixture
@@ -78,6 +79,7 @@ def test_a_rank_fails_in_each_of_its_lives(
     assert result.ranks == printed[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["no_such_option", "not_met_by_its_own_limit", "port_in_use"])
 @pytest.mark.usefixtures("folder")
 def test_torchrun_itself_fails(name: str) -> None:
@@ -87,6 +89,7 @@ def test_torchrun_itself_fails(name: str) -> None:
     assert not re.search(r"\d{4}", result.error)
 
 
+@pytest.mark.slow
 def test_a_port_that_answers_nothing(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun would wait for ever, whatever its own limits are."""
     monkeypatch.setattr("course_utils.ranks.launching._START", 3.0)
@@ -96,6 +99,7 @@ def test_a_port_that_answers_nothing(script: Script, monkeypatch: pytest.MonkeyP
     assert result.error.endswith("Another program on that port has the same effect.")
 
 
+@pytest.mark.slow
 @needs_signals
 def test_a_rank_that_never_comes(
     script: Script, folder: Path, left_behind: Callable[[], list[int]], monkeypatch: pytest.MonkeyPatch
@@ -113,6 +117,7 @@ def test_a_rank_that_never_comes(
     assert not left_behind()
 
 
+@pytest.mark.slow
 def test_the_time_is_up(script: Script) -> None:
     result = course_utils.torchrun(
         script("import threading; threading.Event().wait()"), timeout=0.1, quiet=True

@@ -11,7 +11,10 @@ import torch
 
 import course_utils
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="it sends SIGKILL; run it on Linux or a Mac")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="it sends SIGKILL; run it on Linux or a Mac"),
+]
 # a script around train_ddp.py, which stays as it is: in each of its first three lives one rank kills itself
 FAULTY = """\
 import os, runpy, signal, sys, torch

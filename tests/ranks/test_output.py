@@ -13,6 +13,7 @@ from .conftest import STAY
 Script = Callable[..., str]
 
 
+@pytest.mark.slow
 def test_each_rank_speaks_in_turn_and_stderr_is_kept_apart(
     script: Script, capsys: pytest.CaptureFixture, left_behind: Callable[..., list[int]]
 ) -> None:
@@ -39,6 +40,7 @@ def test_each_rank_speaks_in_turn_and_stderr_is_kept_apart(
     assert not left_behind()
 
 
+@pytest.mark.slow
 def test_two_machines_are_two_commands(script: Script, capsys: pytest.CaptureFixture) -> None:
     script('print(rank, os.environ["LOCAL_RANK"], os.environ["GROUP_RANK"], os.environ["WORLD_SIZE"])')
     command = (

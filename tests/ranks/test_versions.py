@@ -33,6 +33,7 @@ def training(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not OTHER, reason="set COURSE_COLAB_PYTHON to a Python that has another PyTorch")
 def test_two_versions_for_real(training: Path) -> None:
     ask = [OTHER, "-c", "import torch; print(torch.__version__)"]
