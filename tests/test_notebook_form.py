@@ -21,7 +21,7 @@ def test_lesson_keeps_form_and_rules(path: Path) -> None:
 
 def write(notebook: NotebookNode, folder: Path, name: str = "01_first") -> Path:
     path = folder / f"{name}.ipynb"
-    notebooks.write(path, notebook)
+    notebooks.write(path, notebook, notebook)
     return path
 
 
@@ -55,12 +55,46 @@ def test_fix_removes_noise_and_is_stable(small_lesson: NotebookNode, tmp_path: P
     clean = path.read_bytes()
     add_noise(small_lesson)
     path.write_text(nbformat.writes(small_lesson), encoding="utf-8")
-    assert (
-        notebooks.check(path)[0]
-        == "01_first.ipynb: not in canonical form; run: python tools/notebooks.py fix"
-    )
+    assert notebooks.check(path)[0].startswith("01_first.ipynb: not in canonical form, or with outputs;")
     assert notebooks.fix(path) == []
-    assert path.read_bytes() == clean.replace(b'"2\\n"', b'"2\\n",\n      "3\\n"')
+    assert path.read_bytes() == clean
+
+
+def test_a_lesson_that_tells_answers_is_named_and_mended(small_lesson: NotebookNode, tmp_path: Path) -> None:
+    path = write(small_lesson, tmp_path)
+    told = canonical.read(path)
+    told.cells[3].outputs = [stream("2\n")]
+    path.write_text(canonical.to_text(told), encoding="utf-8")
+    assert notebooks.check(path)[0].startswith("01_first.ipynb: not in canonical form, or with outputs;")
+    assert notebooks.fix(path) == []
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in canonical.read(path).cells)
+
+
+@pytest.mark.parametrize("what", ["source", "metadata", "id", "no file"])
+def test_the_executed_file_differs_in_outputs_alone(
+    what: str, small_lesson: NotebookNode, tmp_path: Path
+) -> None:
+    path = write(small_lesson, tmp_path)
+    if what == "no file":
+        executed(path).unlink()
+    else:
+        stored = canonical.read(executed(path))
+        stored.cells[2][what] = {"tags": ["remove-input"]} if what == "metadata" else "other"
+        executed(path).write_text(canonical.to_text(stored), encoding="utf-8")
+    problem = "executed/01_first.ipynb: not the cells of the lesson, in canonical form;"
+    assert any(found.startswith(problem) for found in notebooks.check(path))
+
+
+def test_only_changed_code_loses_its_outputs(small_lesson: NotebookNode, tmp_path: Path) -> None:
+    path = write(small_lesson, tmp_path)
+    lesson_only = canonical.read(path)
+    lesson_only.cells[2].source += "\n\nOne word more."
+    lesson_only.cells[3].source = "print(1 + 2)"
+    path.write_text(canonical.to_text(lesson_only), encoding="utf-8")
+    assert [found for found in notebooks.fix(path) if "has not been run" in found]
+    stored = canonical.read(executed(path))
+    assert stored.cells[2].source.endswith("One word more.")
+    assert (stored.cells[1].execution_count, stored.cells[3].outputs) == (1, [])
 
 
 def test_outputs_keep_their_order_around_a_picture(small_lesson: NotebookNode) -> None:

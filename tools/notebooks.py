@@ -53,9 +53,12 @@ def write_files(texts: Mapping[Path, str]) -> None:
 def check(path: Path) -> list[str]:
     """What is wrong with the two files of one lesson, one line each."""
     texts = canonical.both_files(path, canonical.read(path))
-    names = {path: path.name, executed(path): f"executed/{path.name}"}
+    wrong = {
+        path: f"{path.name}: not in canonical form, or with outputs",
+        executed(path): f"executed/{path.name}: not the cells of the lesson, in canonical form",
+    }
     found = [
-        f"{names[file]}: not in canonical form; run: python tools/notebooks.py fix"
+        f"{wrong[file]}; run: python tools/notebooks.py fix"
         for file, text in texts.items()
         if not file.is_file() or text.encode() != file.read_bytes()
     ]

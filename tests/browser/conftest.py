@@ -56,11 +56,15 @@ def new_page(browser: Browser, lab: Lab) -> Iterator[Callable[[], Page]]:
 
 @pytest.fixture(scope="module")
 def open_lesson(new_page: Callable[[], Page], lab: Lab) -> Callable[[str, str], NotebookPage]:
-    """Open a lesson in a folder, not run, with its kernel ready: `open_lesson("01", "work")`."""
+    """Open a lesson in a folder, not run, with its kernel ready: `open_lesson("01", "work")`.
+
+    All lessons of a module come one after the other in the same page.
+    """
+    page = new_page()
 
     def open_one(name: str, folder: str) -> NotebookPage:
         (path,) = (p for p in lesson_paths(lab.root) if p.name.startswith(name))
-        lesson = NotebookPage(new_page(), lab.root / folder / path.name, f"{folder}/{path.name}")
+        lesson = NotebookPage(page, lab.root / folder / path.name, f"{folder}/{path.name}")
         lesson.open(lab)
         return lesson
 

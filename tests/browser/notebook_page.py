@@ -7,7 +7,7 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
-from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import ConsoleMessage, Error, Locator, Page, expect
 
 from .lab import Lab
 
@@ -57,7 +57,10 @@ class NotebookPage:
         self.notebook: NotebookNode = nbformat.read(path, as_version=4)
         self.complaints: list[str] = []
         page.on("console", self._listen)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", self._note)
+
+    def _note(self, error: Error) -> None:
+        self.complaints.append(str(error))
 
     def _listen(self, message: ConsoleMessage) -> None:
         url = message.location.get("url", "")
@@ -72,10 +75,15 @@ class NotebookPage:
 
     # ---- what a reader does -------------------------------------------------------------------------
     def open(self, lab: Lab) -> None:
-        """Open the notebook and wait for its cells and its kernel."""
+        """Open the notebook, in place of what the page shows, and wait for its cells and its kernel."""
         self.page.goto(lab.link(self.address))
         self.cell(len(self.notebook.cells) - 1).wait_for(timeout=OPEN_SECONDS * 1000)
         self.wait_until_quiet(OPEN_SECONDS)
+
+    def close(self) -> None:
+        """Stop listening to the page, which goes on with another lesson."""
+        self.page.remove_listener("console", self._listen)
+        self.page.remove_listener("pageerror", self._note)
 
     def run_all(self) -> None:
         """Run every cell by the menu and wait until the last has run, or one has failed."""
@@ -103,15 +111,17 @@ class NotebookPage:
 
     def follow_link(self, target: str) -> None:
         """Click the first link to a file, written as in the lesson, and wait for the tab that it opens."""
-        link = self.cells.locator(f".jp-RenderedMarkdown a[href*='/{Path(target).name}']")
+        link = self.cells.locator(f".jp-RenderedMarkdown a[href*='/{target}']")
         here = self.current_path()
         link.first.click()
         self.page.wait_for_function(f"here => ({_PATH})() !== here", arg=here)
 
-    def come_back(self) -> None:
-        """Click the lesson's tab."""
-        self.page.locator("#jp-main-dock-panel .lm-TabBar-tab", has_text=self.path.name).click()
-        self.page.wait_for_function(f"here => ({_PATH})() === here", arg=self.address)
+    def links(self) -> list[str]:
+        """Return the files that the lesson's links lead to, as the server has them."""
+        addresses = self.cells.locator(".jp-RenderedMarkdown a[href*='/files/']").evaluate_all(
+            "links => links.map(link => decodeURIComponent(new URL(link.href).pathname))"
+        )
+        return [address.partition("/files/")[2] for address in addresses]
 
     def current_path(self) -> str:
         """Return the path of the file in the tab in front."""

@@ -45,7 +45,7 @@ def lesson(
     page = open_lesson(request.param, "work")
     page.run_all()
     yield page
-    page.page.context.close()
+    page.close()
     lab.stop_kernels()
 
 
