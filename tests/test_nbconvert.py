@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 def test_nbconvert_executes_a_lesson_from_a_plain_shell(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("COURSE_", "PYTEST"))}
     env["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, as where it is activated
-    path = ROOT / "notebooks" / "01_device_basics.ipynb"
+    path = ROOT / "notebooks" / "00_start_here.ipynb"
     command = [sys.executable, "-m", "jupyter", "nbconvert", "--to", "notebook", "--execute", path]
     done = subprocess.run(
         [*map(str, command), f"--output-dir={tmp_path}"],

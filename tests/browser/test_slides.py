@@ -109,8 +109,8 @@ def test_every_slide_of_a_deck_fits_and_can_be_read(deck: tuple[str, Deck]) -> N
         shown.page.screenshot(path=picture_file(f"{name}-{column}.png"))
 
 
-def test_keys_move_through_a_deck(deck: tuple[str, Deck]) -> None:
-    page = deck[1].page
+def test_keys_move_through_a_deck(browser: Browser, decks: Path) -> None:
+    page = Deck(browser, decks / f"{lesson_paths()[0].stem}.html").page
     page.evaluate("Reveal.slide(1, 0, 99)")
     for key, column in [("ArrowRight", 2), ("ArrowLeft", 1), ("Home", 0)]:
         page.keyboard.press(key)
@@ -121,6 +121,7 @@ def test_keys_move_through_a_deck(deck: tuple[str, Deck]) -> None:
         seen.add(page.evaluate("location.hash"))
         page.keyboard.press("Space")
     assert page.evaluate("Reveal.getSlidePastCount()") == page.evaluate("Reveal.getTotalSlides()") - 1
+    page.context.close()
 
 
 def test_the_speaker_sees_the_notes(deck: tuple[str, Deck]) -> None:
