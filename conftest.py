@@ -23,7 +23,7 @@ LONGEST = ("tests/test_colab_lessons.py", "tests/browser/", "notebooks/08", "not
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer less for an author in a hurry, and more for the night."""
     parser.addoption("--one-pass", action="store_true", help="run lessons without their solved pass")
-    parser.addoption("--everything", action="store_true", help="open and run every lesson in JupyterLab, too")
+    parser.addoption("--everything", action="store_true", help="every lesson everywhere, for the night")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -41,6 +41,7 @@ LESS = {
     "04_cifar_training_loop": {"4_000, 1_000": "640, 200", "= 5 ": "= 2 ", "= 15 ": "= 3 ", "1_280 ": "640 "},
     "08_full_speed": {"2_048, 1_000": "512, 200"},
 }
+AT_NIGHT = {"07_beyond_one_process"}
 CALLERS = ("COURSE_", "PYTEST_", "PIP_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "KAGGLE_", "GIT_", "OMP_", "MPL")
 
 
@@ -219,7 +220,14 @@ def with_less_data(path: Path, folder: Path) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose the lessons: the one that starts many processes has its turn at night, with --everything."""
+    if "path" in metafunc.fixturenames:
+        everything = metafunc.config.option.everything
+        paths = [path for path in lesson_paths() if everything or path.stem not in AT_NIGHT]
+        metafunc.parametrize("path", paths, ids=lambda path: path.stem)
+
+
 def test_the_lesson_runs(path: Path, colab: dict[str, str], tmp_path: Path) -> None:
     done = run(with_less_data(path, tmp_path), tmp_path, colab)
     stored = canonical.read(executed(path))
