@@ -93,9 +93,7 @@ class Lesson(IPyNbFile):
             options[item.cell_num] = {"cell_num": item.cell_num, "cell": cell, "options": item.options}
             yield LessonCell.from_parent(self, name=item.name, **options[item.cell_num])
         if not self.config.option.one_pass:
-            yield from second_pass(
-                self, [cell for cell in options.values() if runs_again(self, cell["cell"])]
-            )
+            yield from second_pass(self, list(options.values()))
 
 
 def stored_outputs(lesson: Lesson) -> dict[tuple[str, str], NotebookNode]:
@@ -103,11 +101,6 @@ def stored_outputs(lesson: Lesson) -> dict[tuple[str, str], NotebookNode]:
     path = executed(lesson.path)
     cells = canonical.read(path if path.is_file() else lesson.path).cells
     return {(cell.id, cell.source): cell for cell in cells if cell.cell_type == "code"}
-
-
-def runs_again(lesson: Lesson, cell: NotebookNode) -> bool:
-    """Whether a cell has a part in the second pass: by day those that start processes have none."""
-    return lesson.config.option.everything or "starts-processes" not in cell.metadata.get("tags", [])
 
 
 def second_pass(lesson: Lesson, cells: list[dict]) -> Iterator[SolvedCell]:

@@ -20,7 +20,6 @@ one sentence saying why, and no other cell has a reason:
     nbval-skip *            the tests do not run it
     close-numbers *         its numbers may be off by a tenth: training makes much of how a CPU rounds
     uses-answer *           it prints what the reader's own function does: not compared once that is solved
-    starts-processes *      it takes seconds for that: the second pass leaves it out, but with --everything
     long-cell *             more than 15 lines of code
     nbval-check-output      its output is compared even when all others are not (pytest --nbval-lax)
     raises-exception        a deliberate error: the type and the message are compared, the traceback is not
@@ -50,7 +49,6 @@ REASONED_TAGS = {
     "nbval-skip",
     "close-numbers",
     "uses-answer",
-    "starts-processes",
     "long-cell",
 }
 TAGS = REASONED_TAGS | {"nbval-check-output", "raises-exception", "remove-input"} | slide_types.TAGS

@@ -56,7 +56,7 @@ def test_the_training_is_the_same(
     course_utils.take_home("train_ddp.py")
     options = "--standalone --nproc-per-node 2 --max-restarts 3"
     result = course_utils.torchrun(f"{options} faulty.py --epochs 3 --batch-size 32")
-    assert result.ok, result.errors
+    assert result.ok, (result.error, result.causes)
     for rank, cause in zip(DEAD, result.causes, strict=True):
         assert re.match(rf"rank {rank} was (ended by SIGKILL|gone without a word)", cause)
     for done, ranks in zip(DONE, result.attempts, strict=True):
