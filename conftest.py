@@ -4,6 +4,7 @@ The kernels are set up as by `python tools/notebooks.py run`, so what that store
 """
 
 import os
+import re
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,13 +12,22 @@ import nbval.kernel
 import pytest
 from nbval.plugin import IPyNbFile
 from project import ROOT, SANITIZE_FILE
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 # Before anything imports torch. Where a core has other work, too, OpenMP's threads wait for each other in a
 # loop that takes all the time there is: tests that took 49 s with one thread took 297 s with two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The files that take longest, so that no core is left waiting for one of them in the end
-LONGEST = ("tests/test_colab_lessons.py", "tests/browser/", "notebooks/08", "notebooks/07", "notebooks/")
+LONGEST = (
+    "tests/test_colab_lessons.py",
+    "tests/browser/",
+    "notebooks/08",
+    "notebooks/07",
+    "notebooks/",
+    "tests/test_exercises.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +54,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     cores = os.cpu_count() or 1
     files = any(Path(name.partition("::")[0]).suffix for name in config.args)
     return 0 if files or cores == 1 else cores
+
+
+class ByFileOrLesson(LoadFileScheduling):
+    """A file's tests go to one core; those of the exercises, which take longest, a lesson's."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        lesson = re.search(r"test_exercises\.py.*\[(\d\d)-", nodeid)
+        return lesson[1] if lesson else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:
+    """Take this scheduler where files are to stay together."""
+    return ByFileOrLesson(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True)

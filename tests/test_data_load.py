@@ -251,6 +251,7 @@ def test_a_size_below_one_is_refused():
         course_utils.load_cifar10(folder="standin", train_size=0)
 
 
+@pytest.mark.slow
 def test_transforms_and_a_loader_with_workers(tmp_path):
     train, _ = course_utils.load_cifar10(ToTensor(), folder="standin", train_size=40, test_size=10)
     train.target_transform = float

@@ -77,6 +77,7 @@ def accuracy_after_each_epoch(model: nn.Module, tensors: tuple[torch.Tensor, ...
     return result
 
 
+@pytest.mark.slow
 def test_a_linear_model_stays_well_behind_a_small_cnn_that_learns_step_by_step(tensors):
     torch.manual_seed(0)
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))

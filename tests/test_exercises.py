@@ -22,7 +22,11 @@ LESSONS = sorted(path.stem.partition("_")[2] for path in FOLDER.glob("lesson_*.p
 
 
 EVERY = [exercise for lesson in LESSONS for exercise in exercises_of(lesson)]
-SLOW = {"faster_epoch", "small_talk", "accumulate_ddp", "exact_accuracy", "save_once"}  # trainings, processes
+# trainings and processes take seconds for each answer
+SLOW = set(
+    "faster_epoch accumulate smallest_step careful_step ValidationLog fewest_operations "
+    "small_talk accumulate_ddp exact_accuracy save_once".split()
+)
 each_exercise = pytest.mark.parametrize("exercise", EVERY, ids=lambda e: f"{e.lesson}-{e.name}")
 each_judge = pytest.mark.parametrize(
     "exercise",

@@ -29,6 +29,7 @@ def test_y(): assert thing.y == 2
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "found"), [("x = 1", QUICK), ("y = 2", WHOLE), ("z = 3", MISSED)])
 def test_what_finds_a_fault_is_told(old: str, found: str, tmp_path: Path) -> None:
     (tmp_path / "thing.py").write_text("x = 1\ny = 2\nz = 3\n", encoding="utf-8")

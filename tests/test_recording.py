@@ -81,6 +81,7 @@ def test_a_folder_that_cannot_be_written_shows_before_anything_is_measured(tmp_p
     assert line.endswith("Choose another folder with --out.")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("settings")
 def test_a_rehearsal_runs_every_part_and_is_no_record(tmp_path, capsys):
     assert record.main(["--rehearse", "--out", str(tmp_path)], in_this_process) == 0

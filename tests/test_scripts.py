@@ -86,6 +86,7 @@ def test_metric_counts_each_picture_once(two: dict[str, Any], here: Path) -> Non
     assert two["seen"] == len(data["test_labels"]) == 51
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train_dp.py", "train_ddp.py"])
 @pytest.mark.usefixtures("alone")
 def test_resumed_training_is_the_same_to_the_bit(name: str, here: Path) -> None:

@@ -204,6 +204,7 @@ def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @EVERY_LESSON
 def test_a_deck_shows_every_cell_and_names_no_address_to_load(path: Path, decks: Path) -> None:
     page = (decks / f"{path.stem}.html").read_text(encoding="utf-8")
@@ -214,6 +215,7 @@ def test_a_deck_shows_every_cell_and_names_no_address_to_load(path: Path, decks:
     assert page.count("<section>") == page.count("</section>")
 
 
+@pytest.mark.slow
 def test_what_the_decks_load_lies_beside_them(decks: Path) -> None:
     for page in decks.glob("*.html"):
         html = page.read_text(encoding="utf-8")
