@@ -57,11 +57,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 class ByFileOrLesson(LoadFileScheduling):
-    """A file's tests go to one core; those of the exercises, which take longest, a lesson's."""
+    """A file's tests go to one core; of the exercises' file a lesson's, and all that share a browser."""
 
     def _split_scope(self, nodeid: str) -> str:
-        lesson = re.search(r"test_exercises\.py.*\[(\d\d)-", nodeid)
-        return lesson[1] if lesson else super()._split_scope(nodeid)
+        together = re.search(r"test_exercises\.py.*\[(\d\d)-|tests/(browser)/", nodeid)
+        return together[together.lastindex] if together else super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling | None:

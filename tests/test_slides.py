@@ -1,6 +1,5 @@
 """Slides: every lesson's cells and types follow the rule, and a deck needs nothing but its own folder."""
 
-import re
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -189,47 +188,7 @@ def test_a_deck_leads_to_decks_and_loads_nothing(source: str, shown: str) -> Non
     assert deck_cells([text(source)])[0].source == shown
 
 
-LOADED = re.compile(
-    r"<(?:script|link|img|iframe|source)[^>]*?(?:src|href)=[\"']?(?:https?:)?//[^>]*"
-    r"|@import[^;]*//[^;]*|url\([\"']?(?:https?:)?//[^)]*",
-    re.IGNORECASE,
-)
-
-
-@pytest.fixture(scope="module")
-def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the decks of all lessons."""
-    folder = tmp_path_factory.mktemp("decks")
-    assert slides.main(["--output", str(folder)]) == 0
-    return folder
-
-
-@pytest.mark.slow
-@EVERY_LESSON
-def test_a_deck_shows_every_cell_and_names_no_address_to_load(path: Path, decks: Path) -> None:
-    page = (decks / f"{path.stem}.html").read_text(encoding="utf-8")
-    cells = canonical.read(path).cells
-    shown = [cell.id for cell in cells if cell.id != "setup" and f'id="cell-id={cell.id}"' not in page]
-    assert shown == []
-    assert LOADED.findall(page) == []
-    assert page.count("<section>") == page.count("</section>")
-
-
-@pytest.mark.slow
-def test_what_the_decks_load_lies_beside_them(decks: Path) -> None:
-    for page in decks.glob("*.html"):
-        html = page.read_text(encoding="utf-8")
-        for name in re.findall(r'<(?:script|link)[^>]*(?:src|href)="([^"]+)"', html):
-            assert (decks / name).is_file(), name
-    for file in [*decks.glob("assets/*.css"), decks / "assets/deck.js"]:
-        assert LOADED.findall(file.read_text(encoding="utf-8")) == []
-    assert "reveal.js contributors" in (decks / "assets/LICENSE").read_text(encoding="utf-8")
-
-
-def test_the_index_lists_every_deck(decks: Path) -> None:
-    page = (decks / "index.html").read_text(encoding="utf-8")
-    assert re.findall(r'<li><a href="([^"]+)\.html">', page) == [path.stem for path in lesson_paths()]
-
+# --- the notes ---
 
 GUIDE = """# Guide
 

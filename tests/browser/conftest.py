@@ -37,38 +37,36 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield server
 
 
-@pytest.fixture(scope="module")
-def new_page(browser: Browser, lab: Lab) -> Iterator[Callable[[], Page]]:
-    """Make pages of a laptop's size, each with an empty profile; all are closed and all kernels ended."""
-    contexts = []
-
-    def make() -> Page:
-        contexts.append(browser.new_context(viewport=LAPTOP, reduced_motion="reduce"))
-        contexts[-1].set_default_timeout(PATIENCE)
-        contexts[-1].route(lambda url: not url.startswith(lab.url), lambda route: route.abort())
-        return contexts[-1].new_page()
-
-    yield make
-    for context in contexts:
-        context.close()
-    lab.stop_kernels()
+@pytest.fixture(scope="package")
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of a laptop's size, in which one lesson is opened after the other: JupyterLab is loaded once."""
+    with browser.new_context(viewport=LAPTOP, reduced_motion="reduce") as context:
+        context.set_default_timeout(PATIENCE)
+        yield context.new_page()
 
 
 @pytest.fixture(scope="module")
-def open_lesson(new_page: Callable[[], Page], lab: Lab) -> Callable[[str, str], NotebookPage]:
-    """Open a lesson in a folder, not run, with its kernel ready: `open_lesson("01", "work")`.
+def open_lesson(page: Page, lab: Lab) -> Iterator[Callable[[str, str], NotebookPage]]:
+    """Open a lesson in a folder, not run, with its kernel ready, in place of another.
 
-    All lessons of a module come one after the other in the same page.
+    For example `open_lesson("01", "work")`.
     """
-    page = new_page()
+    opened = []
+
+    def close_all() -> None:
+        while opened:
+            opened.pop().close()
+        lab.stop_kernels()
 
     def open_one(name: str, folder: str) -> NotebookPage:
+        close_all()
         (path,) = (p for p in lesson_paths(lab.root) if p.name.startswith(name))
-        lesson = NotebookPage(page, lab.root / folder / path.name, f"{folder}/{path.name}")
-        lesson.open(lab)
-        return lesson
+        opened.append(NotebookPage(page, lab.root / folder / path.name, f"{folder}/{path.name}"))
+        opened[0].open(lab)
+        return opened[0]
 
-    return open_one
+    yield open_one
+    close_all()
 
 
 @pytest.hookimpl(wrapper=True)

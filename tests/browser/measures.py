@@ -86,7 +86,6 @@ SHOWN = """panel => [...document.querySelectorAll(`${panel} .jp-Notebook .jp-Cel
         pictures: count('img', node => node.naturalWidth > 10 && sized(node)) + count('svg', sized),
         widgets: count('.jupyter-widgets', sized),
         buttons: all('.widget-toggle-button').map(node => node.innerText.trim()),
-        sliders: count('.widget-slider', sized),
         text: [...cell.querySelectorAll('.jp-OutputArea-output')]
             .map(node => node.innerText).join('\\n'),
     }

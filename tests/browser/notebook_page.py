@@ -33,6 +33,11 @@ _ALL_RAN = f"""panel => {{
 }}"""
 # the file in the tab in front
 _PATH = "() => jupyterapp.shell.currentWidget?.context?.path"
+# nothing was changed, so that JupyterLab does not ask whether to save it
+_FORGET = """() => {
+    for (const tab of jupyterapp.shell.widgets('main'))
+        if (tab.context) tab.context.model.dirty = false
+}"""
 
 # JupyterLab has laid itself out anew for the window's size
 _FILLS = """panel => {
@@ -75,13 +80,19 @@ class NotebookPage:
 
     # ---- what a reader does -------------------------------------------------------------------------
     def open(self, lab: Lab) -> None:
-        """Open the notebook, in place of what the page shows, and wait for its cells and its kernel."""
-        self.page.goto(lab.link(self.address))
+        """Open the notebook, and JupyterLab first where there is none; wait for its cells and its kernel."""
+        if self.page.url.startswith(lab.url):
+            self.command("docmanager:open", path=self.address)
+        else:
+            self.page.goto(lab.link(self.address))
         self.cell(len(self.notebook.cells) - 1).wait_for(timeout=OPEN_SECONDS * 1000)
         self.wait_until_quiet(OPEN_SECONDS)
 
     def close(self) -> None:
-        """Stop listening to the page, which goes on with another lesson."""
+        """Close all tabs without saving; the page goes on with another lesson, in the light theme."""
+        self.page.evaluate(_FORGET)
+        self.command("application:close-all")
+        self.theme(dark=False)
         self.page.remove_listener("console", self._listen)
         self.page.remove_listener("pageerror", self._note)
 
@@ -101,7 +112,9 @@ class NotebookPage:
 
     def command(self, name: str, **arguments: object) -> None:
         """Run one of JupyterLab's commands by its name, as the command palette does."""
-        self.page.evaluate("([name, args]) => jupyterapp.commands.execute(name, args)", [name, arguments])
+        # what it returns, such as a whole tab, stays there
+        script = "async ([name, args]) => { await jupyterapp.commands.execute(name, args) }"
+        self.page.evaluate(script, [name, arguments])
 
     def theme(self, dark: bool) -> None:
         """Choose the light or the dark theme and wait until it is there."""

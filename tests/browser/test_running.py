@@ -1,11 +1,11 @@
 """Lessons run in JupyterLab by Run All Cells: everything is drawn, and answers are given by keys alone.
 
-By default those with a slider, and with predictions of both kinds; with --everything all of them.
+By default one that asks in every way; with --everything all of them.
 """
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from lesson_cells import exercises_of
@@ -18,14 +18,13 @@ from course_utils.exercises.engine import NOT_YET, RIGHT, Exercise
 from course_utils.lessons import lesson_paths
 
 from . import measures
-from .lab import Lab
 from .notebook_page import NotebookPage
 from .test_pages import unreadable
 
 pytestmark = pytest.mark.slow
 
 NAMES = [path.stem for path in lesson_paths()]
-BY_DEFAULT = ("03", "05")
+BY_DEFAULT = "03"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 NO_WIDGET = re.compile("(Error|Loading|could not be) (displaying|creating|displayed|widget)")
 
@@ -38,15 +37,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="module")
-def lesson(
-    request: pytest.FixtureRequest, open_lesson: Callable[[str, str], NotebookPage], lab: Lab
-) -> Iterator[NotebookPage]:
+def lesson(request: pytest.FixtureRequest, open_lesson: Callable[[str, str], NotebookPage]) -> NotebookPage:
     """A reader's copy of a lesson after Run All Cells."""
-    page = open_lesson(request.param, "work")
-    page.run_all()
-    yield page
-    page.close()
-    lab.stop_kernels()
+    opened = open_lesson(request.param, "work")
+    opened.run_all()
+    return opened
 
 
 def code_cells(lesson: NotebookPage) -> list[NotebookNode]:
@@ -90,8 +85,6 @@ def test_its_widgets_are_drawn(lesson: NotebookPage) -> None:
         expect(lesson.cell(name).locator(".jp-OutputArea-output .jupyter-widgets").first).to_be_visible()
     shown = lesson.measure(measures.SHOWN)
     assert {name: one["text"] for name, one in shown.items() if NO_WIDGET.search(one["text"])} == {}
-    sliders = [cell.id for cell in code_cells(lesson) if "interactive(" in cell.source]
-    assert [name for name in sliders if not (shown[name]["sliders"] and shown[name]["pictures"])] == []
 
 
 def exercises_in(lesson: NotebookPage) -> list[Exercise]:

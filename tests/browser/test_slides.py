@@ -45,6 +45,13 @@ MEASURE = """() => Reveal.getSlides().map(slide => {
 })"""
 
 
+LOADED = re.compile(
+    r"<(?:script|link|img|iframe|source)[^>]*?(?:src|href)=[\"']?(?:https?:)?//[^>]*"
+    r"|@import[^;]*//[^;]*|url\([\"']?(?:https?:)?//[^)]*",
+    re.IGNORECASE,
+)
+
+
 def picture_file(name: str) -> Path:
     """Return where a screenshot goes."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -55,8 +62,33 @@ def picture_file(name: str) -> Path:
 def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the decks of all lessons."""
     folder = tmp_path_factory.mktemp("decks")
-    slides.build(lesson_paths(), folder)
+    assert slides.main(["--output", str(folder)]) == 0
     return folder
+
+
+@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
+def test_a_deck_shows_every_cell_and_names_no_address_to_load(path: Path, decks: Path) -> None:
+    page = (decks / f"{path.stem}.html").read_text(encoding="utf-8")
+    cells = nbformat.read(path, as_version=4).cells
+    shown = [cell.id for cell in cells if cell.id != "setup" and f'id="cell-id={cell.id}"' not in page]
+    assert shown == []
+    assert LOADED.findall(page) == []
+    assert page.count("<section>") == page.count("</section>")
+
+
+def test_what_the_decks_load_lies_beside_them(decks: Path) -> None:
+    for page in decks.glob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        for name in re.findall(r'<(?:script|link)[^>]*(?:src|href)="([^"]+)"', html):
+            assert (decks / name).is_file(), name
+    for file in [*decks.glob("assets/*.css"), decks / "assets/deck.js"]:
+        assert LOADED.findall(file.read_text(encoding="utf-8")) == []
+    assert "reveal.js contributors" in (decks / "assets/LICENSE").read_text(encoding="utf-8")
+
+
+def test_the_index_lists_every_deck(decks: Path) -> None:
+    page = (decks / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'<li><a href="([^"]+)\.html">', page) == [path.stem for path in lesson_paths()]
 
 
 class Deck:
