@@ -31,8 +31,9 @@ def test_a_moved_slider_draws_anew(
     lesson.select(cell)
     lesson.run_selected(cell)
     output = lesson.cell(cell).locator(".jp-OutputArea-output")
-    picture = output.locator("img")
-    for handle in output.locator(".noUi-handle").all():
+    picture, handles = output.locator("img"), output.locator(".noUi-handle")
+    expect(handles).not_to_have_count(0)
+    for handle in handles.all():
         before = picture.get_attribute("src")
         handle.press("ArrowRight")
         expect(picture).not_to_have_attribute("src", re.compile(re.escape(before)))
