@@ -9,7 +9,6 @@ float32 training makes much of how a CPU rounds, the tag `close-numbers` lets nu
 import re
 from collections.abc import Iterator
 from copy import deepcopy
-from importlib import import_module
 from math import isclose
 
 import canonical
@@ -21,6 +20,29 @@ from course_utils.lessons import executed
 PATIENCE = 60  # seconds for the rest of an output, where the machine has other work
 NUMBER = re.compile(r"\d+\.\d+")
 CLOSE = 0.1  # relative; seen between two kinds of CPU: up to 0.04
+# What takes long, hears of no answer, and leaves what the cells after it need: by day it is not run again.
+AT_NIGHT = {
+    "04": ("rungs", "train-fast"),
+    "05": (
+        "part-4-the-training-loop-of-lesson-04-on-1-2-3",
+        "part-5-where-to-go-from-here-one-process-per-5",
+    ),
+    "06": (
+        "all-levers-two-models-5",
+        "part-5-will-it-fit-a-prediction-4",
+        "part-5-will-it-fit-a-prediction-6",
+    ),
+    "07": (
+        "exercise-only-rank-0-needs-it-3",
+        "the-same-training-5",
+        "the-same-training-6",
+        "part-5-gradients-are-averaged-in-backward-4",
+        "part-7-a-worker-dies-3",
+        "part-8-when-it-does-not-start-8",
+        "part-11-when-the-model-no-longer-fits-5",
+    ),
+    "08": ("exercise-compile-everything-4", "part-8-the-end-of-the-ladder-9"),
+}
 LONG = 7  # characters of a number that is the same by chance in no other place
 
 
@@ -64,20 +86,28 @@ class SettledCell(SolvedCell):
 
 
 def with_close_numbers(test: list, ref: list) -> list:
-    """Printed outputs with each number replaced by the stored one in its place, where the two are close.
-
-    Long numbers that are the same in the stored output must be the same here.
-    """
+    """Outputs with each number replaced by the stored one in its place, where the two are close."""
     result = deepcopy(test)
     for output, stored in zip(result, ref, strict=False):
-        found, wanted = (NUMBER.findall(each.get("text", "")) for each in (output, stored))
-        pairs = set(zip(found, wanted, strict=False))
-        long = [pair for pair in pairs if len(pair[1]) > LONG]
-        close = all(isclose(float(one), float(other), rel_tol=CLOSE) for one, other in pairs)
-        if found and close and len(found) == len(wanted) and len(long) == len({other for _, other in long}):
-            numbers = iter(wanted)
-            output["text"] = NUMBER.sub(lambda _: next(numbers), output.get("text", ""))  # noqa: B023
+        shown, wanted = (each if "text" in each else each.get("data", {}) for each in (output, stored))
+        for kind in {"text", "text/plain", "text/html"} & shown.keys() & wanted.keys():
+            shown[kind] = with_numbers_of(wanted[kind], shown[kind])
     return result
+
+
+def with_numbers_of(stored: str, text: str) -> str:
+    """`text` with the numbers of `stored`, if all are close to its own.
+
+    Long numbers that are the same in the stored text must be the same here.
+    """
+    found, wanted = NUMBER.findall(text), NUMBER.findall(stored)
+    pairs = set(zip(found, wanted, strict=False))
+    long = [pair for pair in pairs if len(pair[1]) > LONG]
+    close = all(isclose(float(one), float(other), rel_tol=CLOSE) for one, other in pairs)
+    if not close or len(found) != len(wanted) or len(long) > len({other for _, other in long}):
+        return text
+    numbers = iter(wanted)
+    return NUMBER.sub(lambda _: next(numbers), text)
 
 
 class Lesson(IPyNbFile):
@@ -110,7 +140,9 @@ def second_pass(lesson: Lesson, cells: list[dict]) -> Iterator[SolvedCell]:
     """
     again = [deepcopy(cell) for cell in cells]
     solve([cell["cell"] for cell in again], lesson.path.name[:2])
-    for cell in again:
+    later = () if lesson.config.option.everything else AT_NIGHT.get(lesson.path.name[:2], ())
+    assert {cell["cell"].id for cell in again}.issuperset(later), f"AT_NIGHT: no such cell in {lesson.path}"
+    for cell in [cell for cell in again if cell["cell"].id not in later]:
         yield SolvedCell.from_parent(lesson, name=f"Cell {cell['cell_num']} solved", **cell)
     for cell in deepcopy(again):
         if ".compare(" in cell["cell"].source:
@@ -121,19 +153,13 @@ def solve(cells: list[NotebookNode], lesson: str) -> None:
     """Put the worked answers into the cells of a lesson."""
     if not any("exercise." in cell.source for cell in cells):
         return  # without exercises nothing needs to be imported
+    from exercise_cases import exercises_of
+
     for exercise in exercises_of(lesson):
         first = "guess" if exercise.kind == "predict" else "check"
         for cell in cells:
             if f"exercise.{exercise.name}.{first}(" in cell.source:
                 cell.source = exercise.worked + cell.source.removeprefix(exercise.stub)
-
-
-def exercises_of(lesson: str) -> list:
-    """A lesson's exercises in order."""
-    from course_utils.exercises.engine import Exercise
-
-    module = import_module(f"course_utils.exercises.lesson_{lesson}")
-    return [value for value in vars(module).values() if isinstance(value, Exercise)]
 
 
 def is_verdict(output: NotebookNode) -> bool:

@@ -38,10 +38,11 @@ COURSE = "pytorch-gpu-course"
 CLICK = "For a real GPU: menu Runtime, Change runtime type, T4 GPU; then run this cell again."
 # What trains here trains as in the lesson, but on less: elsewhere it is the lesson's own numbers that count.
 LESS = {
-    "04_cifar_training_loop": {"4_000, 1_000": "640, 200", "= 5 ": "= 2 ", "= 15 ": "= 3 ", "= 768 ": "= 256 "},
+    "04_cifar_training_loop": {"4_000, 1_000": "640, 200", "= 5 ": "= 2 ", "= 15 ": "= 3 ", "768 ": "256 "},
     "08_full_speed": {"2_048, 1_000": "512, 200"},
 }
-AT_NIGHT = {"07_beyond_one_process"}
+BY_DAY = ("00", "01", "02", "03", "04")  # of the others, what they stand on: virtual GPUs and exercises
+STANDS_ON = "test_fidelity test_virtual_gpus test_virtual_allocator test_data_parallel test_exercises".split()
 CALLERS = ("COURSE_", "PYTEST_", "PIP_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "KAGGLE_", "GIT_", "OMP_", "MPL")
 
 
@@ -221,10 +222,10 @@ def with_less_data(path: Path, folder: Path) -> Path:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Choose the lessons: the one that starts many processes has its turn at night, with --everything."""
+    """Choose the lessons; all have their turn at night, with --everything."""
     if "path" in metafunc.fixturenames:
         everything = metafunc.config.option.everything
-        paths = [path for path in lesson_paths() if everything or path.stem not in AT_NIGHT]
+        paths = [path for path in lesson_paths() if everything or path.stem.startswith(BY_DAY)]
         metafunc.parametrize("path", paths, ids=lambda path: path.stem)
 
 
@@ -233,3 +234,12 @@ def test_the_lesson_runs(path: Path, colab: dict[str, str], tmp_path: Path) -> N
     stored = canonical.read(executed(path))
     assert error_types(done) == error_types(stored)
     assert cells_that_warn(done) <= cells_that_warn(stored)
+
+
+def test_virtual_gpus_and_exercises_work_on_colabs_pytorch() -> None:
+    files = [f"tests/{name}.py" for name in STANDS_ON]
+    alone = ["--noconftest", "-o", "addopts=", "-o", "required_plugins=", "-p", "no:cacheprovider"]
+    command = [PYTHON, "-m", "pytest", "-q", "-m", "not slow", *alone, *files]
+    env = dict(without_callers()) | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -10,8 +10,7 @@ from typing import Any
 import exercise_cases
 import pytest
 import torch
-from exercise_cases import Cases
-from lesson_cells import exercises_of
+from exercise_cases import Cases, exercises_of
 
 import course_utils
 from course_utils.exercises.engine import NOT_ATTEMPTED, NOT_YET, RIGHT, Exercise, Verdict, wrong

@@ -123,13 +123,16 @@ def test_a_dead_kernel_leaves_the_lesson_as_it_was(
     ],
 )
 def test_close_numbers_are_as_good_as_the_stored_ones(printed: str, good: bool) -> None:
-    stored = [
-        nbformat.v4.new_output(
-            "stream", text="2 epochs: 36.7%, loss 1.3179, then 1.3179001, again 1.3179001\n"
-        )
-    ]
-    here = [nbformat.v4.new_output("stream", text=printed)]
+    reference = "2 epochs: 36.7%, loss 1.3179, then 1.3179001, again 1.3179001\n"
+    stored, here = (
+        [
+            nbformat.v4.new_output("stream", text=text),
+            nbformat.v4.new_output("display_data", {"text/html": f"<p>{text}</p>", "image/png": "iVBO"}),
+        ]
+        for text in (reference, printed)
+    )
     assert (lesson_cells.with_close_numbers(here, stored) == stored) == good
+    assert (lesson_cells.with_close_numbers(here[1:], stored[1:]) == stored[1:]) == good
 
 
 # --- the setup cell ---

@@ -19,10 +19,10 @@ from pathlib import Path
 from project import ROOT
 
 PACKAGES = ROOT / "tests" / "colab" / "packages.txt"
-# What the lessons import, and the kernel; what these need comes with them, in Colab's versions too.
+# What the lessons import, the kernel, and pytest; what these need comes with them, in Colab's versions too.
 WANTED = (
     "torch torchvision numpy pillow matplotlib tqdm nvidia-ml-py psutil "
-    "ipython ipykernel ipywidgets notebook jupyter_client pyzmq tornado traitlets setuptools"
+    "ipython ipykernel ipywidgets notebook jupyter_client pyzmq tornado traitlets setuptools pytest"
 )
 PYTHONS = ("3.13", "3.12", "3.11")  # Colab's own first; Colab's numpy has no wheel for a later one
 

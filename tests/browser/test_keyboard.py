@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from lesson_cells import exercises_of
+from exercise_cases import exercises_of
 from playwright.sync_api import expect
 
 from course_utils.exercises.engine import RIGHT

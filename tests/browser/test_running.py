@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from lesson_cells import exercises_of
+from exercise_cases import exercises_of
 from nbformat import NotebookNode
 from playwright.sync_api import expect
 from test_exercises import LESSONS, right_guess

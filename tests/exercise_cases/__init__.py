@@ -13,6 +13,8 @@ An answer is the code of the cell, as a reader would type it.
 from dataclasses import dataclass, field
 from importlib import import_module
 
+from course_utils.exercises.engine import Exercise
+
 
 @dataclass(frozen=True)
 class Cases:
@@ -28,3 +30,9 @@ def load(lesson: str) -> Cases:
     """Return the answers to the exercises of a lesson, such as "05"."""
     module = import_module(f"{__package__}.lesson_{lesson}")
     return Cases(module.CONTEXT, module.RIGHT, module.WRONG, getattr(module, "ACTUAL", {}))
+
+
+def exercises_of(lesson: str) -> list[Exercise]:
+    """Return a lesson's exercises in order."""
+    module = import_module(f"course_utils.exercises.lesson_{lesson}")
+    return [value for value in vars(module).values() if isinstance(value, Exercise)]
