@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbval.kernel
 import pytest
+from lesson_cells import Lesson
 from nbval.plugin import IPyNbFile
 from project import ROOT, SANITIZE_FILE
 from xdist.remote import Producer
@@ -72,8 +73,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
 @pytest.hookimpl(wrapper=True)
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[None, list, list]:
     """Make a lesson of a notebook."""
-    from lesson_cells import Lesson
-
     found = yield
     return [Lesson.from_parent(parent, path=file_path) if type(each) is IPyNbFile else each for each in found]
 

@@ -19,6 +19,11 @@ def executed(lesson: Path) -> Path:
     return lesson.parent / "executed" / lesson.name
 
 
+def with_results(lesson: Path) -> Path:
+    """That file where there is one; else the lesson itself, which may have outputs of its own."""
+    return executed(lesson) if executed(lesson).is_file() else lesson
+
+
 def choose(names: list[str], root: Path = ROOT) -> list[Path]:
     """The lessons `names` mean, in course order; all of them where `names` is empty.
 

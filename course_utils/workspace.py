@@ -32,8 +32,8 @@ def refresh(root: Path = ROOT) -> list[str]:
             news += _bring(source, folder, given)
         solved = root / "notebooks" / PROGRESS
         if solved.is_file() and not (folder / PROGRESS).exists():
-            _write(folder / PROGRESS, solved.read_bytes())
-        _write(folder / RECORD, json.dumps(given, indent=1).encode())
+            write(folder / PROGRESS, solved.read_bytes())
+        write(folder / RECORD, json.dumps(given, indent=1).encode())
     except OSError as error:
         raise CourseError(
             f"{error.filename or folder} cannot be used ({error.strerror}). Lessons are learned in copies in "
@@ -53,7 +53,7 @@ def _bring(source: Path, folder: Path, given: dict[str, str]) -> list[str]:
             continue  # of an older lesson: look at the next name
         written = not edited and found != wanted
         if written:
-            _write(target, newest)
+            write(target, newest)
         if not edited:
             given[target.name] = wanted
         beside = written and target.name != source.name
@@ -86,7 +86,7 @@ def _recorded(file: Path) -> dict[str, str]:
         return {}
 
 
-def _write(target: Path, content: bytes) -> None:
+def write(target: Path, content: bytes) -> None:
     """Write a file in one step: whoever interrupts finds the old one or the new one."""
     part = target.with_name(f"{target.name}.part")
     part.write_bytes(content)

@@ -15,7 +15,7 @@ import canonical
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-from course_utils.lessons import executed
+from course_utils.lessons import with_results
 
 PATIENCE = 60  # seconds for the rest of an output, where the machine has other work
 NUMBER = re.compile(r"\d+\.\d+")
@@ -116,20 +116,19 @@ class Lesson(IPyNbFile):
     def collect(self) -> Iterator[IPyNbCell]:
         """Yield the cells of the first pass, then those of the second."""
         stored = stored_outputs(self)
-        options = {}
+        cells = []
         for item in super().collect():
             cell = stored.get((item.cell["id"], item.cell.source), item.cell)
             cell.execution_count = cell.execution_count or 0  # nbval compares no cell without a number
-            options[item.cell_num] = {"cell_num": item.cell_num, "cell": cell, "options": item.options}
-            yield LessonCell.from_parent(self, name=item.name, **options[item.cell_num])
+            cells.append({"cell_num": item.cell_num, "cell": cell, "options": item.options})
+            yield LessonCell.from_parent(self, name=item.name, **cells[-1])
         if not self.config.option.one_pass:
-            yield from second_pass(self, list(options.values()))
+            yield from second_pass(self, cells)
 
 
 def stored_outputs(lesson: Lesson) -> dict[tuple[str, str], NotebookNode]:
     """The cells that have outputs, by id and code: of the executed file, which may be the lesson's own."""
-    path = executed(lesson.path)
-    cells = canonical.read(path if path.is_file() else lesson.path).cells
+    cells = canonical.read(with_results(lesson.path)).cells
     return {(cell.id, cell.source): cell for cell in cells if cell.cell_type == "code"}
 
 

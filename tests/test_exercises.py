@@ -1,8 +1,10 @@
 """Every exercise of every lesson: right answers pass, and each usual mistake meets its own hint."""
 
 import ast
+import builtins
 import dataclasses
 import json
+import symtable
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,31 @@ def test_the_right_split_is_among_the_choices_on_any_machine(gpus: int) -> None:
             verdicts = [exercise.verdict(choice, actual) for choice in choices]
             assert [verdict.outcome for verdict in verdicts].count(RIGHT) == 1
             assert not [verdict for verdict in verdicts if verdict.text.startswith(NO_ANSWER)]
+
+
+def bound(table: symtable.SymbolTable) -> set[str]:
+    """Return the names that code makes at its top level."""
+    symbols = table.get_symbols()
+    return {one.get_name() for one in symbols if one.is_assigned() or one.is_imported() or one.is_namespace()}
+
+
+def wanted(table: symtable.SymbolTable) -> set[str]:
+    """Return the names that code takes from outside."""
+    own = {one.get_name() for one in table.get_symbols() if one.is_global() and one.is_referenced()}
+    return own.union(*map(wanted, table.get_children())) - (
+        bound(table) if table.get_type() == "module" else set()
+    )
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_worked_answer_needs_nothing_that_stands_below_it(lesson: str) -> None:
+    known, missing = set(dir(builtins)), {}
+    for cell in [cell for cell in cells(lesson) if cell["cell_type"] == "code"]:
+        for exercise in exercises_of(lesson):
+            if f"exercise.{exercise.name}." in cell["source"]:
+                missing[exercise.name] = wanted(symtable.symtable(exercise.worked, "answer", "exec")) - known
+        known |= bound(symtable.symtable(cell["source"], "cell", "exec"))
+    assert {name: names for name, names in missing.items() if names} == {}
 
 
 def problems(exercise: Exercise, cases: Cases) -> Iterator[str]:

@@ -18,7 +18,9 @@ def test_there_are_many_and_each_has_its_name() -> None:
 def test_a_fault_fits_the_course(fault: Fault) -> None:
     assert fault.broken(ROOT) != (ROOT / fault.file).read_text(encoding="utf-8")
     assert fault.tests
-    assert all((ROOT / name.partition("::")[0]).exists() for name in fault.tests)
+    for file, _, test in (name.partition("::") for name in fault.tests):
+        assert (ROOT / file).exists()
+        assert not test or f"def {test.partition('[')[0]}(" in (ROOT / file).read_text(encoding="utf-8")
 
 
 TESTS = """

@@ -3,7 +3,8 @@
     python tools/faults.py [NAME ...]     the named faults of tests/faults.toml, all by default
 
 Each fault replaces a text in one file of a copy of the checkout, in build/faults, and runs there the tests
-that should find it: first those that `test quick` has, then the others. Exit code 1 where one is not found.
+that should find it: first those that `test quick` has, then the others. Exit code 1 where one is not found,
+2 where the tests fail without any fault.
 """
 
 import os
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,21 +66,24 @@ def found_by(fault: Fault, root: Path) -> str:
     whole = file.read_text(encoding="utf-8")
     file.write_text(fault.broken(root), encoding="utf-8", newline="\n")
     try:
-        if _fails(fault, root, "-m", "not slow"):
+        if _fail(fault.tests, root, "-m", "not slow"):
             return QUICK
-        return WHOLE if _fails(fault, root, "-m", "slow") else MISSED
+        return WHOLE if _fail(fault.tests, root, "-m", "slow") else MISSED
     finally:
         file.write_text(whole, encoding="utf-8", newline="\n")
 
 
-def _fails(fault: Fault, root: Path, *options: str) -> bool:
-    """Whether one of the fault's tests fails, an error while they are collected included."""
+def _fail(tests: Iterable[str], root: Path, *options: str) -> bool:
+    """Whether one of the tests fails, an error while they are collected included.
+
+    Raises ValueError where they cannot be run.
+    """
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *options]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     env["PYTHONPATH"] = str(root)
-    done = subprocess.run([*command, *fault.tests], cwd=root, env=env, capture_output=True, text=True)
+    done = subprocess.run([*command, *tests], cwd=root, env=env, capture_output=True, text=True)
     if done.returncode not in (0, 1, 2, 5):  # passed, failed, not to be imported, none of this kind
-        raise ValueError(f"{fault.name}: its tests cannot be run\n{done.stdout}{done.stderr}")
+        raise ValueError(f"{tests} cannot be run\n{done.stdout}{done.stderr}")
     return done.returncode in (1, 2)
 
 
@@ -89,12 +94,15 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no fault is named {', '.join(sorted(unknown))}; see tests/faults.toml")
         return 2
+    chosen = [fault for fault in faults if not names or fault.name in names]
     copy_checkout(ROOT, COPY)
+    if _fail(sorted({test for fault in chosen for test in fault.tests}), COPY):
+        print(f"without any fault their tests fail, too, in {COPY}: mend that first")
+        return 2
     results = []
-    for fault in faults:
-        if not names or fault.name in names:
-            results.append(found_by(fault, COPY))
-            print(f"{results[-1]:<12}{fault.name}", flush=True)
+    for fault in chosen:
+        results.append(found_by(fault, COPY))
+        print(f"{results[-1]:<12}{fault.name}", flush=True)
     counts = ", ".join(f"{kind}: {results.count(kind)}" for kind in (QUICK, WHOLE, MISSED))
     print(f"{len(results)} faults; {counts}")
     return 1 if MISSED in results else 0

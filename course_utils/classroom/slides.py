@@ -19,7 +19,7 @@ from traitlets.config import Config
 from course_utils.classroom.notes import GUIDE, Notes, read_notes, section_of
 from course_utils.classroom.pieces import HIDDEN, deck_cells
 from course_utils.figure_text import in_words
-from course_utils.lessons import CourseError, choose, executed, lesson_paths
+from course_utils.lessons import CourseError, choose, lesson_paths, with_results
 from course_utils.options import slides as options_of
 
 DECK = Path(__file__).with_name("deck")
@@ -70,8 +70,7 @@ def copy_assets(folder: Path) -> None:
 
 def deck(path: Path, guide: Path = GUIDE) -> str:
     """The HTML page of one lesson's deck."""
-    run = executed(path)
-    notebook = nbformat.read(run if run.is_file() else path, as_version=4)
+    notebook = nbformat.read(with_results(path), as_version=4)
     notebook.cells = deck_cells(notebook.cells)
     place_notes(notebook.cells, read_notes(path.stem[:2], guide))
     settings = Config()

@@ -31,9 +31,10 @@ from course_utils.data.load import REAL, STANDIN
 from course_utils.data.official import BATCHES
 from course_utils.environment import requirements
 from course_utils.lessons import ROOT, CourseError, lesson_paths
+from course_utils.workspace import FOLDER, PROGRESS
 
 LIST = ".files"  # in course/: what a call has put there, so that the next one can remove what is gone
-SKIPPED = {".git", ".venv", "build", "work", "__pycache__", ".ipynb_checkpoints", "progress.json", LIST}
+SKIPPED = {".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", LIST, FOLDER, PROGRESS}
 LARGE = 5_000_000  # bytes; above, files of one size count as the same: only the pictures are so large
 
 

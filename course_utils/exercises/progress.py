@@ -9,9 +9,10 @@ import os
 from importlib import import_module
 from pathlib import Path
 
+from course_utils import workspace
+
 from .showing import Page, show
 
-FILE = "progress.json"
 _session: dict[str, set[str]] = {}
 _told = False
 _news = ""
@@ -22,7 +23,7 @@ def _path() -> Path | None:
     named = os.environ.get("COURSE_PROGRESS", "")
     if named:
         return None if named == "off" else Path(named)
-    return None if "COLAB_RELEASE_TAG" in os.environ else Path.cwd() / FILE
+    return None if "COLAB_RELEASE_TAG" in os.environ else Path.cwd() / workspace.PROGRESS
 
 
 def _tell(text: str) -> None:
@@ -68,9 +69,7 @@ def done(lesson: str, name: str) -> None:
         return
     known = {key: sorted(names) for key, names in sorted(_known(stored).items())}
     try:
-        scratch = path.with_suffix(".part")
-        scratch.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        scratch.replace(path)
+        workspace.write(path, f"{json.dumps(known, indent=1)}\n".encode())
     except OSError as error:
         _tell(f"{path.name} cannot be written ({error.strerror}). Progress is kept for this session only.")
 

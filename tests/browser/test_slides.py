@@ -194,7 +194,7 @@ SIZES = """selector => [...document.querySelectorAll(selector)].map(
 
 @pytest.fixture(scope="module")
 def live(browser: Browser, lab: Lab) -> Iterator[tuple[Page, list[str]]]:
-    """A copy of lesson 01 as slides inside JupyterLab, and its cells' slide types."""
+    """A copy of lesson 01 as slides inside JupyterLab, its setup cell run, and its cells' slide types."""
     path = next(path for path in lesson_paths(lab.root) if path.name.startswith("01"))
     notebook = nbformat.read(path, as_version=4)
     context = browser.new_context(viewport=PROJECTOR, reduced_motion="reduce")
@@ -202,6 +202,8 @@ def live(browser: Browser, lab: Lab) -> Iterator[tuple[Page, list[str]]]:
     page = context.new_page()
     page.goto(f"{lab.url}/rise/work/{path.name}?token={TOKEN}")
     page.locator(f"{PRESENT} h1").wait_for(timeout=60_000)
+    move(page, "Space", "0-1")
+    run_cell(page, "01_device_basics:")
     yield page, [cell.metadata.get("slideshow", {}).get("slide_type", "") for cell in notebook.cells]
     context.close()
     lab.stop_kernels()
@@ -236,8 +238,6 @@ def test_live_slides_are_those_of_the_metadata(live: tuple[Page, list[str]]) -> 
 
 def test_a_lesson_runs_inside_its_live_slides(live: tuple[Page, list[str]]) -> None:
     page, _ = live
-    move(page, "Space", "0-1")
-    run_cell(page, "01_device_basics:")
     move(page, "ArrowRight", "1-0")
     move(page, "Space", "1-1")
     run_cell(page, "x is on cpu")
