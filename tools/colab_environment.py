@@ -59,7 +59,8 @@ def build(folder: Path) -> None:
     limits.write_text(constraints(), encoding="utf-8")
     pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "-q", f"pip=={packages()['pip']}"], check=True)
-    subprocess.run([*pip, "install", "-q", "-c", limits, *WANTED.split()], check=True)
+    # what is not imported needs no bytecode; the rest gets it when it is
+    subprocess.run([*pip, "install", "-q", "--no-compile", "-c", limits, *WANTED.split()], check=True)
     # what pyproject.toml builds with; Colab's own is older, and pip fetches this one there
     wheels = ["--no-deps", "-d", folder / "wheels", "setuptools>=77"]
     subprocess.run([*pip, "download", "-q", *wheels], check=True)
