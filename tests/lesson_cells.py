@@ -2,8 +2,9 @@
 
 Outputs are compared strictly with those in notebooks/executed, whichever of a lesson's two files is named.
 In the second pass they stay the same, but for what exercises say: they must have nothing left to ask for; by
-day, without --everything, it does not repeat what takes longest. A cell whose output comes from the reader's own function carries the tag `uses-answer`, and a reason. Where
-float32 training makes much of how a CPU rounds, the tag `close-numbers` lets numbers differ a little.
+day, without --everything, it does not repeat what takes longest. A cell whose output comes from the reader's
+own function carries the tag `uses-answer`, and a reason. Where float32 training makes much of how a CPU
+rounds, the tag `close-numbers` lets numbers differ a little.
 """
 
 import re

@@ -14,7 +14,7 @@ HEIGHTS = """panel => {
 # how often the kernel had run a cell when it ran this one: the number in front of it, also of a folded one
 COUNTS = "() => jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.model.executionCount ?? null)"
 
-# what sticks out to the right of its cell, and what a box hides; an output may scroll sideways, a text may not
+# what sticks out to the right of its cell, and what a box hides; outputs may scroll sideways, texts may not
 CUT_OFF = """panel => {
     const scrolls = node => ['auto', 'scroll'].includes(getComputedStyle(node).overflowX)
     const reachable = (node, cell) => {
