@@ -20,6 +20,8 @@ from xdist.scheduler import LoadFileScheduling
 # loop that takes all the time there is: tests that took 49 s with one thread took 297 s with two.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ["garbage"]
+
 # The files that take longest, so that no core is left waiting for one of them in the end
 LONGEST = (
     "tests/test_colab_lessons.py",

@@ -41,7 +41,7 @@ LESS = {
     "04_cifar_training_loop": {"4_000, 1_000": "640, 200", "= 5 ": "= 2 ", "= 15 ": "= 3 ", "768 ": "256 "},
     "08_full_speed": {"2_048, 1_000": "512, 200"},
 }
-BY_DAY = ("00", "01", "02", "03", "04")  # of the others, what they stand on: virtual GPUs and exercises
+BY_DAY = ("00", "01", "02", "03", "04")  # of all, what they stand on: virtual GPUs and exercises
 STANDS_ON = "test_fidelity test_virtual_gpus test_virtual_allocator test_data_parallel test_exercises".split()
 CALLERS = ("COURSE_", "PYTEST_", "PIP_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "KAGGLE_", "GIT_", "OMP_", "MPL")
 
@@ -239,7 +239,7 @@ def test_the_lesson_runs(path: Path, colab: dict[str, str], tmp_path: Path) -> N
 def test_virtual_gpus_and_exercises_work_on_colabs_pytorch() -> None:
     files = [f"tests/{name}.py" for name in STANDS_ON]
     alone = ["--noconftest", "-o", "addopts=", "-o", "required_plugins=", "-p", "no:cacheprovider"]
-    command = [PYTHON, "-m", "pytest", "-q", "-m", "not slow", *alone, *files]
-    env = dict(without_callers()) | {"OMP_NUM_THREADS": "1"}
+    command = [PYTHON, "-m", "pytest", "-q", "-m", "not slow", *alone, "-p", "garbage", *files]
+    env = dict(without_callers()) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -57,7 +57,7 @@ class Block:
         return self.before is not None or self.after is not None
 
 
-@dataclass(slots=True)
+@dataclass
 class Counter:
     """One figure of `torch.cuda.memory_stats`."""
 

@@ -15,7 +15,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="it sends SIGKILL; run it on Linux or a Mac"),
 ]
-# a script around train_ddp.py, which stays as it is: in each of its first three lives one rank kills itself
+# a script around train_ddp.py, which stays as it is: in each of its first two lives rank 0 kills itself (lesson 07 has
+# rank 1 do it)
 FAULTY = """\
 import os, runpy, signal, sys, torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -32,14 +33,14 @@ def die_while_saving(state, file, save=torch.save):
     file.write_bytes(whole[: len(whole) // 2])
     die()
 life, rank = os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["RANK"]
-if (life, rank) in [("0", "1"), ("1", "0")]:
+if (life, rank) == ("0", "0"):
     register_optimizer_step_post_hook(die_at_the_fourth_step)
-if (life, rank) == ("2", "0"):
+if (life, rank) == ("1", "0"):
     torch.save = die_while_saving
 sys.argv[0] = "train_ddp.py"
 runpy.run_path("train_ddp.py", run_name="__main__")
 """
-DEAD, DONE = [1, 0, 0], [0, 1, 2, 2]  # which rank dies in each life, and the epochs that its ranks find done
+DONE = [0, 1, 1]  # the epochs that the ranks find done in each life
 
 
 def test_the_training_is_the_same(
@@ -48,24 +49,25 @@ def test_the_training_is_the_same(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    """A rank is killed in a step, the other one, too, and then one that has written half a checkpoint."""
+    """A rank is killed in a step, and then when it has written half a checkpoint."""
     folder, undisturbed = two_trained
     monkeypatch.chdir(tmp_path)
     shutil.copy(folder / "pictures.pt", "pictures.pt")
     Path("faulty.py").write_text(FAULTY, encoding="utf-8")
     course_utils.take_home("train_ddp.py")
-    options = "--standalone --nproc-per-node 2 --max-restarts 3"
+    options = "--standalone --nproc-per-node 2 --max-restarts 2"
     for _ in range(2):  # a restart of torchrun's own was seen to fail, once in eight runs
         Path("train_ddp.pt").unlink(missing_ok=True)
         result = course_utils.torchrun(f"{options} faulty.py --epochs 3 --batch-size 32")
         if result.ok:
             break
     assert result.ok, (result.error, result.causes)
-    for rank, cause in zip(DEAD, result.causes, strict=True):
-        assert re.match(rf"rank {rank} was (ended by SIGKILL|gone without a word)", cause)
+    assert len(result.causes) == len(DONE) - 1
+    for cause in result.causes:
+        assert re.match(r"rank 0 was (ended by SIGKILL|gone without a word)", cause)
     for done, ranks in zip(DONE, result.attempts, strict=True):
         assert f"{done} epochs done" in ranks[0]
-    assert "--- restart 3: torchrun starts all ranks again ---" in capsys.readouterr().out
+    assert "--- restart 2: torchrun starts all ranks again ---" in capsys.readouterr().out
     trained = torch.load("train_ddp.pt")
     assert len(trained["losses"]) == 9
     assert trained["losses"] == undisturbed["losses"]
