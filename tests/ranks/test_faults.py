@@ -15,8 +15,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="it sends SIGKILL; run it on Linux or a Mac"),
 ]
-# a script around train_ddp.py, which stays as it is: in each of its first two lives rank 0 kills itself (lesson 07 has
-# rank 1 do it)
+# a script around train_ddp.py, which stays as it is: in its first two lives rank 0 kills itself (in lesson 07
+# rank 1 does)
 FAULTY = """\
 import os, runpy, signal, sys, torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -56,7 +56,7 @@ def test_the_training_is_the_same(
     Path("faulty.py").write_text(FAULTY, encoding="utf-8")
     course_utils.take_home("train_ddp.py")
     options = "--standalone --nproc-per-node 2 --max-restarts 2"
-    for _ in range(2):  # a restart of torchrun's own was seen to fail, once in eight runs
+    for _ in range(2):  # a restart of torchrun's own was seen to fail, once in some thirty runs
         Path("train_ddp.pt").unlink(missing_ok=True)
         result = course_utils.torchrun(f"{options} faulty.py --epochs 3 --batch-size 32")
         if result.ok:
