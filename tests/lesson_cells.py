@@ -23,17 +23,20 @@ NUMBER = re.compile(r"\d+\.\d+")
 CLOSE = 0.1  # relative; seen between two kinds of CPU: up to 0.04
 # What takes long, hears of no answer, and leaves what the cells after it need: by day it is not run again.
 AT_NIGHT = {
-    "04": ("rungs", "train-fast"),
-    "05": (
+    "00_start_here": ("part-2-what-machine-is-this-2", "part-2-what-machine-is-this-5"),
+    "01_device_basics": ("part-2-what-does-pytorch-see-6", "exercise-is-available-enough-4"),
+    "03_cross_device_error": ("leaving-the-gpu-4", "when-the-message-points-at-the-wrong-2"),
+    "04_cifar_training_loop": ("rungs", "train-fast"),
+    "05_data_parallel": (
         "part-4-the-training-loop-of-lesson-04-on-1-2-3",
         "part-5-where-to-go-from-here-one-process-per-5",
     ),
-    "06": (
+    "06_memory_tricks": (
         "all-levers-two-models-5",
         "part-5-will-it-fit-a-prediction-4",
         "part-5-will-it-fit-a-prediction-6",
     ),
-    "07": (
+    "07_beyond_one_process": (
         "exercise-only-rank-0-needs-it-3",
         "the-same-training-5",
         "the-same-training-6",
@@ -42,7 +45,7 @@ AT_NIGHT = {
         "part-8-when-it-does-not-start-8",
         "part-11-when-the-model-no-longer-fits-5",
     ),
-    "08": ("exercise-compile-everything-4", "part-8-the-end-of-the-ladder-9"),
+    "08_full_speed": ("exercise-compile-everything-4", "part-8-the-end-of-the-ladder-9"),
 }
 LONG = 7  # characters of a number that is the same by chance in no other place
 
@@ -140,7 +143,7 @@ def second_pass(lesson: Lesson, cells: list[dict]) -> Iterator[SolvedCell]:
     """
     again = [deepcopy(cell) for cell in cells]
     solve([cell["cell"] for cell in again], lesson.path.name[:2])
-    later = () if lesson.config.option.everything else AT_NIGHT.get(lesson.path.name[:2], ())
+    later = () if lesson.config.option.everything else AT_NIGHT.get(lesson.path.stem, ())
     assert {cell["cell"].id for cell in again}.issuperset(later), f"AT_NIGHT: no such cell in {lesson.path}"
     for cell in [cell for cell in again if cell["cell"].id not in later]:
         yield SolvedCell.from_parent(lesson, name=f"Cell {cell['cell_num']} solved", **cell)

@@ -67,7 +67,7 @@ def test_pytest_compares_strictly_and_runs_twice(recorded: NotebookNode, tmp_pat
     shutil.copy(SANITIZE_FILE, tmp_path / "course_utils")
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     (tmp_path / "tests").mkdir()
-    for name in ("pyproject.toml", "conftest.py", "tests/lesson_cells.py"):
+    for name in ("pyproject.toml", "conftest.py", "tests/garbage.py", "tests/lesson_cells.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     recorded.cells[0].outputs[0].text = "3\n"
     notebooks.write(tmp_path / "notebooks" / "01_first.ipynb", recorded, recorded)
