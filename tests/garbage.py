@@ -1,7 +1,7 @@
 """A plugin of pytest: what is imported is no garbage, and is not searched for any.
 
-Judges of memory search often, and each time PyTorch's and Matplotlib's hundred thousands of objects were
-looked at, too: it was most of what many an exercise's test took.
+Judges of memory search often, and each time all the objects that PyTorch and Matplotlib are made of were
+looked at, too: for many exercises that was most of a test's time.
 """
 
 import gc

@@ -132,9 +132,7 @@ def bound(table: symtable.SymbolTable) -> set[str]:
 def wanted(table: symtable.SymbolTable) -> set[str]:
     """Return the names that code takes from outside."""
     own = {one.get_name() for one in table.get_symbols() if one.is_global() and one.is_referenced()}
-    return own.union(*map(wanted, table.get_children())) - (
-        bound(table) if table.get_type() == "module" else set()
-    )
+    return own.union(*map(wanted, table.get_children())) - bound(table)
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
