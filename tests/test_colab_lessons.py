@@ -41,7 +41,7 @@ LESS = {
     "04_cifar_training_loop": {"4_000, 1_000": "640, 200", "= 5 ": "= 2 ", "= 15 ": "= 3 ", "768 ": "256 "},
     "08_full_speed": {"2_048, 1_000": "512, 200"},
 }
-BY_DAY = ("00", "02", "03", "04")  # of all, what they stand on: virtual GPUs and exercises
+BY_DAY = ("00", "03", "04")  # of all, what they stand on: virtual GPUs and exercises
 STANDS_ON = "test_fidelity test_virtual_gpus test_virtual_allocator test_data_parallel test_exercises".split()
 CALLERS = ("COURSE_", "PYTEST_", "PIP_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "KAGGLE_", "GIT_", "OMP_", "MPL")
 
