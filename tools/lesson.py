@@ -34,6 +34,7 @@ from pathlib import Path
 
 import canonical
 import comfort
+import exercise_cells
 import nbformat
 from canonical import is_readable_id
 from IPython.core.inputtransformer2 import TransformerManager
@@ -97,9 +98,10 @@ def setup_source(name: str, repository: Repository) -> str:
 
 
 def write_common_cells(notebook: NotebookNode, name: str, repository: Repository | None = None) -> None:
-    """Put the badge into the head cell and the setup cell behind it, in place.
+    """Put the badge into the head cell, the setup cell behind it, and write the exercises' cells, in place.
 
-    Outputs stay: pytest compares them. Raises ValueError where the first cell is no lesson head.
+    Outputs stay: pytest compares them. Raises ValueError where the first cell is no lesson head, or an
+    exercise has no cells.
     """
     repository = repository or read_repository()
     cells = notebook.cells
@@ -112,6 +114,7 @@ def write_common_cells(notebook: NotebookNode, name: str, repository: Repository
         cells.insert(1, nbformat.v4.new_code_cell())
     cells[1].id = "setup"
     cells[1].source = setup_source(name, repository)
+    exercise_cells.write_exercises(notebook)
 
 
 def files(path: Path, repository: Repository | None = None) -> dict[Path, str]:
@@ -145,7 +148,7 @@ def problems(notebook: NotebookNode, path: Path) -> list[str]:
     size = len(nbformat.writes(notebook).encode())
     if size > NOTEBOOK_BYTES:
         found.append(f"{size / 1e6:.1f} MB on disk, at most {NOTEBOOK_BYTES / 1e6} MB")
-    found += comfort.problems(notebook)
+    found += comfort.problems(notebook) + exercise_cells.problems(notebook)
     return [f"{path.name}: {text}" for text in [*_first_cell_problems(notebook, name), *found]]
 
 

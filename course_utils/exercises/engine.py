@@ -259,10 +259,14 @@ def close(one: float, two: float, relative: float = 1e-6) -> bool:
     return math.isclose(one, two, rel_tol=relative, abs_tol=1e-12)
 
 
-def _tell(error: Exception) -> str:
-    """Say what the reader's code raised, and in which of its lines."""
+def own_line(error: Exception) -> str:
+    """Return ' in the line "..."': the reader's deepest line on the way to an error, "" if there is none."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith(_LIBRARY) and "-packages" not in f.filename]
-    line = f' in the line "{own[-1].line}"' if own and own[-1].line else ""
+    return f' in the line "{own[-1].line}"' if own and own[-1].line else ""
+
+
+def _tell(error: Exception) -> str:
+    """Say what the reader's code raised, and in which of its lines."""
     text = (str(error).splitlines() or [""])[0][:200]
-    return f"Your code raised {type(error).__name__}{line}: {text}"
+    return f"Your code raised {type(error).__name__}{own_line(error)}: {text}"

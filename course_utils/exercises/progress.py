@@ -79,6 +79,8 @@ def names_of(lesson: str) -> list[str]:
     from .engine import Exercise
 
     module = import_module(f"{__package__}.lesson_{lesson}")
+    if hasattr(module, "lesson"):
+        return list(module.lesson.exercises)
     return [name for name, value in vars(module).items() if isinstance(value, Exercise)]
 
 

@@ -1,0 +1,208 @@
+"""A lesson's exercises as their author writes them: texts in `lesson_NN.toml`, trials in `lesson_NN.py`.
+
+The table of an exercise has
+
+    title, kind, minutes, difficulty   its heading in the notebook
+    text                               what follows there, in Markdown
+    stub, check                        its cell: what the reader fills in, and what `check` is called with
+                                       (by default the exercise's name)
+    worked, reasoning, hints, why      as in `Exercise`
+    question or claim                  of a prediction, of a myth card: one sentence
+    right                              of a prediction: what came out in the stored run; of a myth: a word
+    choices, several, within           of a prediction: what to choose from, whether any number of that, how
+                                       far off a number may be
+    unit, higher_is_better             of a challenge: what its score is
+    mistakes                           by key: what to `say`, and the wrong answer: its `code`, or `change`, a
+                                       list of [old, new] for the worked one (with `from = "stub"`, for the
+                                       stub); of a prediction, `guesses`, or an `example` that its trial knows
+    items                              what to say where one of several choices is in doubt
+    like                               the name of an exercise above, of which all else is taken
+"""
+
+import tomllib
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from . import progress
+from .engine import Exercise, Score
+from .guessing import WORDS, judge_guess, read_guess
+from .trying import Answers, Case, Judge, Trial, same
+
+_SAY = {
+    "form": {"say": "Choose one of {choices}."},
+    "unsettled": {
+        "say": "On this device nothing was refused. To settle it: COURSE_DEVICE=virtual, then restart."
+    },
+    "other": {"say": "It gives {seen}. Right would be {best}."},
+    "nothing": {"say": "Your function returns nothing. Does it end in `return`?"},
+}
+_MYTH = {
+    "hints": ["Run the cell below, which settles it, and read its output."],
+    "choices": WORDS,
+    "mistakes": {"form": {"say": 'Answer with one of three words: "true", "outdated" or "false".'}},
+}
+
+
+class Lesson:
+    """The exercises of one lesson.
+
+    Attributes:
+        number: such as "05".
+        context: code of what the cells before an exercise have made.
+        exercises: by name, in order.
+        tables: what the author wrote, by the name of the exercise, with what is the same for all filled in.
+    """
+
+    def __init__(self, number: str) -> None:
+        self.number = number
+        data = tomllib.loads(Path(__file__).with_name(f"lesson_{number}.toml").read_text(encoding="utf-8"))
+        self.context = data.pop("context", "")
+        self._trials: dict[str, Trial] = {}
+        self.tables = {
+            name: _filled(name, _merged(data.get(table.get("like"), {}), table))
+            for name, table in data.items()
+        }
+        self.exercises = {name: self._exercise(name, table) for name, table in self.tables.items()}
+        self.summary = partial(progress.summary, number)
+
+    def __call__(self, name: str) -> Exercise:
+        """Return an exercise: the `__getattr__` of a lesson's module."""
+        try:
+            return self.exercises[name]
+        except KeyError:
+            raise AttributeError(f"lesson {self.number} has no exercise {name!r}") from None
+
+    def trial(
+        self,
+        cases: Sequence[Case] | Callable[[], Sequence[Case]] = ((),),
+        right: Callable[[Any, Any], bool] = same,
+        choices: Callable[[], Sequence[Any]] | None = None,
+    ) -> Callable[[Callable[..., Any]], Exercise]:
+        """Make a function the trial of the exercise of its name.
+
+        Args:
+            cases, right: as in `Trial`.
+            choices: of a prediction, where they depend on the machine. Its trial reads a guess: it is called
+                with the guess and with what came out.
+        """
+
+        def register(observe: Callable[..., Any]) -> Exercise:
+            exercise = self.exercises[observe.__name__]
+            self._trials[exercise.name] = Trial(observe, cases, right)
+            exercise.choices = choices or exercise.choices
+            return exercise
+
+        return register
+
+    def code(self, name: str, key: str) -> str:
+        """Return the code of a known mistake as a reader would type it, "" where only the trial knows it."""
+        mistake = self.tables[name]["mistakes"][key]
+        code = mistake.get("code", "")
+        if "change" in mistake:
+            code = self.tables[name][mistake.get("from", "worked")]
+        for old, new in mistake.get("change", ()):
+            if code.count(old) != 1:
+                raise ValueError(f"{name}, {key}: {old!r} stands there {code.count(old)} times")
+            code = code.replace(old, new)
+        return code
+
+    def answers(self, name: str, code: str) -> Answers:
+        """Run the code of an answer, and return what `check` is called with."""
+        space = dict(_space(self.context))
+        exec(compile(code, f"answer to {name}", "exec"), space)
+        found = eval(self.tables[name].get("check", name), space)
+        return found if isinstance(found, tuple) else (found,)
+
+    # ---- judging --------------------------------------------------------------------------------------
+    def _judge(self, name: str, *answers: Any) -> Score | None:
+        """Judge answers to an exercise; raise NotYet for wrong ones."""
+        table = self.tables[name]
+        if table["kind"] in ("predict", "myth"):
+            guess, actual = (*answers, table["right"])[:2]
+            judge_guess(guess, actual, self._reader(name, actual), table)
+            return None
+        codes = {key: self.code(name, key) for key in table["mistakes"]}
+        judge = Judge(
+            self._trials[name],
+            partial(self.answers, name, table["worked"]),
+            {key: partial(self.answers, name, code) for key, code in codes.items() if code},
+            {key: mistake["say"] for key, mistake in table["mistakes"].items()},
+            table.get("unit", ""),
+            not table.get("higher_is_better", False),
+        )
+        return judge(*answers)
+
+    def _reader(self, name: str, actual: Any) -> Callable[[Any], Any]:
+        """Return what reads a guess."""
+        if name in self._trials:
+            return lambda guess: self._trials[name].observe(guess, actual)
+        exercise = self.exercises[name]
+        return lambda guess: read_guess(guess, exercise.offered, exercise.several)
+
+    def _exercise(self, name: str, table: dict[str, Any]) -> Exercise:
+        """Return what an author's table describes."""
+        return Exercise(
+            self.number,
+            name,
+            table["question"],
+            table["kind"],
+            table["minutes"],
+            table["difficulty"],
+            partial(self._judge, name),
+            table["stub"].strip(),
+            table["worked"].strip(),
+            table["reasoning"],
+            tuple(table["hints"]),
+            table["why"],
+            table["choices"],
+            table["several"],
+        )
+
+
+def _merged(above: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with what it does not say taken from another, mistake by mistake."""
+    both = above | table
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(table.get(key), dict):
+            both[key] = _merged(value, table[key])
+    return both
+
+
+def _filled(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with what is the same for all exercises of its kind."""
+    usual = {
+        "minutes": 2,
+        "difficulty": "easy",
+        "choices": (),
+        "several": False,
+        "question": "",
+        "mistakes": {},
+    }
+    if table["kind"] == "predict":
+        call = f"exercise.{name}.guess"
+        usual |= {"stub": f"{call}(...)", "worked": f"{call}({table['right']!r})"}
+    if table["kind"] == "myth":
+        stub, worked = f'{name} = ...  # "true", "outdated" or "false"', f'{name} = "{table["right"]}"'
+        usual |= {
+            "stub": stub,
+            "worked": worked,
+            "question": table["claim"],
+            "reasoning": table["why"],
+            **_MYTH,
+        }
+    own = {
+        key: {"say": one} if isinstance(one, str) else one for key, one in table.get("mistakes", {}).items()
+    }
+    if table["kind"] == "myth":
+        own = {key: {"guesses": [key], **one} for key, one in own.items()}
+    return usual | table | {"mistakes": _SAY | usual["mistakes"] | own}
+
+
+@cache
+def _space(context: str) -> dict[str, Any]:
+    """Return the names that a lesson's cells have made before its exercises."""
+    space: dict[str, Any] = {}
+    exec(compile(context, "context", "exec"), space)
+    return space

@@ -1,0 +1,90 @@
+"""Judging guesses: words whatever their spaces and capitals, numbers, lists, selections."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .engine import NotYet
+from .trying import Known, same
+
+WORDS = ("true", "outdated", "false")  # what a claim can be
+
+
+def judge_guess(guess: Any, actual: Any, read: Callable[[Any], Any], table: Mapping[str, Any]) -> None:
+    """Compare a guess with what came out, and a wrong one with the known mistakes.
+
+    Args:
+        guess: what the reader wrote or chose.
+        actual: what came out.
+        read: returns a guess in the form in which guesses are compared; may raise `Known`.
+        table: of the exercise, with its `mistakes`, by key, and perhaps `items` and `within`.
+
+    Raises:
+        NotYet: unless the guess is right.
+    """
+    try:
+        said, best, key = read(guess), _form(read, actual, actual), "other"
+        if same(said, best) or _near(said, best, table.get("within", 0)):
+            return
+        for name, mistake in table["mistakes"].items():
+            if any(same(said, _form(read, one)) for one in mistake.get("guesses", ())):
+                key = name
+                break
+        else:
+            key = next((item for item in table.get("items", ()) if (item in said) != (item in best)), key)
+        facts: dict[str, Any] = {}
+    except Known as known:
+        key, facts = known.key, known.facts
+    say = table.get("items", {}).get(key) or table["mistakes"][key]["say"]
+    raise NotYet(key, say.format_map({"actual": actual, "guess": guess, **facts}))
+
+
+def read_guess(guess: Any, choices: Sequence[Any], several: bool = False) -> Any:
+    """Return a guess as text of the choices, a number, a list of numbers or, with `several`, a set of words.
+
+    Raises:
+        Known: "form", for what can be no answer.
+    """
+    texts = {_letters(choice): choice for choice in choices if isinstance(choice, str)}
+    if several:
+        words = _words(guess, [str(choice) for choice in choices])
+        if words <= {str(choice) for choice in choices}:
+            return words
+    elif isinstance(guess, str) and _letters(guess) in texts:
+        return texts[_letters(guess)]
+    elif _is_number(guess) and len(texts) < len(choices):
+        return float(guess)
+    elif isinstance(guess, list | tuple) and all(map(_is_number, guess)) and not texts:
+        return [float(number) for number in guess]
+    raise Known("form", choices=", ".join(map(repr, choices)))
+
+
+def _form(read: Callable[[Any], Any], value: Any, otherwise: Any = None) -> Any:
+    """Return a value in the form of a guess; `otherwise` where it can be none."""
+    try:
+        return read(value)
+    except Known:
+        return otherwise
+
+
+def _near(one: Any, two: Any, within: float) -> bool:
+    return isinstance(one, float) and isinstance(two, float) and abs(one - two) <= within
+
+
+def _words(guess: Any, choices: list[str]) -> frozenset[str]:
+    """Return the words of a selection: a list, or text as "1, 2", or "12" for choices of one letter."""
+    if isinstance(guess, str):
+        guess = re.findall(
+            "." if all(len(one) == 1 for one in choices) else r"\w+", re.sub(r"[\W_]", " ", guess)
+        )
+    if not isinstance(guess, list | tuple | set | frozenset):
+        guess = [guess]
+    return frozenset(str(one) for one in guess if str(one).strip())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _letters(text: str) -> str:
+    return "".join(text.lower().split())

@@ -1,0 +1,183 @@
+"""Judging by trying: an answer is tried on cases, and what is seen is compared with what other answers give.
+
+A *trial* is a function (answer, *case) -> what is seen. An answer is right if the worked answer gives the
+same in every case, or if the trial's own `right(seen, best)` says so. A wrong one is compared with the known
+mistakes: the one that first goes wrong in the same case, and in the same way, is what the reader has met.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .engine import NotYet, Score, own_line
+
+Case = tuple[Any, ...]
+Answers = tuple[Any, ...]  # what `check` gets: one function or value as a rule
+
+
+class Seen:
+    """What a trial saw.
+
+    Attributes:
+        value: what is compared.
+        score: the figure of a challenge.
+        facts: what else the texts may name.
+    """
+
+    def __init__(self, value: Any, score: float | None = None, **facts: Any) -> None:
+        self.value, self.score, self.facts = value, score, facts
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The exception that ended a trial."""
+
+    error: Exception
+
+
+class Known(Exception):
+    """Raised by a trial that can name the mistake by itself; `facts` are what its text may name."""
+
+    def __init__(self, key: str, **facts: Any) -> None:
+        super().__init__(key)
+        self.key, self.facts = key, facts
+
+
+def told(error: Exception) -> str:
+    """Return an error's type, the reader's line that raised it, and the first line of its text."""
+    return f"{type(error).__name__}{own_line(error)}: {(str(error).splitlines() or [''])[0][:200]}"
+
+
+Outcome = Seen | Raised | Known
+
+
+def like(one: Outcome, two: Outcome) -> bool:
+    """Tell whether two trials came out alike; of exceptions type and text are compared."""
+    if isinstance(one, Raised) and isinstance(two, Raised):
+        return repr(one.error) == repr(two.error)
+    return isinstance(one, Seen) and isinstance(two, Seen) and same(one.value, two.value)
+
+
+def same(one: Any, two: Any) -> bool:
+    """Tell whether two things seen agree: floats to 1e-6, tensors of floats to 1e-4, wherever nested."""
+    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
+        if (one.shape, one.dtype) != (two.shape, two.dtype):
+            return False
+        return torch.allclose(one, two, rtol=1e-4 * one.is_floating_point(), atol=1e-9, equal_nan=True)
+    if isinstance(one, float) or isinstance(two, float):
+        numbers = all(isinstance(value, int | float) for value in (one, two))
+        return numbers and (
+            math.isclose(one, two, rel_tol=1e-6, abs_tol=1e-12) or (one != one and two != two)
+        )
+    if isinstance(one, list | tuple) and isinstance(two, list | tuple):
+        return len(one) == len(two) and all(map(same, one, two))
+    if isinstance(one, Mapping) and isinstance(two, Mapping):
+        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
+    return type(one) is type(two) and one == two
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How an exercise's answers are tried.
+
+    Attributes:
+        observe: called with the answers and a case; returns a `Seen`, or the value of one. May raise `Known`.
+        cases: the further arguments of each call; a function where they depend on the machine.
+        right: judges what was seen beside what the worked answer gives.
+    """
+
+    observe: Callable[..., Any]
+    cases: Sequence[Case] | Callable[[], Sequence[Case]] = ((),)
+    right: Callable[[Any, Any], bool] = same
+
+    def names(self, answers: Answers, case: Case) -> dict[str, Any]:
+        """Return the arguments of a case by name, for the texts."""
+        names = list(inspect.signature(self.observe).parameters)[len(answers) :]
+        return dict(zip(names, case, strict=False))
+
+    def see(self, answers: Answers, case: Case) -> Outcome:
+        """Try answers on one case; torch's random numbers are the same each time."""
+        torch.default_generator.manual_seed(0)
+        try:
+            seen = self.observe(*answers, *case)
+        except Known as known:
+            return known
+        except Exception as error:  # the reader's own code raised
+            return Raised(error)
+        return seen if isinstance(seen, Seen) else Seen(seen)
+
+    def is_right(self, seen: Outcome, best: Seen) -> bool:
+        """Judge one case."""
+        return isinstance(seen, Seen) and self.right(seen.value, best.value)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges answers by a trial, the worked answer and known mistakes.
+
+    Attributes:
+        trial: how answers are tried.
+        worked: makes the worked answers.
+        wrong: makes the answers of each mistake that is known by them, by its key.
+        mistakes: what to say to each mistake, by its key; {name} stands for an argument of the case, a fact,
+            `seen`, or `best`, which is what the worked answer gives.
+        unit, lower: of the score, as in `Score`.
+    """
+
+    trial: Trial
+    worked: Callable[[], Answers]
+    wrong: dict[str, Callable[[], Answers]]
+    mistakes: dict[str, str]
+    unit: str = ""
+    lower: bool = True
+
+    def __call__(self, *answers: Any) -> Score | None:
+        """Return the score of a challenge, None for any other right answer; raise NotYet for a wrong one."""
+        with torch.random.fork_rng(devices=[]):
+            return self._judged(answers)
+
+    def _judged(self, answers: Answers) -> Score | None:
+        cases, worked, bests = self.trial.cases, self.worked(), []
+        for case in cases() if callable(cases) else cases:
+            bests.append((case, self._best(worked, case)))
+            seen = self.trial.see(answers, case)
+            if not self.trial.is_right(seen, bests[-1][1]):
+                raise self._not_yet(answers, seen, bests)
+        if seen.score is None:
+            return None
+        return Score(seen.score, self.unit.format_map(seen.facts), bests[-1][1].score, self.lower)
+
+    def _best(self, worked: Answers, case: Case) -> Seen:
+        """Return what the worked answer gives; that it fails would be this course's own mistake."""
+        best = self.trial.see(worked, case)
+        if isinstance(best, Raised):
+            raise best.error
+        assert isinstance(best, Seen), best
+        return best
+
+    def _not_yet(self, answers: Answers, seen: Outcome, bests: list[tuple[Case, Seen]]) -> Exception:
+        """Return what to raise for answers that went wrong in the last case."""
+        case, best = bests[-1]
+        facts = self.trial.names(answers, case) | {"best": best.value}
+        if isinstance(seen, Known):
+            key, more = seen.key, seen.facts
+        else:
+            key = next(self._alike(seen, bests), "other")
+            if isinstance(seen, Raised) and key == "other":
+                return seen.error
+            more = {"seen": seen.value, **seen.facts} if isinstance(seen, Seen) else {"seen": seen.error}
+        return NotYet(key, self.mistakes[key].format_map(facts | more))
+
+    def _alike(self, seen: Seen | Raised, bests: list[tuple[Case, Seen]]) -> Iterator[str]:
+        """Yield the keys of the mistakes that go right in all cases but the last, and give the same there."""
+        *before, (last, _) = bests
+        for key, make in self.wrong.items():
+            made = make()
+            if like(self.trial.see(made, last), seen) and all(
+                self.trial.is_right(self.trial.see(made, case), best) for case, best in before
+            ):
+                yield key

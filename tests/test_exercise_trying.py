@@ -1,0 +1,140 @@
+"""Trials, known mistakes as oracles, and how guesses are read."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from course_utils.exercises.engine import NotYet
+from course_utils.exercises.guessing import judge_guess, read_guess
+from course_utils.exercises.trying import Judge, Known, Seen, Trial, same
+
+SAY = {"double": "{x} gives {seen}, not {best}.", "late": "Late.", "fails": "{seen}", "other": "{seen}?"}
+
+
+def judge(observe: Callable[..., Any] = lambda answer, x: answer(x), **more: Any) -> Judge:
+    """A judge of functions that add 2, tried with 2 and 3."""
+    wrong = {
+        "double": lambda x: 2 * x,  # right for 2
+        "late": lambda x: x + 2 if x == 2 else 0,
+        "fails": lambda x: [][x],
+    }
+    answers = {key: lambda one=one: (one,) for key, one in wrong.items()}
+    return Judge(Trial(observe, [(2,), (3,)]), lambda: (lambda x: x + 2,), answers, SAY, **more)
+
+
+@pytest.mark.parametrize(
+    ("answer", "key", "text"),
+    [
+        (lambda x: x + x, "double", "3 gives 6, not 5."),
+        (lambda x: (4, 0)[x - 2], "late", "Late."),
+        (lambda x: 0, "other", "0?"),  # not late: it is wrong for 2 already
+        (lambda x: (4, 7)[x - 2], "other", "7?"),
+        (lambda x: [][1], "fails", "list index out of range"),
+    ],
+)
+def test_a_mistake_is_known_by_where_and_how_it_first_goes_wrong(answer: Any, key: str, text: str) -> None:
+    with pytest.raises(NotYet) as found:
+        judge()(answer)
+    assert (found.value.key, found.value.hint) == (key, text)
+
+
+def test_an_error_of_no_known_mistake_is_the_readers() -> None:
+    with pytest.raises(ZeroDivisionError):
+        judge()(lambda x: 1 / 0)
+
+
+def test_a_trial_can_name_a_mistake_and_tell_about_it() -> None:
+    def observe(answer: Any, x: int) -> int:
+        raise Known("double", seen="this")
+
+    with pytest.raises(AssertionError):  # the worked answer itself gets so far
+        judge(observe)(lambda x: x + 2)
+    named = judge(lambda answer, x: answer(x) if answer(x) < 9 else observe(answer, x))
+    with pytest.raises(NotYet, match="2 gives this, not 4"):
+        named(lambda x: 9)
+
+
+def test_a_score_stands_beside_that_of_the_worked_answer() -> None:
+    score = judge(lambda answer, x: Seen(answer(x), score=float(x), what="apples"), unit="{what}")
+    assert str(score(lambda x: x + 2)) == "Score: 3 apples; par is 3, reached."
+
+
+def test_each_answer_meets_the_same_random_numbers_and_leaves_torchs_own() -> None:
+    seen, before = [], torch.get_rng_state()
+    judge(lambda answer, x: seen.append(torch.rand(1).item()))(None)
+    assert seen == [seen[0]] * 4  # two cases, two answers
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "alike"),
+    [
+        (1.0, 1 + 1e-9, True),
+        (1.0, 1, True),
+        (True, 1, False),
+        (float("nan"), float("nan"), True),
+        ([1, (2.0,)], (1, [2.0]), True),
+        ({"a": torch.ones(2)}, {"a": torch.ones(2) + 1e-6}, True),
+        (torch.ones(2), torch.ones(2, 1), False),
+        (torch.tensor([10**6]), torch.tensor([10**6 + 1]), False),
+        ("a", "b", False),
+    ],
+)
+def test_what_is_the_same(one: Any, two: Any, alike: bool) -> None:
+    assert same(one, two) is alike
+
+
+@pytest.mark.parametrize(
+    ("guess", "choices", "several", "read"),
+    [
+        ("Added  up", ["added up", "averaged"], False, "added up"),
+        (16, [5, 16], False, 16.0),
+        (17.5, [5, 16], False, 17.5),
+        ((3, 4), [[3, 4], [5]], False, [3.0, 4.0]),
+        ("an error", [25, "an error"], False, "an error"),
+        ("1, 2", [1, 2, 3], True, {"1", "2"}),
+        ("ab", ["a", "b"], True, {"a", "b"}),
+        ({"mean", "mask"}, ["mean", "mask"], True, {"mean", "mask"}),
+        (2, [1, 2], True, {"2"}),
+    ],
+)
+def test_how_guesses_are_read(guess: Any, choices: list[Any], several: bool, read: Any) -> None:
+    assert read_guess(guess, choices, several) == read
+
+
+@pytest.mark.parametrize(
+    ("guess", "choices", "several"),
+    [
+        ("mean", ["sum"], False),
+        (True, [1, 2], False),
+        (1, ["one"], False),
+        ("4", [1, 2], True),
+        ([1], ["a"], False),
+    ],
+)
+def test_what_can_be_no_answer(guess: Any, choices: list[Any], several: bool) -> None:
+    with pytest.raises(Known, match="form"):
+        read_guess(guess, choices, several)
+
+
+def test_a_guess_is_compared_exactly_then_item_by_item() -> None:
+    table = {
+        "mistakes": {"all": {"say": "all", "guesses": [["a", "b", "c"]]}, "other": {"say": "other"}},
+        "items": {"b": "look at b"},
+    }
+
+    def say(guess: Any) -> str:
+        with pytest.raises(NotYet) as found:
+            judge_guess(guess, "a", lambda one: read_guess(one, ["a", "b", "c"], several=True), table)
+        return found.value.hint
+
+    assert [say("abc"), say("ab"), say("c")] == ["all", "look at b", "other"]
+
+
+def test_a_number_may_be_off_a_little() -> None:
+    table = {"within": 1.5, "mistakes": {"other": {"say": "no"}}}
+    judge_guess(145, 146.4, float, table)
+    with pytest.raises(NotYet):
+        judge_guess(144, 146.4, float, table)
