@@ -11,7 +11,8 @@ The table of an exercise has
     right                              of a prediction: what came out in the stored run; of a myth: a word
     choices, several, within           of a prediction: what to choose from, whether any number of that, how
                                        far off a number may be
-    unit, higher_is_better             of a challenge: what its score is
+    unit, par, higher_is_better        of a challenge: what its score is, and what the worked answer reaches
+                                       (found out by itself where answers are compared)
     mistakes                           by key: what to `say`, and the wrong answer: its `code`, or `change`, a
                                        list of [old, new] for the worked one (with `from = "stub"`, for the
                                        stub); of a prediction, `guesses`, or an `example` that its trial knows
@@ -35,7 +36,7 @@ _SAY = {
     "unsettled": {
         "say": "On this device nothing was refused. To settle it: COURSE_DEVICE=virtual, then restart."
     },
-    "other": {"say": "It gives {seen}. Right would be {best}."},
+    "other": {"say": "This is not it yet. A hint may help."},
     "nothing": {"say": "Your function returns nothing. Does it end in `return`?"},
 }
 _MYTH = {
@@ -77,7 +78,7 @@ class Lesson:
     def trial(
         self,
         cases: Sequence[Case] | Callable[[], Sequence[Case]] = ((),),
-        right: Callable[[Any, Any], bool] = same,
+        right: Callable[[Any, Any], bool] | None = same,
         choices: Callable[[], Sequence[Any]] | None = None,
     ) -> Callable[[Callable[..., Any]], Exercise]:
         """Make a function the trial of the exercise of its name.
@@ -130,6 +131,7 @@ class Lesson:
             {key: partial(self.answers, name, code) for key, code in codes.items() if code},
             {key: mistake["say"] for key, mistake in table["mistakes"].items()},
             table.get("unit", ""),
+            table.get("par"),
             not table.get("higher_is_better", False),
         )
         return judge(*answers)

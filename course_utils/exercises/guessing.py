@@ -23,15 +23,17 @@ def judge_guess(guess: Any, actual: Any, read: Callable[[Any], Any], table: Mapp
         NotYet: unless the guess is right.
     """
     try:
-        said, best, key = read(guess), _form(read, actual, actual), "other"
-        if same(said, best) or _near(said, best, table.get("within", 0)):
+        said, best = read(guess), _form(read, actual, actual)
+        within = table.get("within", 0)
+        if same(said, best) or _near(said, best, within):
             return
-        for name, mistake in table["mistakes"].items():
-            if any(same(said, _form(read, one)) for one in mistake.get("guesses", ())):
-                key = name
-                break
-        else:
-            key = next((item for item in table.get("items", ()) if (item in said) != (item in best)), key)
+        known = [
+            (name, _form(read, one)) for name, m in table["mistakes"].items() for one in m.get("guesses", ())
+        ]
+        alike = [name for name, form in known if same(said, form)]
+        alike += [name for name, form in known if _near(said, form, within)]
+        in_doubt = [item for item in table.get("items", ()) if (item in said) != (item in best)]
+        key = next(iter(alike + in_doubt), "other")
         facts: dict[str, Any] = {}
     except Known as known:
         key, facts = known.key, known.facts

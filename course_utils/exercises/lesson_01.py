@@ -76,7 +76,7 @@ def seconds_per_call(answer: Any, name: str, gpus: int, backlog: float, first: f
         raise Known("nothing", seen=got)
     times = got / seconds if queues.calls and queues.readings else 0
     seen = (round(times, 2), bool(queues.calls), bool(queues.readings), bool(queues.slept))
-    return Seen(seen, calls=queues.calls)
+    return Seen(seen, calls=queues.calls, times=got / seconds)
 
 
 _SIZES = ((60, 7, 3), (7, 60, 3), (20, 20, 2), (30, 1, 4), (1, 5, 2), (40, 6, 1), (200, 10, 3))

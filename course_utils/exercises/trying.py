@@ -87,12 +87,13 @@ class Trial:
     Attributes:
         observe: called with the answers and a case; returns a `Seen`, or the value of one. May raise `Known`.
         cases: the further arguments of each call; a function where they depend on the machine.
-        right: judges what was seen beside what the worked answer gives.
+        right: judges what was seen beside what the worked answer gives; with None every answer is right that
+            the trial lets pass, and it alone can name mistakes.
     """
 
     observe: Callable[..., Any]
     cases: Sequence[Case] | Callable[[], Sequence[Case]] = ((),)
-    right: Callable[[Any, Any], bool] = same
+    right: Callable[[Any, Any], bool] | None = same
 
     def names(self, answers: Answers, case: Case) -> dict[str, Any]:
         """Return the arguments of a case by name, for the texts."""
@@ -112,7 +113,7 @@ class Trial:
 
     def is_right(self, seen: Outcome, best: Seen) -> bool:
         """Judge one case."""
-        return isinstance(seen, Seen) and self.right(seen.value, best.value)
+        return isinstance(seen, Seen) and (self.right is None or self.right(seen.value, best.value))
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Judge:
         wrong: makes the answers of each mistake that is known by them, by its key.
         mistakes: what to say to each mistake, by its key; {name} stands for an argument of the case, a fact,
             `seen`, or `best`, which is what the worked answer gives.
-        unit, lower: of the score, as in `Score`.
+        unit, par, lower: of the score, as in `Score`; without `par` it is what the worked answer reaches.
     """
 
     trial: Trial
@@ -133,6 +134,7 @@ class Judge:
     wrong: dict[str, Callable[[], Answers]]
     mistakes: dict[str, str]
     unit: str = ""
+    par: float | None = None
     lower: bool = True
 
     def __call__(self, *answers: Any) -> Score | None:
@@ -141,7 +143,8 @@ class Judge:
             return self._judged(answers)
 
     def _judged(self, answers: Answers) -> Score | None:
-        cases, worked, bests = self.trial.cases, self.worked(), []
+        cases, bests = self.trial.cases, []
+        worked = () if self.trial.right is None else self.worked()
         for case in cases() if callable(cases) else cases:
             bests.append((case, self._best(worked, case)))
             seen = self.trial.see(answers, case)
@@ -149,10 +152,13 @@ class Judge:
                 raise self._not_yet(answers, seen, bests)
         if seen.score is None:
             return None
-        return Score(seen.score, self.unit.format_map(seen.facts), bests[-1][1].score, self.lower)
+        par = bests[-1][1].score if self.par is None else self.par
+        return Score(seen.score, self.unit.format_map(seen.facts), par, self.lower)
 
     def _best(self, worked: Answers, case: Case) -> Seen:
         """Return what the worked answer gives; that it fails would be this course's own mistake."""
+        if self.trial.right is None:
+            return Seen(None)
         best = self.trial.see(worked, case)
         if isinstance(best, Raised):
             raise best.error
@@ -166,7 +172,7 @@ class Judge:
         if isinstance(seen, Known):
             key, more = seen.key, seen.facts
         else:
-            key = next(self._alike(seen, bests), "other")
+            key = next(self._alike(seen, bests), "other") if self.trial.right else "other"
             if isinstance(seen, Raised) and key == "other":
                 return seen.error
             more = {"seen": seen.value, **seen.facts} if isinstance(seen, Seen) else {"seen": seen.error}

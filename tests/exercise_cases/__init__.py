@@ -3,6 +3,7 @@
 The known mistakes stand in `course_utils/exercises/lesson_NN.toml`. One module per lesson has
 
 * RIGHT: for each exercise other right answers than the worked one;
+* CONTEXT: where needed, more code that makes what the answers need;
 * WRONG: wrong ones that are not known, by the key of what is said to them: "other", "raises".
 
 An answer is the code of the cell, as a reader would type it.
@@ -34,7 +35,7 @@ def load(lesson: str) -> Cases:
     for name, answers in module.WRONG.items():
         wrong[name] |= answers
     actual = {name: repr(table.get("right")) for name, table in authored.tables.items()}
-    return Cases(authored.context, module.RIGHT, wrong, actual)
+    return Cases(authored.context + getattr(module, "CONTEXT", ""), module.RIGHT, wrong, actual)
 
 
 def exercises_of(lesson: str) -> list[Exercise]:

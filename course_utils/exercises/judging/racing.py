@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from course_utils.timing import synchronize
 
-from ..engine import close, wrong
+from ..engine import close
+from ..trying import Known
 from .watching import Marks, Watched, easy_pictures, first_loop, marked_pictures, read_marks
 
 
@@ -27,47 +28,47 @@ def judge_epoch(answer: Callable[..., Any]) -> None:
     marks = read_marks(model.inputs)
     _check_training(model, marks, labels)
     if any(torch.equal(a, b.detach()) for a, b in zip(before, model.parameters(), strict=True)):
-        wrong("frozen", "Some of the network's parameters have not moved.")
+        raise Known("frozen")
     _check_variety(marks)
     loss = criterion(torch.cat(model.logits).float().cpu(), labels[marks.numbers]).item()
     said = said[0] if isinstance(said, tuple) else said
     rounding = 1e-4 if model.logits[0].dtype == torch.float32 else 1e-2  # autocast has fewer digits
     if said is None or not close(float(said), loss, rounding):
-        wrong("mean", f"The mean loss over all pictures was {loss:.4f}, and the function says {said}.")
+        raise Known("mean", loss=loss, said=said)
     model.forget()
     answer(model, *data)
     if torch.equal(read_marks(model.inputs).numbers, marks.numbers):
-        wrong("again", "Two epochs came in the same order. Seeds belong before the training, not into it.")
+        raise Known("again")
 
 
 def _check_training(model: Watched, marks: Marks, labels: torch.Tensor) -> None:
     """Ask that every batch was trained on, each picture once, with its own label and fresh gradients."""
     if max(batch.abs().max().item() for batch in model.inputs) > 10:
-        wrong("range", "The network is shown values far from zero. Turn 0 to 255 into about -2 to 2.")
+        raise Known("range")
     if not model.steps or len(model.gradients) != len(model.logits):
-        wrong("untrained", "Some batches were not trained on: each needs backward() and optimizer.step().")
+        raise Known("untrained")
     if len(marks.numbers.unique()) != len(labels):
-        wrong("repeats", "Some pictures came twice and others not at all. Draw an order, not numbers.")
+        raise Known("repeats")
     if not torch.equal(model.targets(), labels[marks.numbers]):
-        wrong("labels", "Pictures were trained with labels of other pictures: shuffle both in one order.")
+        raise Known("labels")
     if model.uses_old_gradients():
-        wrong("zero_grad", "The gradients of earlier batches are still in there when the optimizer steps.")
+        raise Known("zero_grad")
 
 
 def _check_count(model: Watched, pictures: int) -> None:
     """Ask that every picture was seen."""
     if model.rows != pictures:
-        wrong("count", f"The network was shown {model.rows} pictures in this epoch, of {pictures}.")
+        raise Known("count", rows=model.rows, pictures=pictures)
 
 
 def _check_variety(marks: Marks) -> None:
     """Ask for a random order, and for a shift and a mirror of its own for each picture."""
     if torch.equal(marks.numbers, marks.numbers.sort().values):
-        wrong("order", "The pictures come in the order of the set. Shuffle them anew in each epoch.")
+        raise Known("order")
     if any(len(flip) >= 16 and len(flip.unique()) == 1 for flip in marks.mirrored):
-        wrong("mirror", "In a batch all pictures are mirrored, or none is. Each picture needs its own draw.")
+        raise Known("mirror")
     if any(len(place) >= 8 and len(place.unique()) == 1 for place in marks.places):
-        wrong("shift", "In a batch all pictures have the same shift, or none. Each needs its own draw.")
+        raise Known("shift")
 
 
 def race(answer: Callable[..., Any], epochs: int = 10) -> float:
@@ -84,10 +85,8 @@ def race(answer: Callable[..., Any], epochs: int = 10) -> float:
         fast_seconds.append(_seconds(lambda: answer(fast, *data, criterion, fast.optimizer), device))
         _check_count(fast, len(labels))
     if fast.accuracy() < 0.9:
-        learned = f"In epoch {epochs} it gets {fast.accuracy():.0%} right; the first loop nears 100% by then."
-        if len(fast.steps) < 5:
-            wrong("steps", f"{learned} It takes {len(fast.steps)} steps per epoch: too few, or too small.")
-        wrong("learns", f"{learned} Is the learning rate, or what the network is shown, the cause?")
+        key = "steps" if len(fast.steps) < 5 else "learns"
+        raise Known(key, accuracy=fast.accuracy(), steps=len(fast.steps), epochs=epochs)
     return min(slow_seconds) / min(fast_seconds)  # the best of each: whatever else runs only adds time
 
 
