@@ -1,7 +1,6 @@
 """Answers to lesson 06 that are nearly right: what stays on the card, and where the work is done."""
 
 import pytest
-from exercise_cases.lesson_06 import CONTEXT
 
 import course_utils
 from course_utils.exercises import lesson_06
@@ -172,7 +171,7 @@ NEARLY = [
 
 def verdict(name: str, answer: str):
     made = {}
-    exec(CONTEXT + answer, made)
+    exec(lesson_06.lesson.context + answer, made)
     with course_utils.virtual_gpus(2, "2 GiB"):
         return getattr(lesson_06, name).verdict(made[name])
 
@@ -202,6 +201,6 @@ def test_judging_leaves_the_random_numbers_of_the_lesson_alone() -> None:
         torch.manual_seed(0)
         for name in ("ValidationLog", "accumulate", "careful_step", "smallest_step"):
             made = {}
-            exec(CONTEXT + getattr(lesson_06, name).worked, made)
+            exec(lesson_06.lesson.context + getattr(lesson_06, name).worked, made)
             assert getattr(lesson_06, name).verdict(made[name]).outcome == RIGHT
         assert (torch.rand(2).tolist(), torch.rand(2, device="cuda").tolist()) == wanted

@@ -65,9 +65,7 @@ def like(one: Outcome, two: Outcome) -> bool:
 def same(one: Any, two: Any) -> bool:
     """Tell whether two things seen agree: floats to 1e-6, tensors of floats to 1e-4, wherever nested."""
     if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
-        if (one.shape, one.dtype) != (two.shape, two.dtype):
-            return False
-        return torch.allclose(one, two, rtol=1e-4 * one.is_floating_point(), atol=1e-9, equal_nan=True)
+        return (one.shape, one.dtype) == (two.shape, two.dtype) and _close(one, two)
     if isinstance(one, float) or isinstance(two, float):
         numbers = all(isinstance(value, int | float) for value in (one, two))
         return numbers and (
@@ -78,6 +76,14 @@ def same(one: Any, two: Any) -> bool:
     if isinstance(one, Mapping) and isinstance(two, Mapping):
         return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
     return type(one) is type(two) and one == two
+
+
+def _close(one: torch.Tensor, two: torch.Tensor) -> bool:
+    """Compare tensors of one shape and dtype, those of floats as vectors: by the length of their difference."""
+    if not one.is_floating_point() or not torch.equal(one.isnan(), two.isnan()):
+        return torch.equal(one, two)
+    one, two = one.double().nan_to_num(), two.double().nan_to_num()
+    return bool((one - two).norm() <= 1e-4 * two.norm() + 1e-9)
 
 
 @dataclass(frozen=True)

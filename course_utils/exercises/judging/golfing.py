@@ -8,11 +8,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..engine import Score, wrong
-from .accumulating import agree, flat, peak_of
+from ..trying import Known
+from .vectors import agree, flat, peak_of
 
 BATCH, WIDTH, BLOCKS = 256, 512, 8
-PAR = 4.02
 _SMALL = 64  # numbers that may be elsewhere, such as Adam's count of steps
 Job = tuple[nn.Sequential, torch.optim.Optimizer, torch.Tensor, torch.Tensor]
 
@@ -56,7 +55,7 @@ class _Place(TorchDispatchMode):
         return result
 
 
-def judge_golf(answer: Callable[..., Any], gpu: torch.device) -> Score:
+def judge_golf(answer: Callable[..., Any], gpu: torch.device) -> float:
     """Judge a step against the plain one; return MiB at its peak, besides what was there before."""
     played, plain = golf_job(gpu), golf_job(gpu)
     rows: list[int] = []
@@ -75,7 +74,7 @@ def judge_golf(answer: Callable[..., Any], gpu: torch.device) -> Score:
     _is_whole(played, plain)
     _compare(played, plain, right, sum(rows), moves)
     _goes_on(played, plain)
-    return Score(peak / 2**20, "MiB", PAR)
+    return peak / 2**20
 
 
 def _play(answer: Callable[..., Any], job: Job, place: _Place) -> None:
@@ -87,9 +86,9 @@ def _play(answer: Callable[..., Any], job: Job, place: _Place) -> None:
 def _is_honest(place: _Place, peak: int) -> None:
     """See that all of the step was on the card, and that its peak is what PyTorch says."""
     if place.elsewhere:
-        wrong("elsewhere", f"It made tensors on {place.elsewhere}. All of the step should stay on the card.")
+        raise Known("elsewhere", place=place.elsewhere)
     if place.most > peak:
-        wrong("reset", "It resets PyTorch's peak. The whole step counts, from beginning to end.")
+        raise Known("reset")
 
 
 def _state(job: Job) -> tuple[torch.Tensor, list[int]]:
@@ -121,48 +120,47 @@ def _is_whole(played: Job, plain: Job) -> None:
     """See that model and optimizer are what they were: the same layers, in float32, on the card."""
     for parameter, other in zip(played[0].parameters(), plain[0].parameters(), strict=True):
         if (parameter.dtype, parameter.device) != (other.dtype, other.device):
-            wrong("changed", f"A parameter has become {parameter.dtype} on {parameter.device}.")
+            raise Known("changed", what=f"A parameter has become {parameter.dtype} on {parameter.device}.")
     layers, others = (
         [type(layer) for layer in model.modules() if not list(layer.children())]
         for model in (played[0], plain[0])
     )
     if layers != others:
-        wrong("changed", "The model has other layers than before. Train the model that was given.")
+        raise Known("changed", what="The model has other layers than before.")
 
 
 def _compare(played: Job, plain: Job, right: torch.Tensor, rows: int, moves: list[Any]) -> None:
     """Compare steps, gradients (as Adam has noted them) and parameters with those of the plain step."""
     (move, counts), (wanted, _) = moves
     if set(counts) == {0}:
-        wrong("no_step", "The optimizer has not taken its step.")
+        raise Known("no_step")
     if set(counts) != {1}:
-        wrong("steps", "The optimizer should step once for each parameter, when its gradient is complete.")
+        raise Known("steps")
     noted, expected = (_averages(job, "exp_avg") for job in (played, plain))
     off = 10 * (noted - expected)  # Adam keeps 0.9 of the old average and adds 0.1 of the gradient
     if not agree(off + right, right, 2e-4):
         found = (off + right) @ right / (right @ right)
         similar = torch.cosine_similarity(off + right, right, dim=0)
         if rows < BATCH:
-            wrong("samples", f"The model saw {rows} of {BATCH} samples. Each one has to count.")
+            raise Known("samples", rows=rows, all=BATCH)
         if similar > 0.9999 and not 0.99 < found < 1.01:
-            wrong("scale", f"The gradient is {found:.3g} times as long as that of the mean over the batch.")
+            raise Known("scale", times=found.item())
         if similar > 0.98:
-            wrong("precision", "The gradient is off by rounding: 16 bits are not exact enough for this hole.")
-        wrong("gradient", "The gradient is not that of the whole batch.")
+            raise Known("precision")
+        raise Known("gradient")
     if not agree(move, wanted, 1e-2):
-        wrong("other_step", "The gradient is right, but the step is not the one that this AdamW takes.")
+        raise Known("other_step")
 
 
 def _goes_on(played: Job, plain: Job) -> None:
     """See that the model can be trained on as before: a backward is a backward, a step is a step."""
-    text = "Something stays behind: after your step, a plain one of the same model goes wrong. Hooks?"
     before, others = _state(played), _state(plain)
     model, _, x, y = played
     nn.functional.cross_entropy(model(x), y).backward()
     if not torch.equal(_state(played)[0], before[0]):
-        wrong("left", text)
+        raise Known("left")
     _plain_step(*played)
     _plain_step(*plain)
     move, counts = _moved(before, _state(played))
     if set(counts) != {1} or not agree(move, _moved(others, _state(plain))[0], 2e-2):
-        wrong("left", text)
+        raise Known("left")

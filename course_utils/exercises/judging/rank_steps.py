@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from ..engine import close, wrong
-from .accumulating import agree, flat
 from .rank_pool import Ranks, judged_ranks
+from .vectors import agree, flat
 
 ROWS, RATE = 4, 0.5
 

@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from ..engine import Score, wrong
-from .accumulating import flat
 from .listening import listening
 from .rank_pool import Ranks, judged_ranks
+from .vectors import flat
 
 STEPS, ROWS, BATCH = 160, 512, 32
 PAR = 0.251

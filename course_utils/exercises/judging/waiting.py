@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from ..engine import close, wrong
-from .accumulating import agree, flat
 from .placement import CopyCounter
+from .vectors import agree, flat
 
 BATCH, LEARNING_RATE = 8, 0.1
 _HINTS = {
