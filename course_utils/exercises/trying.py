@@ -79,7 +79,7 @@ def same(one: Any, two: Any) -> bool:
 
 
 def _close(one: torch.Tensor, two: torch.Tensor) -> bool:
-    """Compare tensors of one shape and dtype, those of floats as vectors: by the length of their difference."""
+    """Compare tensors of one shape and dtype; those of floats by the length of their difference."""
     if not one.is_floating_point() or not torch.equal(one.isnan(), two.isnan()):
         return torch.equal(one, two)
     one, two = one.double().nan_to_num(), two.double().nan_to_num()
