@@ -174,4 +174,4 @@ def test_the_laboratorys_clock() -> None:
     assert lab.queues.now - start == pytest.approx(COMPILING + model.seconds + TESTING, abs=0.01)
     lab.train_epoch(model, lab.train)
     assert lab.queues.free[0] - lab.queues.now == pytest.approx(model.seconds)
-    assert lab.problem is None
+    assert not lab.problem

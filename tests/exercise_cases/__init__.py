@@ -60,7 +60,8 @@ def _known(lesson: Lesson, name: str) -> dict[str, str]:
     if table["kind"] == "predict":
         codes["form"] = f"exercise.{name}.guess('none of them')"
         for key, mistake in table["mistakes"].items():
-            if guesses := mistake.get("guesses") or [mistake[one] for one in mistake if one == "example"]:
+            guesses = [*mistake.get("guesses", ()), *([mistake["example"]] if "example" in mistake else ())]
+            if guesses and guesses[0] != table["right"]:
                 codes[key] = f"exercise.{name}.guess({guesses[0]!r})"
         for item in table.get("items", ()):  # the right selection but for this one
             right = {str(choice) for choice in table["right"]}

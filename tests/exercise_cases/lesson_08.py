@@ -1,89 +1,13 @@
 """Answers to the exercises of lesson 08."""
 
-from course_utils.exercises import lesson_08
-
-CONTEXT = """
-import itertools
-import math
-import time
-
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from course_utils.timing import Stopwatch, synchronize
-"""
-
-ACTUAL = {"longest_bar": "'loading'", "bound_by": "'bytes'", "four_times_the_batch": "(58.1, 51.9)"}
-
-
-def _guesses(name: str, **values: object) -> dict[str, str]:
-    return {key: f"exercise.{name}.guess({value!r})" for key, value in values.items()}
-
-
-def _changed(answer: str, *pairs: str) -> str:
-    """Replace parts of an answer; every part has to be there."""
-    for old, new in zip(pairs[::2], pairs[1::2], strict=True):
-        assert old in answer, old
-        answer = answer.replace(old, new)
-    return answer
-
-
-def _one_line(head: str, value: str, before: str = "") -> str:
-    """Return a function of one expression, and lines before it."""
-    lines = "".join(f"    {line}\n" for line in before.splitlines())
-    return f"def {head}:\n{lines}    return {value}\n"
-
-
-def _share(value: str, before: str = "") -> str:
-    return _one_line("busy_share(kernels, start, end)", value, before)
-
-
-def _intensity(flop: str, numbers: str = "x.numel() + layer.weight.numel() + out.numel()") -> str:
-    return _one_line("intensity(layer, x)", f"{flop} / (4 * ({numbers}))", "out = layer(x)")
-
-
-def _flip(value: str, before: str = "flip = first[rows] ^ (epoch % 2 == 1)") -> str:
-    return _one_line("alternating_flip(batch, rows, first, epoch)", value, before)
-
-
-def _rates(value: str, before: str = "n = epochs * -(-pictures // batch)") -> str:
-    return _one_line("triangle_rates(pictures, batch, epochs, top, peak)", value, before)
-
-
-BUSY, BENCH, WAIT, STATIC, TRIANGLE, WHITE, FEWEST = (
-    getattr(lesson_08, name).worked
-    for name in (
-        "busy_share",
-        "honest_benchmark",
-        "no_waiting",
-        "static_batch",
-        "triangle_rates",
-        "whiten_patches",
-        "fewest_operations",
-    )
-)
-FLOP = "2 * out.numel() * layer.weight[0].numel()"
-WHERE = "torch.where(flip[:, None, None, None], batch.flip(3), batch)"
-FEW = _changed(
-    FEWEST,
-    "epochs=8",
-    "epochs=2",
-    "block(3, 8), block(8, 16), block(16, 32)",
-    "block(3, 4), block(4, 8), block(8, 32)",
-)
-SYNC = "        torch.accelerator.synchronize()\n"
-FOR_NEW = "for new_x, new_y in batches:"
-
 RIGHT = {
     "busy_share": [
-        _share(
-            "sum(b - a for a, b in zip(times, times[1:]) if any(s <= a < b <= e for s, e in kernels))"
-            " / (end - start)",
-            "times = sorted({start, end, *(min(max(t, start), end) for pair in kernels for t in pair)})",
-        ),
+        """
+def busy_share(kernels, start, end):
+    times = sorted({start, end, *(min(max(t, start), end) for pair in kernels for t in pair)})
+    busy = [b - a for a, b in zip(times, times[1:]) if any(s <= a < b <= e for s, e in kernels)]
+    return sum(busy) / (end - start)
+""",
         """
 def busy_share(kernels, start, end):
     marks = [(a, 1) for a, b in kernels] + [(b, -1) for a, b in kernels] + [(start, 0), (end, 0)]
@@ -175,9 +99,23 @@ def honest_benchmark(new_model, train_epoch, accuracy, train, test, seeds, epoch
 """,
     ],
     "no_waiting": [
-        _changed(
-            WAIT, "return mean, right.item() / len(labels)", "return torch.tensor(mean), right / len(labels)"
-        ),
+        '''
+def no_waiting(model, optimizer, pictures, labels, size):
+    """Train on every picture once; return the mean loss and the share of right answers."""
+    losses, right = [], 0
+    for x, y in zip(pictures.split(size), labels.split(size), strict=True):
+        scores = model((x / 255 - 0.5) / 0.25)
+        loss = nn.functional.cross_entropy(scores, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+        right += (scores.argmax(1) == y).sum()
+    mean = torch.stack(losses).mean().item()  # here Python waits, once
+    if math.isnan(mean):
+        raise ValueError("The loss is not a number.")
+    return torch.tensor(mean), right / len(labels)
+''',
         """
 def no_waiting(model, optimizer, pictures, labels, size):
     centre = torch.tensor([0.5, 0.5, 0.5], device=pictures.device).view(3, 1, 1)
@@ -213,22 +151,26 @@ def no_waiting(model, optimizer, pictures, labels, size):
 """,
     ],
     "alternating_flip": [
-        _flip(
-            "torch.stack([picture.flip(-1) if f else picture for picture, f in zip(batch, flip)])",
-            "flip = [bool(first[row]) != bool(epoch % 2) for row in rows.tolist()]",
-        ),
-        _flip(
-            "batch",
-            "flip = (~first if epoch % 2 else first)[rows]\n"
-            "batch = batch.clone()\nbatch[flip] = batch[flip].flip(3)",
-        ),
-        _flip(
-            "batch.gather(3, columns.expand_as(batch))",
-            "columns = torch.arange(32)\n"
-            "turn = (first[rows].long() + epoch)[:, None] % 2\n"
-            "columns = columns + turn * (31 - 2 * columns)\n"
-            "columns = columns[:, None, None, :]",
-        ),
+        """
+def alternating_flip(batch, rows, first, epoch):
+    flip = [bool(first[row]) != bool(epoch % 2) for row in rows.tolist()]
+    return torch.stack([picture.flip(-1) if f else picture for picture, f in zip(batch, flip)])
+""",
+        """
+def alternating_flip(batch, rows, first, epoch):
+    flip = (~first if epoch % 2 else first)[rows]
+    batch = batch.clone()
+    batch[flip] = batch[flip].flip(3)
+    return batch
+""",
+        """
+def alternating_flip(batch, rows, first, epoch):
+    columns = torch.arange(32)
+    turn = (first[rows].long() + epoch)[:, None] % 2
+    columns = columns + turn * (31 - 2 * columns)
+    columns = columns[:, None, None, :]
+    return batch.gather(3, columns.expand_as(batch))
+""",
     ],
     "always_compile": [],
     "static_batch": [
@@ -245,11 +187,32 @@ def static_batch(step, batches, graph):
         losses[number] = loss
     return losses
 """,
-        _changed(STATIC, "loss.clone()", "loss.item()", "x.copy_(new_x)", "x.zero_().add_(new_x)"),
+        '''
+def static_batch(step, batches, graph):
+    """Capture one training step, replay it for every batch; return the loss of each."""
+    x, y = (part.clone() for part in batches[0])  # the graph's own memory
+    with graph.capture():
+        loss = step(x, y)
+    losses = []
+    for new_x, new_y in batches:
+        x.zero_().add_(new_x)
+        y.copy_(new_y)
+        graph.replay()
+        losses.append(loss.item())
+    return losses
+''',
     ],
     "triangle_rates": [
-        _rates("top * np.interp(np.arange(n), [0, peak * n, n], [0.2, 1, 0])"),
-        _rates("list(top * np.interp(range(n), [0, int(peak * n), n - 1], [0.2, 1, 0]))"),
+        """
+def triangle_rates(pictures, batch, epochs, top, peak):
+    n = epochs * -(-pictures // batch)
+    return top * np.interp(np.arange(n), [0, peak * n, n], [0.2, 1, 0])
+""",
+        """
+def triangle_rates(pictures, batch, epochs, top, peak):
+    n = epochs * -(-pictures // batch)
+    return list(top * np.interp(range(n), [0, int(peak * n), n - 1], [0.2, 1, 0]))
+""",
         """
 def triangle_rates(pictures, batch, epochs, top, peak):
     steps = epochs * len(torch.arange(pictures).split(batch))
@@ -313,249 +276,141 @@ def fewest_operations(pictures, labels):
 }
 
 WRONG = {
-    "longest_bar": _guesses(
-        "longest_bar", forward="forward", backward="Backward", step="step", choice="the optimizer"
-    ),
-    "bound_by": _guesses("bound_by", operations="operations", neither="neither", choice="memory"),
-    "four_times_the_batch": _guesses("four_times_the_batch", same="same", higher="higher", choice=4),
     "busy_share": {
-        "twice": _share("sum(b - a for a, b in kernels) / (end - start)"),
-        "window": _changed(
-            BUSY, "max(begin, reached), min(stop, end)", "max(begin, reached), stop", "0, start", "0, -1e9"
-        ),
-        "gaps": _share(
-            "(min(max(k)[1], end) - max(min(k)[0], start)) / (end - start) if k else 0", "k = kernels"
-        ),
-        "order": _changed(BUSY, "sorted(kernels)", "kernels"),
-        "nested": _changed(
-            BUSY,
-            "            if begin < stop:\n".replace("            ", "        ", 1),
-            "        reached = stop\n        if begin < stop:\n",
-            "            reached = stop\n",
-            "",
-        ),
-        "ends": _changed(
-            BUSY,
-            "return worked / (end - start)",
-            "return worked / (min(max(b for a, b in kernels), end) - max(min(kernels)[0], start))",
-        ),
-        "percent": _changed(BUSY, "return ", "return 100 * "),
-        "seconds": _changed(BUSY, " / (end - start)", ""),
-        "idle": _changed(BUSY, "return ", "return 1 - "),
-        "empty": _changed(BUSY, "worked, reached", "first = kernels[0]\n    worked, reached"),
-        "rough": _share(
-            "sum(any(a <= t < b for a, b in kernels) for t in np.linspace(start, end, 1000)) / 1000"
-        ),
-        "number": _changed(BUSY, "return worked / (end - start)", "print(worked)"),
-        "other": _changed(BUSY, "return ", "return 0.5 * "),
-        "raises": _changed(BUSY, "sorted(kernels)", "kernels.sort()"),
+        "other": '''
+def busy_share(kernels, start, end):
+    """Return the share of the time from `start` to `end` in which at least one kernel runs."""
+    worked, reached = 0, start
+    for begin, stop in sorted(kernels):
+        begin, stop = max(begin, reached), min(stop, end)
+        if begin < stop:
+            worked += stop - begin
+            reached = stop
+    return 0.5 * worked / (end - start)
+''',
+        "raises": '''
+def busy_share(kernels, start, end):
+    """Return the share of the time from `start` to `end` in which at least one kernel runs."""
+    worked, reached = 0, start
+    for begin, stop in kernels.sort():
+        begin, stop = max(begin, reached), min(stop, end)
+        if begin < stop:
+            worked += stop - begin
+            reached = stop
+    return worked / (end - start)
+''',
     },
     "intensity": {
-        "macs": _intensity(FLOP[4:]),
-        "numbers": _intensity(f"4 * {FLOP}"),
-        "bits": _intensity(FLOP, f"8 * ({'x.numel() + layer.weight.numel() + out.numel()'})"),
-        "input": _intensity(FLOP, "layer.weight.numel() + out.numel()"),
-        "weights": _intensity(FLOP, "x.numel() + out.numel()"),
-        "output": _intensity(FLOP, "x.numel() + layer.weight.numel()"),
-        "inverse": "def intensity(layer, x):\n    out = layer(x)\n"
-        f"    return 4 * (x.numel() + layer.weight.numel() + out.numel()) / ({FLOP})",
-        "sides": _intensity("2 * layer.weight.numel() * len(x) * x[0, 0].numel()"),
-        "groups": _intensity(
-            "2 * out.numel() * layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1]"
-        ),
-        "kernel": _intensity("2 * out.numel() * layer.weight.shape[1] * layer.kernel_size[1] ** 2"),
-        "batch": _intensity(FLOP, "x.numel() + len(x) * layer.weight.numel() + out.numel()"),
-        "number": "def intensity(layer, x):\n    print(layer(x).numel())",
-        "other": _intensity(f"3 * {FLOP}"),
+        "other": """
+def intensity(layer, x):
+    out = layer(x)
+    numbers = x.numel() + layer.weight.numel() + out.numel()
+    return 3 * 2 * out.numel() * layer.weight[0].numel() / (4 * numbers)
+""",
     },
     "honest_benchmark": {
-        "test_pictures": _changed(BENCH, "train_epoch(model, train)", "train_epoch(model, train + test)"),
-        "warm_up": _changed(
-            BENCH,
-            "train_epoch(new_model(), train)",
-            "pass",
-            "        torch.acc",
-            "        train_epoch(model, train)\n        torch.acc",
-        ),
-        "compile": _changed(BENCH, "train_epoch(new_model(), train)", "pass"),
-        "launch": _changed(BENCH, f"{SYNC}        seconds", "        seconds"),
-        "before": _changed(
-            BENCH, f"{SYNC}        start", "        train_epoch(new_model(), train)\n        start"
-        ),
-        "testing": _changed(
-            BENCH,
-            "        seconds.append(time.perf_counter() - start)\n"
-            "        accuracies.append(accuracy(model, test))",
-            "        accuracies.append(accuracy(model, test))\n"
-            "        seconds.append(time.perf_counter() - start)",
-        ),
-        "best_epoch": _changed(
-            BENCH,
-            "            train_epoch(model, train)\n",
-            "            train_epoch(model, train)\n            seen.append(accuracy(model, test))\n",
-            "        start",
-            "        seen = []\n        start",
-            "accuracy(model, test))\n    return",
-            "max(seen))\n    return",
-        ),
-        "lucky": _changed(BENCH, "sum(accuracies) / len(accuracies)", "max(accuracies)"),
-        "fastest": _changed(BENCH, "sum(seconds) / len(seconds)", "min(seconds)"),
-        "sum": _changed(BENCH, "sum(seconds) / len(seconds)", "sum(seconds)"),
-        "seeds": _changed(BENCH, "in seeds", "in seeds[:1]"),
-        "same_seed": _changed(BENCH, "manual_seed(seed)", "manual_seed(0)"),
-        "unseeded": _changed(
-            BENCH,
-            "        torch.manual_seed(seed)\n",
-            "",
-            "    accuracies,",
-            "    torch.manual_seed(seeds[0])\n    accuracies,",
-        ),
-        "percent": _changed(BENCH, "return sum(acc", "return 100 * sum(acc"),
-        "tested_on": _changed(BENCH, "accuracy(model, test)", "accuracy(model, train)"),
-        "part": _changed(BENCH, "train_epoch(model, train)", "train_epoch(model, list(train)[::2])"),
-        "returned": _changed(BENCH, "return sum(accuracies) / len(accuracies),", "return"),
-        "short": _changed(
-            BENCH,
-            "range(epochs)",
-            "range(epochs)[1:]",
-            "        start",
-            "        train_epoch(model, train)\n        torch.cuda.synchronize()\n        start",
-        ),
-        "raises": _changed(BENCH, "time.perf_counter() - start", "time.perf_counter() - begin"),
+        "raises": '''
+def honest_benchmark(new_model, train_epoch, accuracy, train, test, seeds, epochs):
+    """Return the mean test accuracy and the mean seconds of a training, on a GPU."""
+    train_epoch(new_model(), train)  # compiles, on a model that is thrown away
+    accuracies, seconds = [], []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        model = new_model()
+        torch.accelerator.synchronize()
+        start = time.perf_counter()
+        for _ in range(epochs):
+            train_epoch(model, train)
+        torch.accelerator.synchronize()
+        seconds.append(time.perf_counter() - begin)
+        accuracies.append(accuracy(model, test))
+    return sum(accuracies) / len(accuracies), sum(seconds) / len(seconds)
+''',
     },
     "no_waiting": {
-        "number": _changed(WAIT, "loss.detach())", "torch.tensor(loss.item()))"),
-        "if": _changed(
-            WAIT,
-            "        optimizer.zero_grad()",
-            "        assert not loss.isnan(), 'nan'\n        optimizer.zero_grad()",
-        ),
-        "cpu": _changed(WAIT, "(scores.argmax(1) == y)", "(scores.argmax(1).cpu() == y.cpu())"),
-        "to_gpu": _changed(WAIT, "x / 255 - 0.5", "x / 255 - torch.full((3, 1, 1), 0.5).to(x.device)"),
-        "print": _changed(WAIT, "        losses", "        print(loss)\n        losses"),
-        "size": _changed(
-            WAIT, "(scores.argmax(1) == y).sum()", "len(y[scores.argmax(1) == y])", "right.item()", "right"
-        ),
-        "synchronize": _changed(WAIT, "        losses", "        torch.cuda.synchronize()\n        losses"),
-        "nan_lost": _changed(WAIT, "if math.isnan(mean)", "if False"),
-        "loss": _changed(WAIT, "torch.stack(losses).mean()", "torch.stack(losses).sum()"),
-        "accuracy": _changed(WAIT, "/ len(labels)", "/ len(losses)"),
-        "training": _changed(WAIT, "        optimizer.zero_grad()\n", ""),
-        "elsewhere": _changed(
-            WAIT,
-            "losses, right = [], 0",
-            "losses, right = [], 0\n    model.cpu()\n    pictures, labels = pictures.cpu(), labels.cpu()",
-        ),
-        "returned": _changed(WAIT, "return mean, right", "return right"),
-        "raises": _changed(WAIT, "torch.stack(losses)", "torch.stack(loss)"),
+        "raises": '''
+def no_waiting(model, optimizer, pictures, labels, size):
+    """Train on every picture once; return the mean loss and the share of right answers."""
+    losses, right = [], 0
+    for x, y in zip(pictures.split(size), labels.split(size), strict=True):
+        scores = model((x / 255 - 0.5) / 0.25)
+        loss = nn.functional.cross_entropy(scores, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+        right += (scores.argmax(1) == y).sum()
+    mean = torch.stack(loss).mean().item()  # here Python waits, once
+    if math.isnan(mean):
+        raise ValueError("The loss is not a number.")
+    return mean, right.item() / len(labels)
+''',
     },
     "alternating_flip": {
-        "same": _flip(WHERE, "flip = first[rows]"),
-        "rows": _flip(WHERE, "flip = first[:len(batch)] ^ (epoch % 2 == 1)"),
-        "batch": _flip("batch.flip(3) if epoch % 2 else batch", "pass"),
-        "inverted": _flip(WHERE, "flip = first[rows] ^ (epoch % 2 == 0)"),
-        "upside_down": _flip(WHERE.replace("flip(3)", "flip(2)")),
-        "in_place": _flip(
-            "batch", "flip = first[rows] ^ (epoch % 2 == 1)\nbatch[flip] = batch[flip].flip(3)"
-        ),
-        "turns": _flip(WHERE, "flip = torch.rand(len(batch)) < 0.5"),
-        "shape": _flip("batch[flip].flip(3)"),
-        "other": _flip("torch.where(flip[:, None, None, None], batch.roll(1, 3), batch)"),
-        "raises": _flip("torch.where(flip, batch.flip(3), batch)"),
-    },
-    "always_compile": {
-        "true": 'always_compile = "true"',
-        "outdated": 'always_compile = "outdated"',
-        "word": "always_compile = False",
+        "neither": """
+def alternating_flip(batch, rows, first, epoch):
+    flip = first[rows] ^ (epoch % 2 == 1)
+    return torch.where(flip[:, None, None, None], batch.roll(1, 3), batch)
+""",
+        "raises": """
+def alternating_flip(batch, rows, first, epoch):
+    flip = first[rows] ^ (epoch % 2 == 1)
+    return torch.where(flip, batch.flip(3), batch)
+""",
     },
     "static_batch": {
-        "same_loss": _changed(STATIC, "loss.clone()", "loss"),
-        "same_batch": _changed(STATIC, "x.copy_(new_x)", "x = new_x", "y.copy_(new_y)", "y = new_y"),
-        "labels": _changed(STATIC, "        y.copy_(new_y)\n", ""),
-        "pictures": _changed(STATIC, "x.copy_(new_x)", "x.data = new_x"),
-        "overwrites": _changed(STATIC, "(part.clone() for part in batches[0])", "batches[0]"),
-        "eager": _changed(STATIC, "graph.replay()", "loss = step(x, y)"),
-        "captures": _changed(
-            STATIC,
-            "    with graph.capture():\n        loss = step(x, y)\n",
-            "",
-            "        graph.replay()\n",
-            "        with graph.capture():\n            loss = step(x, y)\n        graph.replay()\n",
-        ),
-        "never": _changed(STATIC, "graph.replay()", "pass"),
-        "nan": _changed(
-            STATIC, "losses = []", "losses = [loss.clone()]", FOR_NEW, "for new_x, new_y in batches[1:]:"
-        ),
-        "late": _changed(
-            STATIC,
-            "        graph.replay()\n",
-            "",
-            f"    {FOR_NEW}\n",
-            f"    {FOR_NEW}\n        graph.replay()\n",
-        ),
-        "replays": _changed(STATIC, "graph.replay()", "graph.replay(), graph.replay()"),
-        "count": _changed(STATIC, "return losses", "return losses[-1:]"),
-        "other": _changed(STATIC, "loss.clone()", "loss / len(x)"),
-        "raises": _changed(STATIC, "loss = step(x, y)", "loss = step(x, y).item()"),
+        "other": '''
+def static_batch(step, batches, graph):
+    """Capture one training step, replay it for every batch; return the loss of each."""
+    x, y = (part.clone() for part in batches[0])  # the graph's own memory
+    with graph.capture():
+        loss = step(x, y)
+    losses = []
+    for new_x, new_y in batches:
+        x.copy_(new_x)
+        y.copy_(new_y)
+        graph.replay()
+        losses.append(loss / len(x))
+    return losses
+''',
+        "raises": '''
+def static_batch(step, batches, graph):
+    """Capture one training step, replay it for every batch; return the loss of each."""
+    x, y = (part.clone() for part in batches[0])  # the graph's own memory
+    with graph.capture():
+        loss = step(x, y).item()
+    losses = []
+    for new_x, new_y in batches:
+        x.copy_(new_x)
+        y.copy_(new_y)
+        graph.replay()
+        losses.append(loss.clone())
+    return losses
+''',
     },
     "triangle_rates": {
-        "last_batch": _changed(TRIANGLE, "math.ceil(pictures / batch)", "(pictures // batch)"),
-        "one_epoch": _changed(TRIANGLE, "epochs * math", "math"),
-        "epochs": _changed(TRIANGLE, "epochs * math.ceil(pictures / batch)", "epochs"),
-        "length": _changed(TRIANGLE, "range(steps)", "range(steps + 1)"),
-        "start": _changed(TRIANGLE, "0.2 + 0.8 * step", "step"),
-        "end": _rates("list(top * np.interp(range(n), [0, peak * n, n], [0.2, 1, 0.1]))"),
-        "peak": _changed(
-            TRIANGLE, "min(pair)", "min(pair)", "(peak * steps)", "(0.5 * steps)", "(1 - peak)", "0.5"
-        ),
-        "top": _changed(TRIANGLE, "[top * min", "[min"),
-        "negative": _changed(
-            TRIANGLE, "(steps - step) / ((1 - peak) * steps)", "1 - 2 * (step / steps - peak) / (1 - peak)"
-        ),
-        "straight": _changed(
-            TRIANGLE, "min(pair) for", "(min(pair) if pair[0] < pair[1] else pair[1] ** 2) for"
-        ),
-        "list": _rates("None"),
-        "raises": _changed(TRIANGLE, "top * min(pair)", "top(min(pair))"),
+        "raises": '''
+def triangle_rates(pictures, batch, epochs, top, peak):
+    """Return the learning rate of every step, a list."""
+    steps = epochs * math.ceil(pictures / batch)
+    up = [0.2 + 0.8 * step / (peak * steps) for step in range(steps)]
+    down = [(steps - step) / ((1 - peak) * steps) for step in range(steps)]
+    return [top(min(pair)) for pair in zip(up, down, strict=True)]
+''',
     },
     "whiten_patches": {
-        "unscaled": _changed(WHITE, "(directions / (variances + 5e-4).sqrt())", "directions"),
-        "root": _changed(WHITE, ".sqrt()", ""),
-        "multiplied": _changed(WHITE, "directions / ", "directions * "),
-        "correlated": _changed(WHITE, ".T.reshape", ".reshape"),
-        "negatives": _changed(WHITE, "return ", "f = ") + "\n    return torch.cat([f, -f])",
-        "zero": _changed(WHITE, "(variances + 5e-4)", "variances.abs()"),
-        "nan": _changed(WHITE, "(variances + 5e-4)", "(variances - 1e-3)"),
-        "scale": _changed(WHITE, "(variances + 5e-4).sqrt()", "variances.max().sqrt()"),
-        "shape": _changed(WHITE, ".reshape(-1, 3, size, size)", ""),
-        "raises": _changed(WHITE, "patches.T.cov()", "patches.cov(0)"),
+        "raises": '''
+def whiten_patches(pictures, size):
+    """Return filters (3 * size**2, 3, size, size) whose outputs are uncorrelated, of variance 1."""
+    patches = nn.functional.unfold(pictures, size).transpose(1, 2).flatten(0, 1)
+    variances, directions = torch.linalg.eigh(patches.cov(0))
+    return (directions / (variances + 5e-4).sqrt()).T.reshape(-1, 3, size, size)
+''',
     },
     "fewest_operations": {
-        "accuracy": FEW,
-        "untrained": _changed(FEW, "lr=0.1", "lr=1e-9"),
-        "known": f"""
-from course_utils.exercises import lesson_08
-{FEWEST}
-
-TRAINED = fewest_operations(*lesson_08.drawings())  # beforehand, where nobody counts
-
+        "raises": """
 def fewest_operations(pictures, labels):
-    return TRAINED
+    return nn.Linear(10, 10)
 """,
-        "unseen": """
-def fewest_operations(pictures, labels):
-    model = nn.Sequential(nn.AvgPool2d(4), nn.Flatten())
-    known = model(pictures)
-
-    def scores(x):
-        x = model(x)
-        near = torch.stack([((known - row) ** 2).sum(1).topk(5, largest=False).indices for row in x])
-        return F.one_hot(labels[near], 10).sum(1)
-
-    return scores
-""",
-        "shape": "def fewest_operations(pictures, labels):\n    return lambda x: labels[: len(x)]",
-        "returned": "def fewest_operations(pictures, labels):\n    nn.Linear(1, 1)",
-        "raises": "def fewest_operations(pictures, labels):\n    return nn.Linear(10, 10)",
     },
 }

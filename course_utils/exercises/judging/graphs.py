@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..engine import wrong
+from ..trying import Known
 
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
 _READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select")
@@ -139,7 +139,7 @@ def judge_replay(answer: Callable[..., Any]) -> None:
     said = answer(run.step, run.batches, graph)
     _judge_use(run, graph)
     if said is None or len(said) != len(given):
-        wrong("count", f"{len(given)} losses are asked for, one for each batch.")
+        raise Known("count", batches=len(given))
     losses = torch.stack([torch.as_tensor(loss).detach().float() for loss in said])
     _judge_losses(losses, given, graph, said)
     if not all(
@@ -147,23 +147,19 @@ def judge_replay(answer: Callable[..., Any]) -> None:
         for pair, kept in zip(run.batches, given, strict=True)
         for a, b in zip(pair, kept, strict=True)
     ):
-        wrong(
-            "overwrites",
-            "The losses are right, and the first batch of the data is lost: the graph was captured with its "
-            "memory, and the other batches were copied over it. Give the graph memory of its own.",
-        )
+        raise Known("overwrites")
 
 
 def _judge_use(run: _Training, graph: PretendGraph) -> None:
     """Ask for one capture and one replay for each batch."""
     if not graph.captures:
-        wrong("eager", "Nothing was captured. It should capture one step, and replay it for every batch.")
+        raise Known("eager", steps=run.steps)
     if graph.captures > 1:
-        wrong("captures", f"It captured {graph.captures} times. Capturing costs as much as many steps: once.")
+        raise Known("captures", captures=graph.captures)
     if run.steps > 1:
-        wrong("eager", f"Python ran the step {run.steps} times. Once is enough: the rest are replays.")
+        raise Known("eager", steps=run.steps)
     if not graph.replays:
-        wrong("never", "Capturing computes nothing. Only graph.replay() does.")
+        raise Known("never")
 
 
 def _judge_losses(losses: torch.Tensor, given: Batches, graph: PretendGraph, said: Any) -> None:
@@ -176,26 +172,17 @@ def _judge_losses(losses: torch.Tensor, given: Batches, graph: PretendGraph, sai
     if are(given) and graph.replays == len(given):
         return
     if len(losses) > 1 and torch.equal(losses, losses[:1].expand_as(losses)):
-        wrong(
-            "same_loss",
-            "All losses are the same: each is the one tensor into which every replay writes. Keep a copy.",
-        )
+        raise Known("same_loss")
     if losses.isnan().any():
-        wrong(
-            "nan", "The first loss was read before anything was computed. Capturing computes nothing: replay."
-        )
+        raise Known("nan")
     if are(given[:1] * len(given)):
-        wrong(
-            "same_batch",
-            "It has trained on the first batch again and again. `x = ...` gives a name to other memory, and "
-            "the graph reads the memory that it was captured with: copy_ the batch into that.",
-        )
+        raise Known("same_batch")
     if are([(x, given[0][1]) for x, _ in given]):
-        wrong("labels", "The pictures change, and the labels are those of the first batch.")
+        raise Known("labels")
     if are([(given[0][0], y) for _, y in given]):
-        wrong("pictures", "The labels change, and the pictures are those of the first batch.")
+        raise Known("pictures")
     if graph.replays != len(given):
-        wrong("replays", f"There were {graph.replays} replays for {len(given)} batches.")
+        raise Known("replays", replays=graph.replays, batches=len(given))
     if are([given[0], *given[:-1]]):
-        wrong("late", "Each batch was copied after the replay that should have used it.")
-    wrong("other", "The losses are not those of a training without a graph.")
+        raise Known("late")
+    raise Known("other")

@@ -10,10 +10,9 @@ from torch.utils.flop_counter import flop_registry
 
 from course_utils.data.standin import make_standin
 
-from ..engine import Score, wrong
+from ..trying import Known
 
 TRAIN, TEST, WANTED = 1000, 1000, 0.55
-PAR = 9.4  # GFLOP
 _HEAVY = (
     "_cdist",
     "_euclidean_dist",
@@ -87,7 +86,7 @@ def _largest(value: Any) -> int:
     return value.numel() if isinstance(value, torch.Tensor) else 0
 
 
-def judge_operations(answer: Callable[..., Any]) -> Score:
+def judge_operations(answer: Callable[..., Any]) -> float:
     """Let an answer train, test what it returns; return the GFLOP of both together."""
     names = torch.tensor([3, 8, 5, 0, 7, 9, 1, 6, 2, 4])  # the classes' numbers, as only this judge has them
     (pictures, labels), (unseen, answers) = drawings(True), drawings(False)
@@ -96,47 +95,32 @@ def judge_operations(answer: Callable[..., Any]) -> Score:
         torch.default_generator.manual_seed(0)
         model = answer(pictures.clone(), names[labels])
         if not callable(model):
-            wrong(
-                "returned",
-                f"It should return a model to be called with pictures; it returned {model!r}.",
-            )
+            raise Known("returned", said=model)
         if isinstance(model, torch.nn.Module):
             model.eval()
         with torch.no_grad():
             scores = model(unseen.clone())
     if tuple(getattr(scores, "shape", ())) != (TEST, 10):
-        wrong("shape", f"For {TEST} pictures the model should return scores of shape {(TEST, 10)}.")
+        raise Known("shape", pictures=TEST)
     _judge_counts(counted)
     chosen, right = scores.argmax(1), names[answers]
     _judge_accuracy((chosen == right).float().mean().item(), (chosen == answers).float().mean().item())
-    return Score(counted.flop / 1e9, "GFLOP", PAR)
+    return counted.flop / 1e9
 
 
 def _judge_counts(counted: Operations) -> None:
     """See that the operations are of a kind that the counter counts."""
     if counted.heavy:
-        wrong(
-            "unseen",
-            f"It uses {counted.heavy}, whose operations PyTorch's counter does not know. Do without it, or "
-            "write it as a matrix product.",
-        )
+        raise Known("heavy", name=counted.heavy)
     if counted.numbers > counted.flop:
-        wrong(
-            "unseen",
-            f"The counter saw {counted.flop / 1e9:.2f} GFLOP, and {counted.numbers / 1e9:.2f} billion "
-            "numbers went through operations that it does not count. A product as multiply and sum?",
-        )
+        raise Known("unseen", gflop=counted.flop / 1e9, billions=counted.numbers / 1e9)
 
 
 def _judge_accuracy(accuracy: float, by_old_names: float) -> None:
     """Ask for the accuracy, by the classes' numbers of this judge and not by those they have elsewhere."""
     if by_old_names > max(0.2, accuracy + 0.1):
-        wrong(
-            "known",
-            f"It finds {by_old_names:.0%} of the classes by the numbers that they have elsewhere, and "
-            f"{accuracy:.0%} by those it was given: it was trained before. Learn from what is handed in.",
-        )
+        raise Known("known", elsewhere=by_old_names, accuracy=accuracy)
     if accuracy < 0.2:
-        wrong("untrained", f"It gets {accuracy:.0%} right; a blind guess gets 10%. Is the network trained?")
+        raise Known("untrained", accuracy=accuracy)
     if accuracy < WANTED:
-        wrong("accuracy", f"It gets {accuracy:.1%} of the test pictures right; {WANTED:.0%} are asked for.")
+        raise Known("accuracy", accuracy=accuracy)

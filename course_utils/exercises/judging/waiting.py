@@ -9,20 +9,13 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from ..engine import close, wrong
+from ..engine import close
+from ..trying import Known
 from .placement import CopyCounter
 from .vectors import agree, flat
 
 BATCH, LEARNING_RATE = 8, 0.1
-_HINTS = {
-    "print": "a tensor is printed: its numbers have to come from the GPU first",
-    "if": "it asks whether something is true: think of `if`",
-    "number": "a number is fetched: think of .item(), float() and f-strings",
-    "cpu": "results are brought to the CPU: add them up where they are",
-    "to_gpu": "a tensor is made on the CPU and copied to the GPU: do it once, before the loop",
-    "size": "an operation has to tell Python how large its result is, as x[mask] and nonzero() do",
-    "synchronize": "synchronize() is called, which waits for the GPU to finish",
-}
+_KINDS = ("print", "if", "number", "cpu", "to_gpu", "size", "synchronize")
 _SIZES = ("nonzero", "masked_select", "_unique2", "index")
 
 
@@ -30,7 +23,7 @@ class Waits(CopyCounter):
     """Notes where Python waits for a GPU inside a `with` block.
 
     Attributes:
-        found: kinds (keys of `_HINTS`), each with what `moment()` returned at that time.
+        found: kinds, each with what `moment()` returned at that time.
     """
 
     def __init__(self, moment: Callable[[], Any]) -> None:
@@ -142,33 +135,31 @@ def judge_no_waiting(answer: Callable[..., Any], gpu: torch.device) -> None:
     for batches in (4, 110):
         run = Epoch(answer, batches, gpu)
         _judge_result(run, Epoch(plain_epoch, batches, gpu))
-        for kind, hint in _HINTS.items():
+        for kind in _KINDS:
             if steps := [step for what, step in run.waited if what == kind]:
-                wrong(kind, f"After {steps[0]} of {batches} batches Python waits where {hint}.")
+                raise Known(kind, step=steps[0], batches=batches)
     try:
         Epoch(answer, 4, gpu, bad=True)
     except ValueError:
         return
-    wrong("nan_lost", "A loss was not a number, and nobody heard of it. Look at all losses at the end, once.")
+    raise Known("nan_lost")
 
 
 def _judge_result(run: Epoch, plain: Epoch) -> None:
     """Ask for the same training, on the GPU, and the same two numbers."""
     if run.devices == {"cpu"}:
-        wrong("elsewhere", "It trains on the CPU. Then nothing waits for the GPU, and nothing uses it.")
+        raise Known("elsewhere")
     if not agree(run.parameters, plain.parameters):
-        wrong(
-            "training", "The parameters are not those of the epoch as it was. Is each batch still trained on?"
-        )
+        raise Known("training")
     try:
         loss, accuracy = map(_number, run.said)
     except (TypeError, ValueError, RuntimeError):
-        wrong("returned", f"It should return two numbers, loss and accuracy, and returned {run.said!r}.")
+        raise Known("returned", said=run.said) from None
     right = [_number(value) for value in plain.said]
     if not close(loss, right[0], 1e-4):
-        wrong("loss", f"The mean of the batches' losses is {right[0]:.4f}, and it says {loss:.4f}.")
+        raise Known("loss", right=right[0], said=loss)
     if not close(accuracy, right[1], 1e-4):
-        wrong("accuracy", f"The share of right answers is {right[1]:.4f}, and it says {accuracy:.4f}.")
+        raise Known("accuracy", right=right[1], said=accuracy)
 
 
 def _number(value: Any) -> float:
