@@ -33,6 +33,19 @@ from .trying import Answers, Case, Judge, Trial, same
 
 _SAY = {
     "form": {"say": "Choose one of {choices}."},
+    "raises": {"say": "On rank {rank} of {world} your code raised {error}"},
+    "never_comes": {
+        "say": "Of {world} ranks, {there} would wait for ever: {away} came to the end without it. Every rank "
+        "has to come to every collective."
+    },
+    "different": {
+        "say": "The ranks wait for each other in different collectives: {there}. All of them must call the "
+        "same, on tensors of one size."
+    },
+    "endless": {
+        "say": "{ranks} came to no end, nor to a collective, within {seconds:.0f} s. Is there a loop that "
+        "does not end?"
+    },
     "unsettled": {
         "say": "On this device nothing was refused. To settle it: COURSE_DEVICE=virtual, then restart."
     },
@@ -199,7 +212,8 @@ def _filled(name: str, table: dict[str, Any]) -> dict[str, Any]:
     }
     if table["kind"] == "myth":
         own = {key: {"guesses": [key], **one} for key, one in own.items()}
-    return usual | table | {"mistakes": _SAY | usual["mistakes"] | own}
+    both = _SAY | usual["mistakes"]
+    return usual | table | {"mistakes": both | {key: both.get(key, {}) | one for key, one in own.items()}}
 
 
 @cache

@@ -54,7 +54,7 @@ def read_guess(guess: Any, choices: Sequence[Any], several: bool = False) -> Any
             return words
     elif isinstance(guess, str) and _letters(guess) in texts:
         return texts[_letters(guess)]
-    elif _is_number(guess) and len(texts) < len(choices):
+    elif _is_number(guess) and any(map(_is_number, choices)):
         return float(guess)
     elif isinstance(guess, list | tuple) and all(map(_is_number, guess)) and not texts:
         return [float(number) for number in guess]

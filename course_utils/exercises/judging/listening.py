@@ -1,28 +1,31 @@
 """Hears what Python does to files and connections; one audit hook for all, since Python never removes one."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 Listener = Callable[[str, tuple[Any, ...]], None]
-_listeners: list[Listener] = []
+_listeners: list[tuple[int, Listener]] = []  # each with the thread that it listens to
 _installed: list[bool] = []
 
 
 def _pass_on(event: str, args: tuple[Any, ...]) -> None:
-    for listener in _listeners:
-        listener(event, args)
+    for thread, listener in _listeners:
+        if thread == threading.get_ident():
+            listener(event, args)
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Pass audit events (see "Audit events table" of Python's library reference) to `listener` in a block."""
+    """Pass this thread's audit events ("Audit events table" in Python's library reference) to `listener`."""
     if not _installed:
         sys.addaudithook(_pass_on)
         _installed.append(True)
-    _listeners.append(listener)
+    entry = threading.get_ident(), listener
+    _listeners.append(entry)
     try:
         yield
     finally:
-        _listeners.remove(listener)
+        _listeners.remove(entry)

@@ -27,21 +27,11 @@ _OPS = {
     "BOR": torch.bitwise_or,
     "BXOR": torch.bitwise_xor,
 }
-_Packed = tuple[torch.dtype, tuple[int, ...], bytes]
 
 
-def _pack(tensors: Tensors) -> list[_Packed]:
-    flat = [tensor.detach().reshape(-1).contiguous() for tensor in tensors]
-    raw = [tensor.view(torch.uint8).numpy().tobytes() if len(tensor) else b"" for tensor in flat]
-    return [(t.dtype, tuple(t.shape), data) for t, data in zip(tensors, raw, strict=True)]
-
-
-def _unpack(packed: list[_Packed]) -> list[torch.Tensor]:
-    made = []
-    for dtype, shape, data in packed:
-        flat = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
-        made.append(flat.view(shape))
-    return made
+def _copies(tensors: Tensors) -> list[torch.Tensor]:
+    """Return tensors that stay as they are while other ranks read them."""
+    return [tensor.detach().clone() for tensor in tensors]
 
 
 def _bytes(tensors: Tensors) -> int:
@@ -105,8 +95,7 @@ class JudgedGroup(dist.ProcessGroup):
     def _meet(self, name: str, given: Tensors, share: float, *more: Any) -> list[list[torch.Tensor]]:
         """Meet the other ranks and return all their tensors; `share` of the given bytes counts as sent."""
         self.calls.append((name, share * _bytes(given)))
-        every = self._exchange((name, *_looks(given), *more), _pack(given))
-        return [_unpack(packed) for packed in every]
+        return self._exchange((name, *_looks(given), *more), _copies(given))
 
     # ---- the collectives, by the names that torch.distributed calls ------------------------------------
     def allreduce(self, tensors: Tensors, opts: Any = None) -> Any:
@@ -160,8 +149,8 @@ class JudgedGroup(dist.ProcessGroup):
         root = opts.rootRank
         given = list(inputs[0]) if self._rank == root else []
         self.calls.append(("scatter", _bytes(given) * (self._world - 1) / self._world))
-        every = self._exchange(("scatter", f"from rank {root}"), _pack(given))
-        outputs[0].detach().copy_(_unpack(every[root])[self._rank])
+        every = self._exchange(("scatter", f"from rank {root}"), _copies(given))
+        outputs[0].detach().copy_(every[root][self._rank])
         return _done(outputs)
 
     def reduce_scatter(self, outputs: Tensors, inputs: Sequence[Tensors], opts: Any) -> Any:
@@ -176,9 +165,9 @@ class JudgedGroup(dist.ProcessGroup):
     def alltoall(self, outputs: Tensors, inputs: Tensors, opts: Any = None) -> Any:
         sent = _bytes([tensor for rank, tensor in enumerate(inputs) if rank != self._rank])
         self.calls.append(("all_to_all", sent))
-        every = self._exchange(("all_to_all",), _pack(inputs))
-        for place, packed in zip(outputs, every, strict=True):
-            place.detach().copy_(_unpack(packed)[self._rank])
+        every = self._exchange(("all_to_all",), _copies(inputs))
+        for place, given in zip(outputs, every, strict=True):
+            place.detach().copy_(given[self._rank])
         return _done(outputs)
 
     def all_to_all_single(
