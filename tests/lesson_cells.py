@@ -174,6 +174,6 @@ def is_verdict(output: NotebookNode) -> bool:
 
 def unsolved(source: str) -> list[str]:
     """What no exercise says in a solved cell with this source."""
-    from course_utils.exercises.engine import NOT_ATTEMPTED, NOT_YET
+    from course_utils.exercises.exercise import NOT_ATTEMPTED, NOT_YET
 
     return [NOT_ATTEMPTED, NOT_YET, "No guess was made", *(["[ ]"] if "exercise.summary(" in source else [])]

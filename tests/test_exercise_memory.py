@@ -4,7 +4,7 @@ import pytest
 
 import course_utils
 from course_utils.exercises import lesson_06
-from course_utils.exercises.engine import NOT_YET, RIGHT
+from course_utils.exercises.exercise import NOT_YET, RIGHT
 
 PAIRS = """
 def accumulate(model, optimizer, x, y, size):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import course_utils
-from course_utils.exercises.judging.placement import CopyCounter, some_gpus, visible_gpus
+from course_utils.exercises.instruments.placement import CopyCounter, some_gpus, visible_gpus
 
 Run = Callable[[torch.Tensor, torch.Tensor], object]
 

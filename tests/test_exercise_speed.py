@@ -8,10 +8,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import course_utils
-from course_utils.exercises.judging.benchmarks import COMPILING, TESTING, Laboratory
-from course_utils.exercises.judging.graphs import PretendGraph
-from course_utils.exercises.judging.operations import Operations
-from course_utils.exercises.judging.waiting import Waits
+from course_utils.exercises.instruments.benchmarks import COMPILING, TESTING, Laboratory
+from course_utils.exercises.instruments.graphs import PretendGraph
+from course_utils.exercises.instruments.operations import Operations
+from course_utils.exercises.instruments.waiting import Waits
 
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from course_utils.exercises.engine import NotYet
 from course_utils.exercises.guessing import judge_guess, read_guess
-from course_utils.exercises.trying import Judge, Known, Seen, Trial, same
+from course_utils.exercises.trying import Judge, Known, NotYet, Seen, Trial, same
 
 SAY = {"double": "{x} gives {seen}, not {best}.", "late": "Late.", "fails": "{seen}", "other": "{seen}?"}
 

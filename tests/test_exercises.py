@@ -12,10 +12,12 @@ from typing import Any
 import exercise_cases
 import pytest
 import torch
-from exercise_cases import Cases, exercises_of
+from exercise_cases import exercises_of, lesson_of, right_answers, wrong_answers
 
 import course_utils
-from course_utils.exercises.engine import NOT_ATTEMPTED, NOT_YET, RIGHT, Exercise, Verdict, wrong
+from course_utils.exercises.exercise import NOT_ATTEMPTED, NOT_YET, RIGHT, Exercise, Verdict
+from course_utils.exercises.lesson import GENERAL
+from course_utils.exercises.trying import NotYet
 from course_utils.lessons import ROOT
 
 FOLDER = ROOT / "course_utils" / "exercises"
@@ -52,38 +54,28 @@ def cells(lesson: str) -> list[dict[str, Any]]:
     return [cell | {"source": "".join(cell["source"])} for cell in found]
 
 
-def calls(exercise: Exercise) -> list[ast.Call]:
-    """Return the calls of the exercise's methods in its notebook."""
-    sources = [cell["source"] for cell in cells(exercise.lesson) if cell["cell_type"] == "code"]
-    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
-    return [
-        node
-        for node in nodes
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(f"exercise.{exercise.name}.")
-    ]
-
-
-def namespace(context: str) -> dict[str, Any]:
-    """Run the context of a lesson's answers."""
+def namespace(lesson: str) -> dict[str, Any]:
+    """Run what the answers of a lesson need."""
     made: dict[str, Any] = {"course_utils": course_utils, "exercise": None}
-    exec(compile(context, "context", "exec"), made)
+    exec(compile(exercise_cases.context(lesson), "context", "exec"), made)
     return made
 
 
-def judge(exercise: Exercise, answer: str, cases: Cases) -> Verdict:
+def judge(exercise: Exercise, answer: str) -> Verdict:
     """Run an answer as the notebook's cell would, and return the verdict."""
-    made = namespace(cases.context)
+    table = lesson_of(exercise.lesson).tables[exercise.name]
     if exercise.kind == "predict":
-        (guess,) = [
-            node
-            for node in ast.walk(ast.parse(answer))
-            if isinstance(node, ast.Call) and "guess" in ast.unparse(node.func)
-        ]
-        value = eval(ast.unparse(guess.args[0]), made)
-        return exercise.verdict(value, eval(cases.actual[exercise.name], made))
+        return exercise.verdict(guessed(answer), table["right"])
+    made = namespace(exercise.lesson)
     exec(compile(answer, f"answer to {exercise.name}", "exec"), made)
-    (call,) = [call for call in calls(exercise) if ast.unparse(call.func).endswith(".check")]
-    return exercise.verdict(*(eval(ast.unparse(argument), made) for argument in call.args))
+    found = eval(table.get("check", exercise.name), made)
+    return exercise.verdict(*found if isinstance(found, tuple) else (found,))
+
+
+def guessed(answer: str) -> Any:
+    """Return what stands between the brackets of a guess."""
+    value = ast.unparse(ast.parse(answer).body[-1].value.args[0])
+    return ... if value == "..." else ast.literal_eval(value)
 
 
 PREDICTIONS = [exercise for exercise in EVERY if exercise.kind == "predict"]
@@ -91,18 +83,12 @@ PREDICTIONS = [exercise for exercise in EVERY if exercise.kind == "predict"]
 NO_ANSWER = ("Choose one of", "Answer with", "Give a number", "Guess a number", "Write a list", "Your code")
 
 
-def right_guess(exercise: Exercise) -> object:
-    """Return what the worked answer puts between the brackets."""
-    call = ast.parse(exercise.worked).body[-1].value
-    return ast.literal_eval(call.args[0])
-
-
 @pytest.mark.parametrize("exercise", PREDICTIONS, ids=lambda e: f"{e.lesson}-{e.name}")
 def test_each_choice_of_a_prediction_can_be_meant(exercise: Exercise) -> None:
-    cases = exercise_cases.load(exercise.lesson)
-    actual, choices = eval(cases.actual[exercise.name], namespace(cases.context)), exercise.offered
+    actual = lesson_of(exercise.lesson).tables[exercise.name]["right"]
+    choices = exercise.offered
     assert len(set(map(str, choices))) == len(choices) >= (5 if exercise.several else 3)
-    right = right_guess(exercise)
+    right = guessed(exercise.worked)
     assert all(one in choices for one in right) if exercise.several else right in choices
     guesses = [[one] for one in choices] + [list(choices)] if exercise.several else choices
     verdicts = [exercise.verdict(guess, actual) for guess in guesses]
@@ -146,60 +132,54 @@ def test_a_worked_answer_needs_nothing_that_stands_below_it(lesson: str) -> None
     assert {name: names for name, names in missing.items() if names} == {}
 
 
-def problems(exercise: Exercise, cases: Cases) -> Iterator[str]:
+def problems(exercise: Exercise) -> Iterator[str]:
     """Yield what is wrong with an exercise: nothing for a sound one."""
-    for key, answer in cases.wrong[exercise.name].items():
-        verdict = judge(exercise, answer, cases)
+    for key, answer in wrong_answers(exercise):
+        verdict = judge(exercise, answer)
         if (verdict.outcome, verdict.key) != (NOT_YET, key) or not verdict.text:
             yield f"the mistake {key!r} got {verdict}:\n{answer}"
-    for answer in [exercise.worked, *cases.right.get(exercise.name, [])]:
-        verdict = judge(exercise, answer, cases)
+    for answer in right_answers(exercise):
+        verdict = judge(exercise, answer)
         if verdict.outcome != RIGHT or not verdict.text:
             yield f"a right answer got {verdict}:\n{answer}"
-    verdict = judge(exercise, exercise.stub, cases)
+    verdict = judge(exercise, exercise.stub)
     if verdict.outcome != NOT_ATTEMPTED:
         yield f"the stub got {verdict}"
 
 
 @each_judge
 def test_answers_get_the_verdict_they_deserve(exercise: Exercise) -> None:
-    cases = exercise_cases.load(exercise.lesson)
-    assert list(problems(exercise, cases)) == []
-    usual = set(cases.wrong[exercise.name]) - {"raises"}
-    assert len(usual) >= 3, "three mistakes that people make, each with its own hint"
-    others = cases.right.get(exercise.name, [])
-    assert others or exercise.kind in ("predict", "myth"), "a right answer written differently"
+    assert list(problems(exercise)) == []
+    known = {key for key, _ in wrong_answers(exercise)}
+    table = lesson_of(exercise.lesson).tables[exercise.name]
+    elsewhere = {
+        key for key, one in table["mistakes"].items() if table.get("right") in one.get("guesses", ())
+    }
+    untried = set(table["mistakes"]) - known - set(GENERAL) - elsewhere
+    assert not untried or "like" in table, "an answer for each thing that can be said"
+    assert len(known - {"raises"}) >= 3, "three mistakes that people make, each with its own hint"
+    another = len(right_answers(exercise)) > 1
+    assert another or exercise.kind in ("predict", "myth"), "a right answer written differently"
 
 
 @each_judge
 def test_a_judge_that_accepts_everything_or_nothing_is_found(exercise: Exercise) -> None:
-    cases = exercise_cases.load(exercise.lesson)
-    everything = dataclasses.replace(exercise, judge=lambda *answers: None)
-    nothing = dataclasses.replace(exercise, judge=lambda *answers: wrong("no", "No."))
-    assert next(problems(everything, cases))
-    assert next(problems(nothing, cases))
+    def refuse(*answers: Any) -> None:
+        raise NotYet("no", "No.")
+
+    assert next(problems(dataclasses.replace(exercise, judge=lambda *answers: None)))
+    assert next(problems(dataclasses.replace(exercise, judge=refuse)))
 
 
-@each_exercise
-def test_the_notebook_shows_heading_stub_and_check(exercise: Exercise) -> None:
-    every = cells(exercise.lesson)
-    texts = "\n".join(cell["source"] for cell in every if cell["cell_type"] == "markdown")
-    assert exercise.heading in texts
-    first = "guess" if exercise.kind == "predict" else "check"
-    holders = [
-        c["source"]
-        for c in every
-        if f"exercise.{exercise.name}.{first}(" in c["source"] and c["cell_type"] == "code"
-    ]
-    assert len(holders) == 1
-    assert holders[0].startswith(exercise.stub)
-    if exercise.kind == "predict":
-        assert sum(f"exercise.{exercise.name}.compare(" in cell["source"] for cell in every) == 1
+@pytest.mark.parametrize("exercise", PREDICTIONS, ids=lambda e: f"{e.lesson}-{e.name}")
+def test_a_prediction_is_compared_once(exercise: Exercise) -> None:
+    call = f"exercise.{exercise.name}.compare("
+    assert sum(call in cell["source"] for cell in cells(exercise.lesson)) == 1
 
 
 @each_exercise
 def test_help_is_there(exercise: Exercise) -> None:
-    assert exercise.task.endswith((".", "?")) or exercise.kind not in ("predict", "myth")
+    assert exercise.question.endswith((".", "?")) or exercise.kind not in ("predict", "myth")
     assert exercise.reasoning
     assert exercise.why.endswith(".")
     assert len(exercise.hints) >= (1 if exercise.kind == "myth" else 2)
@@ -213,5 +193,4 @@ def test_a_lesson_has_all_kinds_of_exercises(lesson: str) -> None:
     assert "predict" in kinds
     assert {"write", "repair"} & set(kinds)
     assert kinds.count("challenge") == 1
-    assert set(exercise_cases.load(lesson).wrong) == {exercise.name for exercise in exercises_of(lesson)}
     assert any("exercise.summary()" in cell["source"] for cell in cells(lesson))

@@ -7,7 +7,7 @@ import timeit
 import pytest
 import torch
 
-from course_utils.exercises.judging.pretend import LAUNCH, Queues, machine
+from course_utils.exercises.instruments.pretend import LAUNCH, Queues, machine
 
 REAL = (time.perf_counter, time.sleep, timeit.default_timer, torch.cuda.synchronize, torch.cuda.Event)
 

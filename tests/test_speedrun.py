@@ -11,7 +11,7 @@ import torch
 import torchvision
 
 import course_utils
-from course_utils.exercises.judging.traffic import Traffic
+from course_utils.exercises.instruments.traffic import Traffic
 from course_utils.scripts import speedrun
 
 FILE = Path(speedrun.__file__)

@@ -11,7 +11,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from course_utils.exercises.authored import Lesson
+from course_utils.exercises.lesson import Lesson
 
 HEADING = "### Exercise:"
 IMPORT = re.compile(r"^from course_utils\.exercises import (lesson_\d\d) as exercise$", re.M)

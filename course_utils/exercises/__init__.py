@@ -1,10 +1,6 @@
-"""Exercises: one module per lesson, `lesson_01` to `lesson_08`, with an object for each exercise.
+"""Exercises: `lesson_NN.toml` has the texts of a lesson, `lesson_NN.py` what its answers are tried on.
 
 In a lesson: `from course_utils.exercises import lesson_05 as exercise`, then `exercise.NAME.check(...)`,
-`exercise.NAME.hint()` or `.solution()`, and `exercise.summary()` for what is done. `engine.py` says what an
-exercise is; `judging` holds what answers are tried on.
+`exercise.NAME.hint()` or `.solution()`, and `exercise.summary()` for what is done. `lesson.py` says what the
+author of an exercise writes, `trying.py` how answers are judged; `instruments` observe them.
 """
-
-from .progress import summary
-
-__all__ = ["summary"]

@@ -4,8 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .engine import NotYet
-from .trying import Known, same
+from .trying import Known, NotYet, same
 
 WORDS = ("true", "outdated", "false")  # what a claim can be
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from .authored import Lesson
-from .judging.pretend import Queues, machine
-from .judging.recorder import Launches, StaysInside, TorchCalls
+from .instruments.pretend import Queues, machine
+from .instruments.recorder import Launches, StaysInside, TorchCalls
+from .lesson import Lesson
 from .trying import Known, Seen, same
 
 lesson = Lesson("01")

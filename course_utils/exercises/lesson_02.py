@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .authored import Lesson
 from .guessing import read_guess
-from .judging.placement import CopyCounter, some_gpus, visible_gpus
+from .instruments.placement import CopyCounter, some_gpus, visible_gpus
+from .lesson import Lesson
 from .trying import Known, Seen
 
 lesson = Lesson("02")

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from .authored import Lesson
 from .guessing import read_guess
-from .judging.mixes import Watch, two_devices
-from .judging.placement import CopyCounter, some_gpus
-from .judging.six_bugs import BUGS, Script, bugs_left, run, trained
+from .instruments.mixes import Watch, two_devices
+from .instruments.placement import CopyCounter, some_gpus
+from .instruments.six_bugs import BUGS, Script, bugs_left, run, trained
+from .lesson import Lesson
 from .trying import Known, Seen, told
 
 lesson = Lesson("03")

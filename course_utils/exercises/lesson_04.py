@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from .authored import Lesson
-from .judging.racing import judge_epoch, race
+from .instruments.racing import judge_epoch, race
+from .lesson import Lesson
 from .trying import Known, Seen
 
 lesson = Lesson("04")

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .authored import Lesson
-from .judging.placement import some_gpus
-from .judging.recorder import TorchCalls
-from .judging.traffic import Traffic
+from .instruments.placement import some_gpus
+from .instruments.recorder import TorchCalls
+from .instruments.traffic import Traffic
+from .lesson import Lesson
 from .trying import Known, Seen, told
 
 lesson = Lesson("05")

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from .authored import Lesson
-from .judging.golfing import golf_job, judge_golf
-from .judging.placement import some_gpus
-from .judging.vectors import agree, flat, peak_of
+from .instruments.golfing import golf_job, judge_golf
+from .instruments.placement import some_gpus
+from .instruments.vectors import agree, flat, peak_of
+from .lesson import Lesson
 from .trying import Known, Seen
 
 __all__ = ["golf_job"]

@@ -14,12 +14,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler
 
-from .authored import Lesson
 from .guessing import read_guess
-from .judging.listening import listening
-from .judging.ranks import hold, on_ranks
-from .judging.talking import judge_talk
-from .judging.vectors import agree, flat
+from .instruments.listening import listening
+from .instruments.ranks import hold, on_ranks
+from .instruments.talking import judge_talk
+from .instruments.vectors import agree, flat
+from .lesson import Lesson
 from .trying import Known, Seen, same
 
 lesson = Lesson("07")

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .authored import Lesson
 from .guessing import read_guess
-from .judging.benchmarks import judge_benchmark
-from .judging.graphs import PretendGraph, judge_replay
-from .judging.operations import drawings, judge_operations
-from .judging.placement import some_gpus
-from .judging.waiting import judge_no_waiting
+from .instruments.benchmarks import judge_benchmark
+from .instruments.graphs import PretendGraph, judge_replay
+from .instruments.operations import drawings, judge_operations
+from .instruments.placement import some_gpus
+from .instruments.waiting import judge_no_waiting
+from .lesson import Lesson
 from .trying import Known, Seen
 
 __all__ = ["PretendGraph", "drawings"]

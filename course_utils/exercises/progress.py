@@ -6,7 +6,7 @@ is said once. COURSE_PROGRESS names another file, or is "off".
 
 import json
 import os
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 
 from course_utils import workspace
@@ -74,31 +74,17 @@ def done(lesson: str, name: str) -> None:
         _tell(f"{path.name} cannot be written ({error.strerror}). Progress is kept for this session only.")
 
 
-def names_of(lesson: str) -> list[str]:
-    """Return the names of a lesson's exercises, in order."""
-    from .engine import Exercise
-
-    module = import_module(f"{__package__}.lesson_{lesson}")
-    if hasattr(module, "lesson"):
-        return list(module.lesson.exercises)
-    return [name for name, value in vars(module).items() if isinstance(value, Exercise)]
-
-
-def line(lesson: str) -> str:
-    """Say how much of a lesson is done."""
+def line(lesson: str, names: Sequence[str]) -> str:
+    """Say how much of a lesson is done, of the exercises with these names."""
     global _news
-    names, known = names_of(lesson), _load().get(lesson, set())
+    known = _load().get(lesson, set())
     count = sum(name in known for name in names)
     news, _news = _news, ""
     return f"Lesson {lesson}: {count} of {len(names)} done{', all' * (count == len(names))}.{news}"
 
 
-def summary(lesson: str | None = None) -> None:
-    """Show what is done: each exercise of one lesson, or a line for every lesson of the course."""
-    if lesson is not None:
-        known = _load().get(lesson, set())
-        rows = [f"[{'x' if name in known else ' '}] {name}" for name in names_of(lesson)]
-        show(Page(line(lesson), [], code="\n".join(rows)))
-        return
-    lessons = sorted(path.stem.partition("_")[2] for path in Path(__file__).parent.glob("lesson_*.py"))
-    show(Page("The course so far", [], code="\n".join(map(line, lessons))))
+def summary(lesson: str, names: Sequence[str]) -> None:
+    """Show which exercises of a lesson are done."""
+    known = _load().get(lesson, set())
+    rows = [f"[{'x' if name in known else ' '}] {name}" for name in names]
+    show(Page(line(lesson, names), [], code="\n".join(rows)))

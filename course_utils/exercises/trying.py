@@ -7,16 +7,48 @@ mistakes: the one that first goes wrong in the same case, and in the same way, i
 
 import inspect
 import math
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from .engine import NotYet, Score, own_line
-
 Case = tuple[Any, ...]
 Answers = tuple[Any, ...]  # what `check` gets: one function or value as a rule
+_LIBRARY = str(Path(__file__).parents[1])
+
+
+class NotYet(Exception):
+    """Raised for an answer that is not right; `key` names the mistake, `hint` is for the reader."""
+
+    def __init__(self, key: str, hint: str) -> None:
+        super().__init__(hint)
+        self.key, self.hint = key, hint
+
+
+@dataclass(frozen=True)
+class Score:
+    """What an open challenge reached.
+
+    Attributes:
+        value: the figure.
+        unit: what it is, as in "MiB" or "times as fast".
+        par: what the worked answer reached where it was written.
+        lower: whether less is better.
+    """
+
+    value: float
+    unit: str
+    par: float
+    lower: bool = True
+
+    def __str__(self) -> str:
+        """Say the score beside par."""
+        better = self.value <= self.par if self.lower else self.value >= self.par
+        value, par = (f"{x:.3g}" if abs(x) < 999.5 else f"{x:,.0f}" for x in (self.value, self.par))
+        return f"Score: {value} {self.unit}; par is {par}{', reached' if better else ''}."
 
 
 class Seen:
@@ -49,7 +81,10 @@ class Known(Exception):
 
 def told(error: Exception) -> str:
     """Return an error's type, the reader's line that raised it, and the first line of its text."""
-    return f"{type(error).__name__}{own_line(error)}: {(str(error).splitlines() or [''])[0][:200]}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith(_LIBRARY) and "-packages" not in f.filename]
+    line = f' in the line "{own[-1].line}"' if own and own[-1].line else ""
+    return f"{type(error).__name__}{line}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
 Outcome = Seen | Raised | Known

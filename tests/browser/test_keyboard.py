@@ -7,7 +7,7 @@ import pytest
 from exercise_cases import exercises_of
 from playwright.sync_api import expect
 
-from course_utils.exercises.engine import RIGHT
+from course_utils.exercises.exercise import RIGHT
 
 from .notebook_page import NotebookPage
 from .test_running import cell_with, right_labels

@@ -11,10 +11,10 @@ import pytest
 from exercise_cases import exercises_of
 from nbformat import NotebookNode
 from playwright.sync_api import expect
-from test_exercises import LESSONS, right_guess
+from test_exercises import LESSONS, guessed
 
 import course_utils
-from course_utils.exercises.engine import NOT_YET, RIGHT, Exercise
+from course_utils.exercises.exercise import NOT_YET, RIGHT, Exercise
 from course_utils.lessons import lesson_paths
 
 from . import measures
@@ -107,7 +107,7 @@ def test_guesses_have_their_buttons(lesson: NotebookPage) -> None:
 
 def right_labels(exercise: Exercise) -> list[str]:
     """Return the labels of the buttons to press for the worked answer."""
-    guess = right_guess(exercise)
+    guess = guessed(exercise.worked)
     return list(map(str, guess)) if exercise.several else [str(guess)]
 
 

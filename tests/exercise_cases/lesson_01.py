@@ -101,20 +101,26 @@ def nearest(points, centres):
 }
 
 WRONG = {
-    "pick_device": {
-        "raises": """
+    "pick_device": [
+        (
+            "raises",
+            """
 def pick_device():
     found = torch.accelerator.current_accelerator(check_available=True)
     return torch.device(found.type, 0)
 """,
-    },
-    "queue_done": {
-        "other": "exercise.queue_done.guess(17)",
-    },
-    "nearest": {
-        "other": """
+        ),
+    ],
+    "queue_done": [
+        ("other", "exercise.queue_done.guess(17)"),
+    ],
+    "nearest": [
+        (
+            "other",
+            """
 def nearest(points, centres):
     return torch.cdist(points, centres).argmin(dim=1).flip(0)
 """,
-    },
+        ),
+    ],
 }

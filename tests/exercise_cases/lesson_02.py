@@ -142,8 +142,10 @@ def evaluate(model, batches, device):
 }
 
 WRONG = {
-    "standardize": {
-        "raises": """
+    "standardize": [
+        (
+            "raises",
+            """
 class Standardize(nn.Module):
     def __init__(self, mean, std):
         super().__init__()
@@ -152,18 +154,24 @@ class Standardize(nn.Module):
     def forward(self, x):
         return (x - self.mean) / self.std
 """,
-    },
-    "load_checkpoint": {
-        "raises": """
+        ),
+    ],
+    "load_checkpoint": [
+        (
+            "raises",
+            """
 def load_checkpoint(path, model):
     checkpoint = torch.load(path, map_location='cpu')
     model.load(checkpoint['model'])
     epoch = checkpoint["epoch"]
     return epoch
 """,
-    },
-    "evaluate": {
-        "raises": """
+        ),
+    ],
+    "evaluate": [
+        (
+            "raises",
+            """
 def evaluate(model, batches, device):
     device = torch.device(device)
     model = model.to(device)
@@ -177,5 +185,6 @@ def evaluate(model, batches, device):
             seen += len(labels)
     return float(total) / seen, hits.item() / seen
 """,
-    },
+        ),
+    ],
 }

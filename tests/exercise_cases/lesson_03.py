@@ -271,11 +271,13 @@ def accuracy(model, batches, device):
 }
 
 WRONG = {
-    "raising": {
-        "other": "exercise.raising.guess('14')",
-    },
-    "six_bugs": {
-        "raises": """
+    "raising": [
+        ("other", "exercise.raising.guess('14')"),
+    ],
+    "six_bugs": [
+        (
+            "raises",
+            """
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
@@ -309,12 +311,16 @@ def train_and_test(device, train_batches, test_batches):
         right += torch.bincount(y[guess == y], minlength=3).numpy()
     return model, right
 """,
-    },
-    "accuracy": {
-        "raises": """
+        ),
+    ],
+    "accuracy": [
+        (
+            "raises",
+            """
 def accuracy(model, batches, device):
     guesses = torch.cat([model(x.to(device)).argmax(dim=1) for x, _ in batches])
     return (guesses == torch.cat([y for _, y in batches])).float().mean().item()
 """,
-    },
+        ),
+    ],
 }

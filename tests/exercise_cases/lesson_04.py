@@ -123,17 +123,19 @@ def faster_epoch(model, pictures, labels, criterion, optimizer, batch_size=128):
 }
 
 WRONG = {
-    "rows_out": {
-        "other": "exercise.rows_out.guess(4)",
-    },
-    "first_loss": {
-        "other": "exercise.first_loss.guess(10)",
-    },
-    "set_size": {
-        "other": "exercise.set_size.guess(3)",
-    },
-    "OneConv": {
-        "raises": """
+    "rows_out": [
+        ("other", "exercise.rows_out.guess(4)"),
+    ],
+    "first_loss": [
+        ("other", "exercise.first_loss.guess(10)"),
+    ],
+    "set_size": [
+        ("other", "exercise.set_size.guess(3)"),
+    ],
+    "OneConv": [
+        (
+            "raises",
+            """
 class OneConv(nn.Module):
     def __init__(self):
         super()
@@ -146,9 +148,12 @@ class OneConv(nn.Module):
         x = torch.flatten(x, 1)
         return self.fc1(x)
 """,
-    },
-    "mean_loss": {
-        "other": """
+        ),
+    ],
+    "mean_loss": [
+        (
+            "other",
+            """
 @torch.inference_mode()
 def mean_loss(model, batches, criterion, device):
     loss_sum, samples = torch.zeros((), device=device), 0
@@ -158,7 +163,10 @@ def mean_loss(model, batches, criterion, device):
         samples += len(y)
     return 2 * loss_sum.item() / samples
 """,
-        "raises": """
+        ),
+        (
+            "raises",
+            """
 @torch.inference_mode()
 def mean_loss(model, batches, criterion, device):
     loss_sum, samples = torch.zeros((), device=device), 0
@@ -168,9 +176,12 @@ def mean_loss(model, batches, criterion, device):
         samples += len(y)
     return loss_sum.item() / samples
 """,
-    },
-    "resume": {
-        "other": """
+        ),
+    ],
+    "resume": [
+        (
+            "other",
+            """
 def save_run(file, model, optimizer, schedule, shuffler):
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     state = {name: part.state_dict() for name, part in parts.items()}
@@ -186,7 +197,10 @@ def load_run(file, model, optimizer, schedule, shuffler):
     torch.set_rng_state(state["rng"])
     shuffler.set_state(state["shuffler"])
 """,
-        "raises": """
+        ),
+        (
+            "raises",
+            """
 def save_run(file, model, optimizer, schedule, shuffler):
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     state = {name: part.state_dict() for name, part in parts.items()}
@@ -204,9 +218,12 @@ def load_run(file, model, optimizer, schedule, shuffler):
 def load_run(file, model, optimizer, schedule, shuffler):
     model.resume()
 """,
-    },
-    "faster_epoch": {
-        "raises": """
+        ),
+    ],
+    "faster_epoch": [
+        (
+            "raises",
+            """
 def faster_epoch(model, pictures, labels, criterion, optimizer, batch_size=128):
     model.train().to(memory_format=torch.channels_last)
     device, samples, loss_sum = pictures.device, len(labels), 0.0
@@ -224,5 +241,6 @@ def faster_epoch(model, pictures, labels, criterion, optimizer, batch_size=128):
         loss_sum += loss.detach() * len(batch)
     return loss_sum.item() / samples
 """,
-    },
+        ),
+    ],
 }

@@ -133,40 +133,55 @@ def fair_all_reduce(tensors):
 }
 
 WRONG = {
-    "first_split": {
-        "order": "exercise.first_split.guess([2, 4, 4, 4, 4, 4, 4, 4])",
-        "other": "exercise.first_split.guess([3, 3, 3, 3, 3, 3, 3, 9])",
-    },
-    "last_batch": {
-        "other": "exercise.last_batch.guess([1, 1, 1, 1, 1, 1, 1, 3])",
-    },
-    "split_by_hand": {
-        "other": """
+    "first_split": [
+        ("order", "exercise.first_split.guess([2, 4, 4, 4, 4, 4, 4, 4])"),
+        ("other", "exercise.first_split.guess([3, 3, 3, 3, 3, 3, 3, 9])"),
+    ],
+    "last_batch": [
+        ("other", "exercise.last_batch.guess([1, 1, 1, 1, 1, 1, 1, 3])"),
+    ],
+    "split_by_hand": [
+        (
+            "other",
+            """
 def split_by_hand(batch, gpus):
     return [4, 4, 4, 4, 4, 4, 4, 2]
 """,
-        "raises": """
+        ),
+        (
+            "raises",
+            """
 def split_by_hand(batch, gpus):
     return batch.chunk(gpus)
 """,
-    },
-    "load_saved": {
-        "raises": """
+        ),
+    ],
+    "load_saved": [
+        (
+            "raises",
+            """
 def load_saved(model, saved):
     model.load_state_dict(saved.module)
 """,
-    },
-    "all_reduce": {
-        "other": """
+        ),
+    ],
+    "all_reduce": [
+        (
+            "other",
+            """
 def all_reduce(tensors):
     for gpu, tensor in enumerate(tensors):
         tensor += gpu
 """,
-        "raises": """
+        ),
+        (
+            "raises",
+            """
 def all_reduce(tensors):
     total = sum(tensors)
     for tensor in tensors:
         tensor.copy_(total)
 """,
-    },
+        ),
+    ],
 }

@@ -270,11 +270,13 @@ def smallest_step(model, optimizer, x, y):
 }
 
 WRONG = {
-    "first_step": {
-        "other": "exercise.first_step.guess(6)",
-    },
-    "ValidationLog": {
-        "raises": """
+    "first_step": [
+        ("other", "exercise.first_step.guess(6)"),
+    ],
+    "ValidationLog": [
+        (
+            "raises",
+            """
 class ValidationLog:
     def __init__(self):
         self.losses, self.failed, self.last = [], [], None
@@ -291,5 +293,6 @@ class ValidationLog:
     def mean(self):
         return sum(self.losses) / len(self.losses)
 """,
-    },
+        ),
+    ],
 }

@@ -261,30 +261,38 @@ def small_talk(state, bucket):
 }
 
 WRONG = {
-    "after_all_reduce": {
-        "other": "exercise.after_all_reduce.guess([60, 60])",
-    },
-    "rank_three_gets": {
-        "other": "exercise.rank_three_gets.guess([2, 6, 0])",
-    },
-    "sampler_by_hand": {
-        "other": """
+    "after_all_reduce": [
+        ("other", "exercise.after_all_reduce.guess([60, 60])"),
+    ],
+    "rank_three_gets": [
+        ("other", "exercise.rank_three_gets.guess([2, 6, 0])"),
+    ],
+    "sampler_by_hand": [
+        (
+            "other",
+            """
 def sampler_by_hand(n, world, rank, epoch, drop_last):
     order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch + 1)).tolist()
     each = n // world if drop_last else math.ceil(n / world)
     padded = (order * world)[: each * world]
     return padded[rank::world]
 """,
-        "raises": """
+        ),
+        (
+            "raises",
+            """
 def sampler_by_hand(n, world, rank, epoch, drop_last):
     order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch)).tolist()
     each = n // world if drop_last else math.ceil(n / world)
     padded = (order * world)[: each * world]
     return padded[rank:world:][0:]()
 """,
-    },
-    "accumulate_ddp": {
-        "raises": """
+        ),
+    ],
+    "accumulate_ddp": [
+        (
+            "raises",
+            """
 def accumulate_ddp(model, optimizer, parts):
     optimizer.zero_grad()
     for i, (x, y) in enumerate(parts):
@@ -294,16 +302,22 @@ def accumulate_ddp(model, optimizer, parts):
         pass
     optimizer.step()
 """,
-    },
-    "exact_accuracy": {
-        "raises": """
+        ),
+    ],
+    "exact_accuracy": [
+        (
+            "raises",
+            """
 def exact_accuracy(model, x, y):
     rank, world = dist.get_rank(), dist.get_world_size()
     return model(x[rank:world]).item()
 """,
-    },
-    "save_once": {
-        "other": """
+        ),
+    ],
+    "save_once": [
+        (
+            "other",
+            """
 def save_once(model, file):
     state = model.module.state_dict()
     if dist.get_rank() == 0:
@@ -312,7 +326,10 @@ def save_once(model, file):
         os.replace(part, file)
     dist.barrier()
 """,
-        "raises": """
+        ),
+        (
+            "raises",
+            """
 def save_once(model, file):
     state = model.module.state_dict()
     if dist.get_rank() == 0:
@@ -321,39 +338,52 @@ def save_once(model, file):
         os.move(part, file)
     dist.barrier()
 """,
-    },
-    "epochs_begun": {
-        "other": "exercise.epochs_begun.guess(9)",
-    },
-    "through_one_gpu": {
-        "other": "exercise.through_one_gpu.guess(3)",
-    },
-    "scaled_up": {
-        "raises": """
+        ),
+    ],
+    "epochs_begun": [
+        ("other", "exercise.epochs_begun.guess(9)"),
+    ],
+    "through_one_gpu": [
+        ("other", "exercise.through_one_gpu.guess(3)"),
+    ],
+    "scaled_up": [
+        (
+            "raises",
+            """
 def scaled_up(samples, batch, gpus, rate):
     return len(samples), gpus * rate
 """,
-    },
-    "gpus_needed": {
-        "other": """
+        ),
+    ],
+    "gpus_needed": [
+        (
+            "other",
+            """
 def gpus_needed(parameters, block, memory):
     total, room = 100 * parameters, memory - 8 * block
     if room <= 0:
         return None
     return -(-total // room)
 """,
-        "raises": """
+        ),
+        (
+            "raises",
+            """
 def gpus_needed(parameters, block, memory):
     total, room = 16 * parameters, memory - 8 * block
     if room <= 0:
         return None
     return room.ceil()
 """,
-    },
-    "small_talk": {
-        "raises": """
+        ),
+    ],
+    "small_talk": [
+        (
+            "raises",
+            """
 def small_talk(state, bucket):
     dist.all_reduce(bucket.buffer())
 """,
-    },
+        ),
+    ],
 }

@@ -276,8 +276,10 @@ def fewest_operations(pictures, labels):
 }
 
 WRONG = {
-    "busy_share": {
-        "other": '''
+    "busy_share": [
+        (
+            "other",
+            '''
 def busy_share(kernels, start, end):
     """Return the share of the time from `start` to `end` in which at least one kernel runs."""
     worked, reached = 0, start
@@ -288,7 +290,10 @@ def busy_share(kernels, start, end):
             reached = stop
     return 0.5 * worked / (end - start)
 ''',
-        "raises": '''
+        ),
+        (
+            "raises",
+            '''
 def busy_share(kernels, start, end):
     """Return the share of the time from `start` to `end` in which at least one kernel runs."""
     worked, reached = 0, start
@@ -299,17 +304,23 @@ def busy_share(kernels, start, end):
             reached = stop
     return worked / (end - start)
 ''',
-    },
-    "intensity": {
-        "other": """
+        ),
+    ],
+    "intensity": [
+        (
+            "other",
+            """
 def intensity(layer, x):
     out = layer(x)
     numbers = x.numel() + layer.weight.numel() + out.numel()
     return 3 * 2 * out.numel() * layer.weight[0].numel() / (4 * numbers)
 """,
-    },
-    "honest_benchmark": {
-        "raises": '''
+        ),
+    ],
+    "honest_benchmark": [
+        (
+            "raises",
+            '''
 def honest_benchmark(new_model, train_epoch, accuracy, train, test, seeds, epochs):
     """Return the mean test accuracy and the mean seconds of a training, on a GPU."""
     train_epoch(new_model(), train)  # compiles, on a model that is thrown away
@@ -326,9 +337,12 @@ def honest_benchmark(new_model, train_epoch, accuracy, train, test, seeds, epoch
         accuracies.append(accuracy(model, test))
     return sum(accuracies) / len(accuracies), sum(seconds) / len(seconds)
 ''',
-    },
-    "no_waiting": {
-        "raises": '''
+        ),
+    ],
+    "no_waiting": [
+        (
+            "raises",
+            '''
 def no_waiting(model, optimizer, pictures, labels, size):
     """Train on every picture once; return the mean loss and the share of right answers."""
     losses, right = [], 0
@@ -345,21 +359,30 @@ def no_waiting(model, optimizer, pictures, labels, size):
         raise ValueError("The loss is not a number.")
     return mean, right.item() / len(labels)
 ''',
-    },
-    "alternating_flip": {
-        "neither": """
+        ),
+    ],
+    "alternating_flip": [
+        (
+            "neither",
+            """
 def alternating_flip(batch, rows, first, epoch):
     flip = first[rows] ^ (epoch % 2 == 1)
     return torch.where(flip[:, None, None, None], batch.roll(1, 3), batch)
 """,
-        "raises": """
+        ),
+        (
+            "raises",
+            """
 def alternating_flip(batch, rows, first, epoch):
     flip = first[rows] ^ (epoch % 2 == 1)
     return torch.where(flip, batch.flip(3), batch)
 """,
-    },
-    "static_batch": {
-        "other": '''
+        ),
+    ],
+    "static_batch": [
+        (
+            "other",
+            '''
 def static_batch(step, batches, graph):
     """Capture one training step, replay it for every batch; return the loss of each."""
     x, y = (part.clone() for part in batches[0])  # the graph's own memory
@@ -373,7 +396,10 @@ def static_batch(step, batches, graph):
         losses.append(loss / len(x))
     return losses
 ''',
-        "raises": '''
+        ),
+        (
+            "raises",
+            '''
 def static_batch(step, batches, graph):
     """Capture one training step, replay it for every batch; return the loss of each."""
     x, y = (part.clone() for part in batches[0])  # the graph's own memory
@@ -387,9 +413,12 @@ def static_batch(step, batches, graph):
         losses.append(loss.clone())
     return losses
 ''',
-    },
-    "triangle_rates": {
-        "raises": '''
+        ),
+    ],
+    "triangle_rates": [
+        (
+            "raises",
+            '''
 def triangle_rates(pictures, batch, epochs, top, peak):
     """Return the learning rate of every step, a list."""
     steps = epochs * math.ceil(pictures / batch)
@@ -397,20 +426,27 @@ def triangle_rates(pictures, batch, epochs, top, peak):
     down = [(steps - step) / ((1 - peak) * steps) for step in range(steps)]
     return [top(min(pair)) for pair in zip(up, down, strict=True)]
 ''',
-    },
-    "whiten_patches": {
-        "raises": '''
+        ),
+    ],
+    "whiten_patches": [
+        (
+            "raises",
+            '''
 def whiten_patches(pictures, size):
     """Return filters (3 * size**2, 3, size, size) whose outputs are uncorrelated, of variance 1."""
     patches = nn.functional.unfold(pictures, size).transpose(1, 2).flatten(0, 1)
     variances, directions = torch.linalg.eigh(patches.cov(0))
     return (directions / (variances + 5e-4).sqrt()).T.reshape(-1, 3, size, size)
 ''',
-    },
-    "fewest_operations": {
-        "raises": """
+        ),
+    ],
+    "fewest_operations": [
+        (
+            "raises",
+            """
 def fewest_operations(pictures, labels):
     return nn.Linear(10, 10)
 """,
-    },
+        ),
+    ],
 }

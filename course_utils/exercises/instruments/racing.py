@@ -1,5 +1,6 @@
 """The judge of a training epoch: what it shows the network, whether it learns, and how fast it is."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +12,6 @@ from tqdm import tqdm
 
 from course_utils.timing import synchronize
 
-from ..engine import close
 from ..trying import Known
 from .watching import Marks, Watched, easy_pictures, first_loop, marked_pictures, read_marks
 
@@ -33,7 +33,7 @@ def judge_epoch(answer: Callable[..., Any]) -> None:
     loss = criterion(torch.cat(model.logits).float().cpu(), labels[marks.numbers]).item()
     said = said[0] if isinstance(said, tuple) else said
     rounding = 1e-4 if model.logits[0].dtype == torch.float32 else 1e-2  # autocast has fewer digits
-    if said is None or not close(float(said), loss, rounding):
+    if said is None or not math.isclose(float(said), loss, rel_tol=rounding):
         raise Known("mean", loss=loss, said=said)
     model.forget()
     answer(model, *data)

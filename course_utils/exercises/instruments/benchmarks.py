@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from ..engine import close
-from ..trying import Known
+from ..trying import Known, same
 from .pretend import LAUNCH, Queues
 
 COMPILING, TESTING = 30.0, 4.0  # pretended seconds: of the first epoch at all, of each test
@@ -71,7 +70,7 @@ class Laboratory:
 def judge_benchmark(answer: Callable[..., Any]) -> None:
     """Let an answer measure two times, with several seeds and epochs."""
     found = [_try(answer, seeds, epochs) for seeds, epochs in (((1, 2, 3), 4), ((3, 1, 2), 4), ((5, 8), 3))]
-    if not close(found[0], found[1]):
+    if not same(found[0], found[1]):
         raise Known("unseeded")
 
 
@@ -111,13 +110,13 @@ def _judge_accuracy(said: float, measured: list[Pretended]) -> None:
     final, best = (
         [pick(model) for model in measured] for pick in (Pretended.accuracy, lambda m: max(m.tested))
     )
-    if close(said, mean(final)):
+    if same(said, mean(final)):
         return
-    if any(close(said, 100 * value) for value in (mean(final), max(final))):
+    if any(same(said, 100 * value) for value in (mean(final), max(final))):
         raise Known("percent")
-    if close(said, max(final)) or close(said, min(final)) or close(said, final[-1]):
+    if same(said, max(final)) or same(said, min(final)) or same(said, final[-1]):
         raise Known("lucky")
-    if close(said, max(best)) or close(said, mean(best)):
+    if same(said, max(best)) or same(said, mean(best)):
         raise Known("best_epoch")
     raise Known("accuracy", said=said, mean=mean(final))
 

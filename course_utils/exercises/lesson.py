@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from . import progress
-from .engine import Exercise, Score
+from .exercise import Exercise
 from .guessing import WORDS, judge_guess, read_guess
-from .trying import Answers, Case, Judge, Trial, same
+from .trying import Answers, Case, Judge, Score, Trial, same
 
-_SAY = {
+GENERAL = {  # what may have to be said in any exercise
     "form": {"say": "Choose one of {choices}."},
     "raises": {"say": "On rank {rank} of {world} your code raised {error}"},
     "never_comes": {
@@ -69,9 +69,9 @@ class Lesson:
         tables: what the author wrote, by the name of the exercise, with what is the same for all filled in.
     """
 
-    def __init__(self, number: str) -> None:
+    def __init__(self, number: str, folder: Path = Path(__file__).parent) -> None:
         self.number = number
-        data = tomllib.loads(Path(__file__).with_name(f"lesson_{number}.toml").read_text(encoding="utf-8"))
+        data = tomllib.loads((folder / f"lesson_{number}.toml").read_text(encoding="utf-8"))
         self.context = data.pop("context", "")
         self._trials: dict[str, Trial] = {}
         self.tables = {
@@ -79,7 +79,7 @@ class Lesson:
             for name, table in data.items()
         }
         self.exercises = {name: self._exercise(name, table) for name, table in self.tables.items()}
-        self.summary = partial(progress.summary, number)
+        self.summary = partial(progress.summary, number, list(data))
 
     def __call__(self, name: str) -> Exercise:
         """Return an exercise: the `__getattr__` of a lesson's module."""
@@ -160,6 +160,7 @@ class Lesson:
         """Return what an author's table describes."""
         return Exercise(
             self.number,
+            list(self.tables),
             name,
             table["question"],
             table["kind"],
@@ -212,7 +213,7 @@ def _filled(name: str, table: dict[str, Any]) -> dict[str, Any]:
     }
     if table["kind"] == "myth":
         own = {key: {"guesses": [key], **one} for key, one in own.items()}
-    both = _SAY | usual["mistakes"]
+    both = GENERAL | usual["mistakes"]
     return usual | table | {"mistakes": both | {key: both.get(key, {}) | one for key, one in own.items()}}
 
 

@@ -1,71 +1,81 @@
-"""The engine of the exercises: outcomes, help, guesses, progress, and how it all looks."""
+"""Exercises as their reader meets them: outcomes, help, guesses, progress, and how it all looks."""
 
 import html
 import json
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from course_utils.exercises import progress, showing
-from course_utils.exercises.engine import (
-    NOT_ATTEMPTED,
-    NOT_YET,
-    RIGHT,
-    Exercise,
-    Score,
-    exercise,
-    myth,
-    wrong,
-)
+from course_utils.exercises.exercise import NOT_ATTEMPTED, NOT_YET, RIGHT, Exercise
+from course_utils.exercises.lesson import Lesson
+from course_utils.exercises.trying import Score
 
 STUB = """
 def double(x):
     ...
 """
+TOML = """
+[double]
+title = "twice as much"
+kind = "write"
+minutes = 3
+text = "Double it."
+stub = '''
+def double(x):
+    ...
+'''
+worked = '''
+def double(x):
+    return 2 * x
+'''
+reasoning = "Because."
+hints = ["One.", "Two."]
+why = "Good."
+mistakes.square = { say = "That is the square.", change = [["2 * x", "x * x"]] }
+mistakes.other = "It does not double."
+
+[sizes]
+title = "how many?"
+kind = "predict"
+text = "Guess."
+question = "How many rows?"
+right = [4, 2]
+choices = [[3, 3], [4, 2], [1]]
+reasoning = "Because."
+hints = ["One.", "Two."]
+why = "Good."
+mistakes.even = { guesses = [[3, 3]], say = "That would be even." }
+
+[card]
+title = "all true?"
+kind = "myth"
+claim = "All is true."
+text = ""
+right = "false"
+why = "It is false."
+mistakes.true = "No."
+mistakes.outdated = "Never was."
+"""
 
 
 @pytest.fixture
-def lesson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> types.ModuleType:
+def lesson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lesson:
     """A lesson of one exercise to write, one prediction and one myth; progress goes to a file in tmp_path."""
-    module = types.ModuleType("course_utils.exercises.lesson_99")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "lesson_99.toml").write_text(TOML)
+    made = Lesson("99", tmp_path / "texts")
 
-    def double(answer):
-        """Write the function that doubles."""
-        if answer(3) == 9:
-            wrong("square", "That is the square.")
-        if answer(3) != 6:
-            wrong("other", "It does not double.")
+    @made.trial([(3,), (5,)])
+    def double(answer: Any, x: int) -> int:
+        return answer(x)
 
-    def sizes(guess, actual):
-        """How many rows?"""
-        if guess != actual:
-            wrong("even", "That would be even.")
-
-    for judge in (double, sizes):
-        judge.__module__ = module.__name__
-    facts = {
-        "minutes": 3,
-        "difficulty": "easy",
-        "reasoning": "Because.",
-        "hints": ("One.", "Two."),
-        "why": "Good.",
-    }
-    module.double = exercise(kind="write", stub=STUB, solution="def double(x):\n    return 2 * x", **facts)(
-        double
-    )
-    module.sizes = exercise(
-        kind="predict", stub="exercise.sizes.guess(...)", solution="exercise.sizes.guess([4, 2])", **facts
-    )(sizes)
-    hints = {"true": "No.", "outdated": "Never was."}
-    module.card = myth("card", "All is true.", "false", "It is false.", hints, module.__name__)
-    monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(progress, "_session", {})
     monkeypatch.setattr(progress, "_told", False)
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
-    return module
+    return made
 
 
 def made(source: str) -> object:
@@ -75,7 +85,7 @@ def made(source: str) -> object:
 
 
 def test_three_outcomes(lesson):
-    double: Exercise = lesson.double
+    double: Exercise = lesson("double")
     assert double.verdict(made(STUB)).outcome == NOT_ATTEMPTED
     assert double.verdict(None).outcome == double.verdict(...).outcome == NOT_ATTEMPTED
     verdict = double.verdict(lambda x: x * x)
@@ -84,12 +94,14 @@ def test_three_outcomes(lesson):
 
 
 def test_a_stub_is_recognised_by_what_it_does_not_by_its_name(lesson):
-    assert lesson.double.verdict(made("def double(x):\n    '''Mine.'''\n    return None")).outcome == NOT_YET
-    assert lesson.double.verdict(made("# a comment\ndef double(x):\n\n    ...")).outcome == NOT_ATTEMPTED
+    assert (
+        lesson("double").verdict(made("def double(x):\n    '''Mine.'''\n    return None")).outcome == NOT_YET
+    )
+    assert lesson("double").verdict(made("# a comment\ndef double(x):\n\n    ...")).outcome == NOT_ATTEMPTED
 
 
 def test_an_error_in_the_readers_code_is_told_and_not_raised(lesson):
-    verdict = lesson.double.verdict(lambda x: x["a"])
+    verdict = lesson("double").verdict(lambda x: x["a"])
     assert (verdict.outcome, verdict.key) == (NOT_YET, "raises")
     assert "TypeError" in verdict.text
 
@@ -101,13 +113,13 @@ def test_the_line_that_raised_is_the_readers_own(lesson):
     def double(x):
         return x.missing
 
-    assert 'in the line "return x.missing"' in lesson.double.verdict(double).text
+    assert 'in the line "return x.missing"' in lesson("double").verdict(double).text
 
 
 def test_check_shows_outcome_and_progress(lesson, capsys):
-    lesson.double.check(made(STUB))
-    lesson.double.check(lambda x: 0)
-    lesson.double.check(lambda x: 2 * x)
+    lesson("double").check(made(STUB))
+    lesson("double").check(lambda x: 0)
+    lesson("double").check(lambda x: 2 * x)
     text = capsys.readouterr().out
     for part in ("[…] Not attempted yet", "[✗] Not right yet", "It does not double.", "[✓] Right"):
         assert part in text
@@ -117,42 +129,42 @@ def test_check_shows_outcome_and_progress(lesson, capsys):
 
 def test_hints_grow_and_the_solution_has_reasons(lesson, capsys):
     for _ in range(3):
-        lesson.double.hint()
-    lesson.double.solution()
+        lesson("double").hint()
+    lesson("double").solution()
     text = capsys.readouterr().out
     assert text.index("One.") < text.index("Two.") < text.index("Because.")
     assert "return 2 * x" in text
 
 
 def test_predict_then_run(lesson, capsys):
-    lesson.sizes.guess(...)
-    lesson.sizes.compare([4, 2])
+    lesson("sizes").guess(...)
+    lesson("sizes").compare([4, 2])
     assert "It came out as [4, 2]" in capsys.readouterr().out
-    lesson.sizes.guess([3, 3])
-    lesson.sizes.compare([4, 2])
+    lesson("sizes").guess([3, 3])
+    lesson("sizes").compare([4, 2])
     assert "That would be even." in capsys.readouterr().out
-    lesson.sizes.guess([4, 2])
-    lesson.sizes.compare([4, 2])
+    lesson("sizes").guess([4, 2])
+    lesson("sizes").compare([4, 2])
     assert "Right" in capsys.readouterr().out
 
 
 def test_myth_cards(lesson):
-    assert lesson.card.verdict("False").outcome == RIGHT
-    assert lesson.card.verdict("true").key == "true"
-    assert lesson.card.verdict(False).key == "word"
-    assert lesson.card.verdict(...).outcome == NOT_ATTEMPTED
+    assert lesson("card").verdict("False").outcome == RIGHT
+    assert lesson("card").verdict("true").key == "true"
+    assert lesson("card").verdict(False).key == "form"
+    assert lesson("card").verdict(...).outcome == NOT_ATTEMPTED
 
 
 def test_progress_is_kept_in_a_file(lesson, tmp_path, monkeypatch, capsys):
-    lesson.double.check(lambda x: 2 * x)
+    lesson("double").check(lambda x: 2 * x)
     assert json.loads((tmp_path / "progress.json").read_text()) == {"99": ["double"]}
     monkeypatch.setattr(progress, "_session", {})  # another kernel
-    lesson.card.check("false")
+    lesson("card").check("false")
     assert "Lesson 99: 2 of 3 done." in capsys.readouterr().out
-    lesson.sizes.guess([1])
-    lesson.sizes.compare([1])
+    lesson("sizes").guess([1])
+    lesson("sizes").compare([1])
     assert "Lesson 99: 3 of 3 done, all." in capsys.readouterr().out
-    progress.summary("99")
+    lesson.summary()
     assert capsys.readouterr().out.count("[x]") == 3
 
 
@@ -160,8 +172,8 @@ def test_progress_is_kept_in_a_file(lesson, tmp_path, monkeypatch, capsys):
 def test_a_damaged_file_is_told_once_and_left_alone(lesson, tmp_path, capsys, content):
     path = tmp_path / "progress.json"
     path.write_text(content)
-    lesson.double.check(lambda x: 2 * x)
-    lesson.card.check("false")
+    lesson("double").check(lambda x: 2 * x)
+    lesson("card").check("false")
     text = capsys.readouterr().out
     assert text.count("is damaged") == 1
     assert "Lesson 99: 2 of 3 done." in text
@@ -170,8 +182,8 @@ def test_a_damaged_file_is_told_once_and_left_alone(lesson, tmp_path, capsys, co
 
 def test_a_place_that_cannot_be_written_is_told_once(lesson, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "no folder" / "progress.json"))
-    lesson.double.check(lambda x: 2 * x)
-    lesson.card.check("false")
+    lesson("double").check(lambda x: 2 * x)
+    lesson("card").check("false")
     text = capsys.readouterr().out
     assert text.count("cannot be written") == 1
     assert "Lesson 99: 2 of 3 done." in text
@@ -181,9 +193,9 @@ def test_in_colab_progress_lives_for_the_session(lesson, tmp_path, monkeypatch, 
     monkeypatch.delenv("COURSE_PROGRESS")
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     monkeypatch.chdir(tmp_path)
-    lesson.double.check(lambda x: 2 * x)
+    lesson("double").check(lambda x: 2 * x)
     assert "this session only" in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["texts"]
 
 
 def test_a_score_stands_beside_par():
@@ -222,8 +234,8 @@ def without_widgets(box: Any) -> str:
 
 
 def test_choices_are_buttons_where_widgets_work(lesson, shown):
-    lesson.sizes.choices = ("added", "averaged")
-    lesson.sizes.guess(...)
+    lesson("sizes").choices = ("added", "averaged")
+    lesson("sizes").guess(...)
     (box,) = shown
     question, buttons, reply = box.children
     assert "How many rows?" in question.value
@@ -234,13 +246,14 @@ def test_choices_are_buttons_where_widgets_work(lesson, shown):
     for choice in ("added", "averaged"):
         buttons.value = choice
         assert f"Noted: '{choice}'" in html.unescape(reply.value)
-    lesson.sizes.compare("averaged")
+    lesson("sizes").compare("averaged")
     assert shown[-1].title == RIGHT
 
 
 def test_several_may_be_chosen(lesson, shown):
-    lesson.sizes.choices, lesson.sizes.several = (4, 3, 2), True
-    lesson.sizes.guess(...)
+    sizes = lesson("sizes")
+    sizes.choices, sizes.several = (4, 3, 2), True
+    lesson("sizes").guess(...)
     (box,) = shown
     question, row, reply = box.children
     assert "Choose all that apply." in question.value
@@ -255,24 +268,24 @@ def test_several_may_be_chosen(lesson, shown):
         button.value = True
     assert "Noted: [4, 3, 2]" in reply.value
     three.value = False
-    lesson.sizes.compare([4, 2])
+    lesson("sizes").compare([4, 2])
     assert shown[-1].title == RIGHT
     four.value = two.value = False
     assert reply.value == ""
-    lesson.sizes.compare([4, 2])
+    lesson("sizes").compare([4, 2])
     assert shown[-1].title == NOT_ATTEMPTED
 
 
 def test_choices_may_depend_on_the_machine(lesson, shown):
     found = []
-    lesson.sizes.choices = lambda: tuple(found)
+    lesson("sizes").choices = lambda: tuple(found)
     found.append([30])
-    lesson.sizes.guess(...)
+    lesson("sizes").guess(...)
     assert shown[-1].children[1].options == (("[30]", [30]),)
 
 
 def test_a_myth_card_is_answered_by_its_buttons(lesson, shown, tmp_path):
-    lesson.card.check(...)
+    lesson("card").check(...)
     (box,) = shown
     question, buttons, reply = box.children
     assert "All is true." in question.value
@@ -287,16 +300,16 @@ def test_a_myth_card_is_answered_by_its_buttons(lesson, shown, tmp_path):
     for part in (RIGHT, "It is false.", "Lesson 99: 1 of 3 done."):
         assert part in reply.value
     assert json.loads((tmp_path / "progress.json").read_text()) == {"99": ["card"]}
-    lesson.card.check("false")
+    lesson("card").check("false")
     assert shown[-1].title == RIGHT
-    lesson.double.check(made(STUB))
+    lesson("double").check(made(STUB))
     assert shown[-1].title == NOT_ATTEMPTED
 
 
 def test_what_a_button_has_to_tell_of_progress_is_in_its_own_box(lesson, shown, monkeypatch, tmp_path):
     """What is displayed while a callback runs reaches nobody."""
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "no folder" / "progress.json"))
-    lesson.card.check(...)
+    lesson("card").check(...)
     (box,) = shown
     box.children[1].value = "false"
     assert "cannot be written" in box.children[2].value
@@ -311,10 +324,10 @@ def test_choices_are_text_where_they_do_not(lesson, monkeypatch, capsys, why):
     monkeypatch.setenv("COURSE_WIDGETS", "off" if why == "off" else "")
     if why == "not installed":
         monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    lesson.sizes.choices = ("added", "averaged")
-    lesson.sizes.guess(...)
+    lesson("sizes").choices = ("added", "averaged")
+    lesson("sizes").guess(...)
     assert "'added' or 'averaged'" in capsys.readouterr().out
-    lesson.card.check(...)
+    lesson("card").check(...)
     assert capsys.readouterr().out == (
         "[…] Not attempted yet\n    Fill the gap and run this cell again.\n"
         "    (Lesson 99: 0 of 3 done. Help: exercise.card.hint())\n"
