@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from .instruments.racing import judge_epoch, race
 from .lesson import Lesson
-from .trying import Known, Seen
+from .trying import Known, Seen, same
 
 lesson = Lesson("04")
 summary, __getattr__ = lesson.summary, lesson
@@ -151,6 +152,19 @@ class _Run:
                 losses.append(cross_entropy(self.model.eval()(self.x), self.y).item())
         return losses
 
+    def states(self) -> dict[str, Any]:
+        """Return a copy of everything that the next loss depends on, by the key of who forgets it."""
+        return deepcopy(
+            {
+                "model": dict(self.model.named_parameters()),
+                "buffers": dict(self.model.named_buffers()),
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                "shuffler": self.shuffler.get_state(),
+                "rng": torch.get_rng_state(),
+            }
+        )
+
 
 @lesson.trial([(3,), (40,)])
 def resume(save_run: Callable[..., Any], load_run: Callable[..., Any], seed: int) -> dict[str, list[float]]:
@@ -170,11 +184,16 @@ def resume(save_run: Callable[..., Any], load_run: Callable[..., Any], seed: int
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "run.pt")
         save(file, run)
-        goes_on = run.train(3)
+        saved, goes_on = run.states(), run.train(3)
         save(Path(folder, "other.pt"), _Run(seed + 10))  # a second file must not disturb the first
         fresh = _Run(seed + 20)
         load_run(file.rename(Path(folder, "moved.pt")), *fresh.parts)
-    return {"goes on": goes_on, "resumes": fresh.train(3)}
+    found, seen = fresh.states(), {"goes on": goes_on, "resumes": fresh.train(3)}
+    missing = [key for key, state in saved.items() if not same(found[key], state)]
+    if missing and seen["resumes"] != goes_on:
+        seeded = torch.equal(found["rng"], torch.Generator().manual_seed(seed).get_state())
+        raise Known("seed" if missing[0] == "rng" and seeded else missing[0])
+    return seen
 
 
 # ---- a faster epoch ------------------------------------------------------------------------------------

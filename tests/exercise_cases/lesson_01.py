@@ -27,6 +27,11 @@ def pick_device():
     kind = torch.accelerator.current_accelerator().type
     return torch.device(f'{kind}:{torch.accelerator.current_device_index()}')
 """,
+        """
+def pick_device():
+    a = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if not a else torch.device(f"{a.type}:0")
+""",
     ],
     "seconds_per_call": [
         """
@@ -79,6 +84,14 @@ def seconds_per_call(work, device):
         times.append((time.monotonic_ns() - start) / 1e9)
     return torch.tensor(times).median()
 """,
+        """
+def seconds_per_call(work, device):
+    if device.type == "cpu":
+        work(); t = time.perf_counter(); work(); return time.perf_counter() - t
+    work(); torch.accelerator.synchronize(device)
+    t = time.perf_counter(); work(); torch.accelerator.synchronize(device)
+    return time.perf_counter() - t
+""",
     ],
     "nearest": [
         """
@@ -97,6 +110,11 @@ def nearest(points, centres):
 def nearest(points, centres):
     return torch.vmap(lambda point: (point - centres).norm(dim=1).argmin())(points).int()
 """,
+        """
+def nearest(points, centres):
+    d = (points.unsqueeze(1) - centres.unsqueeze(0)).pow(2).sum(2).sqrt()
+    return d.min(dim=1)[1]
+""",
     ],
 }
 
@@ -110,6 +128,23 @@ def pick_device():
     return torch.device(found.type, 0)
 """,
         ),
+        (
+            "other",
+            """
+def pick_device():
+    if torch.accelerator.is_available():
+        return torch.device("cuda:0")
+    return torch.device("cpu")
+""",
+        ),
+        (
+            "other",
+            """
+def pick_device():
+    if torch.cuda.device_count() == 0: return torch.device("mps", 0)
+    return torch.device("cuda", 0)
+""",
+        ),
     ],
     "queue_done": [
         ("other", "exercise.queue_done.guess(17)"),
@@ -120,6 +155,53 @@ def pick_device():
             """
 def nearest(points, centres):
     return torch.cdist(points, centres).argmin(dim=1).flip(0)
+""",
+        ),
+        (
+            "shape",
+            """
+def nearest(points, centres):
+    return torch.cdist(points, centres).argmin()
+""",
+        ),
+        (
+            "other",
+            """
+def nearest(points, centres):
+    return (points[:, None] - centres).abs().amax(-1).argmin(1)
+""",
+        ),
+    ],
+    "seconds_per_call": [
+        (
+            "other",
+            """
+def seconds_per_call(work, device):
+    t = time.perf_counter()
+    for _ in range(10): work()
+    if device.type != "cpu": torch.accelerator.synchronize(device)
+    return (time.perf_counter() - t) / 10
+""",
+        ),
+        (
+            "other",
+            """
+def seconds_per_call(work, device):
+    work(); t = time.perf_counter(); work(); time.sleep(1); return time.perf_counter() - t
+""",
+        ),
+    ],
+    "five_machines": [
+        (
+            "other",
+            """
+five_machines = {
+    "A": (False, 0, 'driver'),
+    "B": (False, 0, 'driver'),
+    "C": (True, 1, 'free'),
+    "D": (False, 0, 'build'),
+    "E": (True, 1, 'hidden'),
+}
 """,
         ),
     ],

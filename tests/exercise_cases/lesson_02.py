@@ -57,6 +57,15 @@ class Standardize(nn.Module):
     def set_extra_state(self, state):
         self.mean, self.std = state["mean"], state["std"]
 """,
+        """
+class Standardize(nn.Module):
+    def __init__(self, mean, std):
+        super().__init__()
+        for name, value in {"mean": mean, "std": std}.items():
+            self.register_buffer(name, value.clone())
+    def forward(self, x):
+        return torch.true_divide(x - self.mean, self.std)
+""",
     ],
     "load_checkpoint": [
         """
@@ -110,6 +119,12 @@ def load_checkpoint(path, model):
     epoch = checkpoint["epoch"]
     return epoch
 """,
+        """
+def load_checkpoint(path, model):
+    ck = torch.load(path, map_location=next(model.parameters()).device)
+    model.load_state_dict(ck["model"])
+    return int(ck["epoch"])
+""",
     ],
     "evaluate": [
         """
@@ -138,6 +153,13 @@ def evaluate(model, batches, device):
             seen += len(labels)
     return float(total) / seen, hits.item() / seen
 """,
+        """
+def evaluate(model, batches, device):
+    with torch.no_grad():
+        parts = [(model(x.to(device) / 255), y.to(device)) for x, y in batches]
+        scores, y = torch.cat([s for s, _ in parts]), torch.cat([y for _, y in parts])
+        return nn.functional.cross_entropy(scores, y).item(), (scores.argmax(1) == y).float().mean().item()
+""",
     ],
 }
 
@@ -155,6 +177,28 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.std
 """,
         ),
+        (
+            "parameter",
+            """
+class Standardize(nn.Module):
+    def __init__(self, mean, std):
+        super().__init__()
+        self.mean = nn.Parameter(mean); self.std = nn.Parameter(std)
+    def forward(self, x):
+        return (x - self.mean) / self.std
+""",
+        ),
+        (
+            "other",
+            """
+class Standardize(nn.Module):
+    def __init__(self, mean, std):
+        super().__init__()
+        self.register_buffer("mean", mean); self.register_buffer("std", std)
+    def forward(self, x):
+        return (x - self.mean) * self.std
+""",
+        ),
     ],
     "load_checkpoint": [
         (
@@ -165,6 +209,23 @@ def load_checkpoint(path, model):
     model.load(checkpoint['model'])
     epoch = checkpoint["epoch"]
     return epoch
+""",
+        ),
+        (
+            "map_location",
+            """
+def load_checkpoint(path, model):
+    ck = torch.load(path, map_location="cuda:0")
+    model.load_state_dict(ck["model"])
+    return ck["epoch"]
+""",
+        ),
+        (
+            "epoch",
+            """
+def load_checkpoint(path, model):
+    ck = torch.load(path, map_location="cpu")
+    model.load_state_dict(ck["model"])
 """,
         ),
     ],
@@ -184,6 +245,17 @@ def evaluate(model, batches, device):
             hits += (logits.argmax(1) == y).sum()
             seen += len(labels)
     return float(total) / seen, hits.item() / seen
+""",
+        ),
+        (
+            "other",
+            """
+def evaluate(model, batches, device):
+    with torch.no_grad():
+        parts = [(model(x.to(device) / 255), y.to(device)) for x, y in batches]
+        scores, y = torch.cat([s for s, _ in parts]), torch.cat([y for _, y in parts])
+        loss = nn.functional.cross_entropy(scores, y, reduction="sum")
+        return loss.item(), (scores.argmax(1) == y).float().mean().item()
 """,
         ),
     ],

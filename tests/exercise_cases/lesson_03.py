@@ -14,6 +14,10 @@ def add_positions(x):
 def add_positions(x):
     return torch.stack([x[:, i] + i for i in range(x.shape[1])], dim=1)
 """,
+        """
+def add_positions(x):
+    return torch.arange(x.size(1), device=x.device, dtype=x.dtype) + x
+""",
     ],
     "left_behind": [
         """
@@ -34,6 +38,15 @@ def left_behind(model, device, prefix=""):
     for name, child in model.named_children():
         names += left_behind(child, device, prefix + name + ".")
     return names
+""",
+        """
+def left_behind(model, device):
+    out = []
+    for p, m in model.named_modules():
+        own = {**m._parameters, **m._buffers, **m.__dict__}
+        own = {k: v for k, v in own.items() if isinstance(v, torch.Tensor)}
+        out += [".".join(filter(None, (p, k))) for k, v in own.items() if v.device != device]
+    return tuple(out)
 """,
     ],
     "six_bugs": [
@@ -267,6 +280,12 @@ def accuracy(model, batches, device):
         del x
     return (torch.cat(guesses).cpu() == torch.cat([y for _, y in batches])).float().mean().item()
 """,
+        """
+@torch.inference_mode()
+def accuracy(model, batches, device):
+    hits = [(model(x.to(device)).argmax(1).cpu() == y).sum().item() for x, y in batches]
+    return sum(hits) / sum(len(y) for _, y in batches)
+""",
     ],
 }
 
@@ -320,6 +339,47 @@ def train_and_test(device, train_batches, test_batches):
 def accuracy(model, batches, device):
     guesses = torch.cat([model(x.to(device)).argmax(dim=1) for x, _ in batches])
     return (guesses == torch.cat([y for _, y in batches])).float().mean().item()
+""",
+        ),
+        (
+            "other",
+            """
+@torch.inference_mode()
+def accuracy(model, batches, device):
+    hits = [(model(x.to(device)).argmax(1).cpu() != y).sum().item() for x, y in batches]
+    return sum(hits) / sum(len(y) for _, y in batches)
+""",
+        ),
+    ],
+    "left_behind": [
+        (
+            "plain",
+            """
+def left_behind(model, device):
+    return [n for n, t in model.state_dict().items() if t.device != device]
+""",
+        ),
+        (
+            "plain",
+            """
+def left_behind(model, device):
+    return {n: t for n, t in list(model.named_parameters()) + list(model.named_buffers()) if t.is_cpu}
+""",
+        ),
+    ],
+    "add_positions": [
+        (
+            "other",
+            """
+def add_positions(x):
+    return x + torch.arange(1, x.shape[1] + 1, device=x.device)
+""",
+        ),
+        (
+            "copy",
+            """
+def add_positions(x):
+    return (x.cpu() + torch.arange(x.shape[1])).to(x.device)
 """,
         ),
     ],

@@ -40,6 +40,15 @@ class OneConv(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1800, 10))
 """,
+        """
+class OneConv(nn.Module):
+    def __init__(self):
+        super().__init__()
+        last = nn.Linear(8 * 15 ** 2, 10)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), last)
+    def forward(self, x):
+        return self.body(x)
+""",
     ],
     "mean_loss": [
         """
@@ -57,6 +66,12 @@ def mean_loss(model, batches, criterion, device):
     with torch.no_grad():
         outputs = [(model(x.to(device)), y.to(device)) for x, y in batches]
         return criterion(torch.cat([o for o, _ in outputs]), torch.cat([y for _, y in outputs])).item()
+""",
+        """
+def mean_loss(model, batches, criterion, device):
+    with torch.no_grad():
+        pairs = [(criterion(model(x.to(device)), y.to(device)).item(), len(y)) for x, y in batches]
+    return sum(a * b for a, b in pairs) / sum(b for _, b in pairs)
 """,
     ],
     "resume": [
@@ -149,6 +164,20 @@ class OneConv(nn.Module):
         return self.fc1(x)
 """,
         ),
+        (
+            "size",
+            """
+class OneConv(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 3, padding=1)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.fc1 = nn.Linear(8 * 15 * 15, 10)
+    def forward(self, x):
+        x = self.pool(torch.relu(self.conv1(x)))
+        return self.fc1(x.flatten(1))
+""",
+        ),
     ],
     "mean_loss": [
         (
@@ -175,6 +204,25 @@ def mean_loss(model, batches, criterion, device):
         loss_sum += loss * len(y)
         samples += len(y)
     return loss_sum.item() / samples
+""",
+        ),
+        (
+            "means",
+            """
+def mean_loss(model, batches, criterion, device):
+    total = 0
+    for x, y in batches:
+        total += criterion(model(x.to(device)), y.to(device)).item()
+    return total / len(batches)
+""",
+        ),
+        (
+            "first",
+            """
+@torch.no_grad()
+def mean_loss(model, batches, criterion, device):
+    losses = [criterion(model(x.to(device)), y.to(device)) for x, y in batches]
+    return max(losses).item()
 """,
         ),
     ],
@@ -217,6 +265,32 @@ def load_run(file, model, optimizer, schedule, shuffler):
 
 def load_run(file, model, optimizer, schedule, shuffler):
     model.resume()
+""",
+        ),
+        (
+            "shuffler",
+            """
+def save_run(file, model, optimizer, schedule, shuffler):
+    states = {"m": model.state_dict(), "o": optimizer.state_dict(), "s": schedule.state_dict()}
+    torch.save(states | {"seed": shuffler.initial_seed(), "rng": torch.get_rng_state()}, file)
+
+
+def load_run(file, model, optimizer, schedule, shuffler):
+    s = torch.load(file)
+    model.load_state_dict(s["m"]); optimizer.load_state_dict(s["o"]); schedule.load_state_dict(s["s"])
+    torch.set_rng_state(s["rng"]); shuffler.manual_seed(s["seed"])
+""",
+        ),
+        (
+            "schedule",
+            """
+def save_run(file, model, optimizer, schedule, shuffler):
+    torch.save({"m": model.state_dict(), "o": optimizer.state_dict()}, file)
+
+
+def load_run(file, model, optimizer, schedule, shuffler):
+    s = torch.load(file)
+    model.load_state_dict(s["m"]); optimizer.load_state_dict(s["o"])
 """,
         ),
     ],

@@ -31,6 +31,13 @@ def split_by_hand(batch, gpus):
     size = -(-batch // gpus)
     return tuple(min(size, batch - i * size) for i in range(-(-batch // size)))
 """,
+        """
+def split_by_hand(batch, gpus):
+    size, parts = (batch + gpus - 1) // gpus, []
+    while batch > 0:
+        parts.append(min(size, batch)); batch -= size
+    return parts
+""",
     ],
     "good_batch_size": [
         "good_batch_size = 54",
@@ -72,6 +79,12 @@ def load_saved(model, saved):
     except RuntimeError:
         model.load_state_dict({name.removeprefix('module.'): t for name, t in saved.items()})
 """,
+        """
+def load_saved(model, saved):
+    import re
+    plain = OrderedDict((re.sub("^module[.]", "", k), v) for k, v in saved.items())
+    model.load_state_dict(plain, strict=True)
+""",
     ],
     "all_reduce": [
         """
@@ -105,6 +118,11 @@ def all_reduce(tensors):
     gpus = [tensor.device.index for tensor in tensors]
     for tensor, own in zip(tensors, parallel.comm.broadcast(total, gpus)):
         tensor.copy_(own)
+""",
+        """
+def all_reduce(tensors):
+    total = torch.stack([t.cpu() for t in tensors]).sum(0)
+    for t in tensors: t[:] = total.to(t.device)
 """,
     ],
     "fair_all_reduce": [
@@ -155,6 +173,22 @@ def split_by_hand(batch, gpus):
     return batch.chunk(gpus)
 """,
         ),
+        (
+            "other",
+            """
+def split_by_hand(batch, gpus):
+    size = round(batch / gpus)
+    return [size] * (gpus - 1) + [batch - size * (gpus - 1)]
+""",
+        ),
+        (
+            "even",
+            """
+def split_by_hand(batch, gpus):
+    q, r = divmod(batch, gpus)
+    return [q + 1] * r + [q] * (gpus - r)
+""",
+        ),
     ],
     "load_saved": [
         (
@@ -162,6 +196,20 @@ def split_by_hand(batch, gpus):
             """
 def load_saved(model, saved):
     model.load_state_dict(saved.module)
+""",
+        ),
+        (
+            "plain",
+            """
+def load_saved(model, saved):
+    model.load_state_dict({k.split(".", 1)[1]: v for k, v in saved.items()})
+""",
+        ),
+        (
+            "plain",
+            """
+def load_saved(model, saved):
+    nn.DataParallel(model).load_state_dict(saved)
 """,
         ),
     ],
@@ -181,6 +229,35 @@ def all_reduce(tensors):
     total = sum(tensors)
     for tensor in tensors:
         tensor.copy_(total)
+""",
+        ),
+        (
+            "rebound",
+            """
+def all_reduce(tensors):
+    total = sum(t.cpu() for t in tensors)
+    for i, t in enumerate(tensors): t = total.to(t.device)
+""",
+        ),
+        (
+            "mean",
+            """
+def all_reduce(tensors):
+    total = torch.stack([t.cpu() for t in tensors]).mean(0)
+    for t in tensors: t.copy_(total)
+""",
+        ),
+    ],
+    "fair_all_reduce": [
+        (
+            "other",
+            """
+def fair_all_reduce(tensors):
+    n = len(tensors); size = len(tensors[0]) // n
+    for g, t in enumerate(tensors):
+        s = slice(g * size, (g + 1) * size)
+        total = sum(o[s].to(t.device) for o in tensors)
+        for o in tensors: o[s].copy_(total)
 """,
         ),
     ],

@@ -90,6 +90,21 @@ class ValidationLog:
     def mean(self):
         return (self.total / self.count).item()
 """,
+        """
+class ValidationLog:
+    def __init__(self):
+        self.losses, self.failed, self.last = [], [], None
+    @torch.inference_mode()
+    def batch(self, model, x, y):
+        scores = model(x)
+        if len(scores) != len(y):
+            self.failed.append(f"batch_size {len(scores)} != {len(y)}")
+            return
+        self.losses.append(F.cross_entropy(scores, y).item())
+        self.last = scores
+    def mean(self):
+        return sum(self.losses) / len(self.losses)
+""",
     ],
     "accumulate": [
         """
@@ -164,6 +179,14 @@ def accumulate(model, optimizer, x, y, size):
         loss.backward()
     optimizer.step()
 """,
+        """
+def accumulate(model, optimizer, x, y, size):
+    model.zero_grad(set_to_none=True)
+    n = y.ne(-100).sum().item()
+    for i in range(0, len(y), size):
+        (F.cross_entropy(model(x[i:i+size]), y[i:i+size], reduction="sum") / n).backward()
+    optimizer.step()
+""",
     ],
     "careful_step": [
         """
@@ -234,6 +257,21 @@ def careful_step(model, optimizer, x, y, size):
     optimizer.zero_grad()
     return size
 """,
+        """
+def careful_step(model, optimizer, x, y, size):
+    while True:
+        optimizer.zero_grad()
+        try:
+            for a, b in zip(x.split(size), y.split(size)):
+                (F.cross_entropy(model(a), b) * len(b) / len(y)).backward()
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        else:
+            optimizer.step()
+            return size
+        size //= 2
+""",
     ],
     "smallest_step": [
         """
@@ -266,6 +304,14 @@ def smallest_step(model, optimizer, x, y):
     for p, g in zip(model.parameters(), grads): p.grad = g
     optimizer.step(); optimizer.zero_grad()
 """,
+        """
+def smallest_step(model, optimizer, x, y):
+    optimizer.zero_grad()
+    for a, b in zip(x.split(32), y.split(32)):
+        (F.cross_entropy(model(a), b, reduction="sum") / len(y)).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+""",
     ],
 }
 
@@ -292,6 +338,62 @@ class ValidationLog:
 
     def mean(self):
         return sum(self.losses) / len(self.losses)
+""",
+        ),
+        (
+            "last",
+            """
+class ValidationLog:
+    def __init__(self):
+        self.losses, self.failed, self.last = [], [], None
+    def batch(self, model, x, y):
+        try:
+            scores = model(x)
+            self.losses.append(F.cross_entropy(scores, y).item())
+            self.last = scores
+        except ValueError as error:
+            self.failed.append(str(error))
+    def mean(self):
+        return sum(self.losses) / len(self.losses)
+""",
+        ),
+    ],
+    "accumulate": [
+        (
+            "other",
+            """
+def accumulate(model, optimizer, x, y, size):
+    optimizer.zero_grad()
+    for a, b in zip(x.split(size), y.split(size)):
+        (F.cross_entropy(model(a), b) / len(y)).backward()
+    optimizer.step()
+""",
+        ),
+        (
+            "steps",
+            """
+def accumulate(model, optimizer, x, y, size):
+    optimizer.zero_grad()
+    for a, b in zip(x.split(size), y.split(size)):
+        F.cross_entropy(model(a), b).backward()
+        optimizer.step(); optimizer.zero_grad()
+""",
+        ),
+    ],
+    "careful_step": [
+        (
+            "silent",
+            """
+def careful_step(model, optimizer, x, y, size):
+    while size:
+        optimizer.zero_grad()
+        try:
+            for a, b in zip(x.split(size), y.split(size)):
+                (F.cross_entropy(model(a), b) * len(b) / len(y)).backward()
+            optimizer.step()
+            return size
+        except torch.OutOfMemoryError:
+            size //= 2
 """,
         ),
     ],

@@ -35,6 +35,14 @@ def sampler_by_hand(n, world, rank, epoch, drop_last):
     for i in range(rank, len(order), world):
         yield order[i]
 """,
+        """
+def sampler_by_hand(n, world, rank, epoch, drop_last):
+    g = torch.Generator(); g.manual_seed(0 + epoch)
+    order = torch.randperm(n, generator=g).tolist()
+    size = (n // world if drop_last else math.ceil(n / world)) * world
+    while len(order) < size: order += order[: size - len(order)]
+    return order[rank:size:world]
+""",
     ],
     "accumulate_ddp": [
         """
@@ -75,6 +83,16 @@ def accumulate_ddp(model, optimizer, parts):
         if i == len(parts) - 1: [p.grad.div_(len(parts)) for p in model.parameters()]
     optimizer.step(); optimizer.zero_grad()
 """,
+        """
+def accumulate_ddp(model, optimizer, parts):
+    optimizer.zero_grad()
+    *first, last = parts
+    with model.no_sync():
+        for x, y in first:
+            F.cross_entropy(model(x), y).div(len(parts)).backward()
+    F.cross_entropy(model(last[0]), last[1]).div(len(parts)).backward()
+    optimizer.step()
+""",
     ],
     "exact_accuracy": [
         """
@@ -111,6 +129,14 @@ def exact_accuracy(model, x, y):
     dist.reduce(total, dst=0)
     dist.broadcast(total, src=0)
     return total.item() / len(y)
+""",
+        """
+def exact_accuracy(model, x, y):
+    r, n = dist.get_rank(), dist.get_world_size()
+    hits = torch.zeros(1)
+    if len(y[r::n]): hits += (model(x[r::n]).argmax(1) == y[r::n]).float().sum()
+    dist.all_reduce(hits)
+    return hits.item() / len(y)
 """,
     ],
     "save_once": [
@@ -152,6 +178,14 @@ def save_once(model, file):
     part = file.with_name('new.pt')
     torch.save(state, part)
     os.replace(part, file)
+    dist.barrier()
+""",
+        """
+def save_once(model, file):
+    if dist.get_rank() == 0:
+        tmp = str(file) + ".tmp"
+        torch.save(model.module.state_dict(), tmp)
+        os.replace(tmp, file)
     dist.barrier()
 """,
     ],
@@ -257,6 +291,12 @@ def small_talk(state, bucket):
     future.set_result(mean)
     return future
 """,
+        """
+def small_talk(state, bucket):
+    t = bucket.buffer().half().div_(dist.get_world_size())
+    dist.all_reduce(t)
+    f = torch.futures.Future(); f.set_result(t.float()); return f
+""",
     ],
 }
 
@@ -288,6 +328,15 @@ def sampler_by_hand(n, world, rank, epoch, drop_last):
     return padded[rank:world:][0:]()
 """,
         ),
+        (
+            "global",
+            """
+def sampler_by_hand(n, world, rank, epoch, drop_last):
+    torch.manual_seed(epoch)
+    order = torch.randperm(n).tolist()
+    return order[rank::world]
+""",
+        ),
     ],
     "accumulate_ddp": [
         (
@@ -303,6 +352,16 @@ def accumulate_ddp(model, optimizer, parts):
     optimizer.step()
 """,
         ),
+        (
+            "sum",
+            """
+def accumulate_ddp(model, optimizer, parts):
+    optimizer.zero_grad()
+    for x, y in parts:
+        F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+""",
+        ),
     ],
     "exact_accuracy": [
         (
@@ -311,6 +370,14 @@ def accumulate_ddp(model, optimizer, parts):
 def exact_accuracy(model, x, y):
     rank, world = dist.get_rank(), dist.get_world_size()
     return model(x[rank:world]).item()
+""",
+        ),
+        (
+            "own",
+            """
+def exact_accuracy(model, x, y):
+    r, n = dist.get_rank(), dist.get_world_size()
+    return (model(x[r::n]).argmax(1) == y[r::n]).float().mean().item()
 """,
         ),
     ],
@@ -339,6 +406,15 @@ def save_once(model, file):
     dist.barrier()
 """,
         ),
+        (
+            "never_comes",
+            """
+def save_once(model, file):
+    if dist.get_rank() == 0:
+        torch.save(model.module.state_dict(), file)
+        dist.barrier()
+""",
+        ),
     ],
     "epochs_begun": [
         ("other", "exercise.epochs_begun.guess(9)"),
@@ -352,6 +428,13 @@ def save_once(model, file):
             """
 def scaled_up(samples, batch, gpus, rate):
     return len(samples), gpus * rate
+""",
+        ),
+        (
+            "floor",
+            """
+def scaled_up(samples, batch, gpus, rate):
+    return samples // batch // gpus, rate * gpus
 """,
         ),
     ],
@@ -383,6 +466,17 @@ def gpus_needed(parameters, block, memory):
             """
 def small_talk(state, bucket):
     dist.all_reduce(bucket.buffer())
+""",
+        ),
+        (
+            "worse",
+            """
+def small_talk(state, bucket):
+    t = bucket.buffer()
+    top = t.abs().topk(max(1, len(t) // 50)).indices
+    sparse = torch.zeros_like(t); sparse[top] = t[top]
+    dist.all_reduce(sparse)
+    f = torch.futures.Future(); f.set_result(sparse / dist.get_world_size()); return f
 """,
         ),
     ],

@@ -31,6 +31,14 @@ def busy_share(kernels, start, end):
     spans = [(max(a, start), min(b, end)) for a, b in merged]
     return np.float64(sum(b - a for a, b in spans if b > a) / (end - start))
 """,
+        """
+def busy_share(kernels, start, end):
+    total, last = 0.0, start
+    for a, b in sorted(kernels, key=lambda k: k[0]):
+        a, b = max(a, last), min(b, end)
+        total += max(0, b - a); last = max(last, b)
+    return total / (end - start)
+""",
     ],
     "intensity": [
         """
@@ -47,6 +55,12 @@ def intensity(layer, x):
     flop = 2 * n * layer.out_channels * h * w * layer.in_channels // layer.groups * kh * kw
     weights = layer.out_channels * layer.in_channels // layer.groups * kh * kw
     return torch.tensor(flop / 4 / (x.numel() + weights + n * layer.out_channels * h * w))
+""",
+        """
+def intensity(layer, x):
+    y = layer(x)
+    k = layer.kernel_size[0] * layer.kernel_size[1] * layer.in_channels // layer.groups
+    return 2.0 * k * y.numel() / (4 * (x.numel() + y.numel() + layer.weight.numel()))
 """,
     ],
     "honest_benchmark": [
@@ -227,6 +241,13 @@ def triangle_rates(pictures, batch, epochs, top, peak):
         both.step()
     return rates
 """,
+        """
+def triangle_rates(pictures, batch, epochs, top, peak):
+    n = -(-pictures // batch) * epochs; k = max(1, round(peak * n)); out = []
+    for i in range(n):
+        out.append(top * (0.2 + 0.8 * i / k) if i <= k else top * (n - i) / (n - k))
+    return out
+""",
     ],
     "whiten_patches": [
         """
@@ -252,6 +273,12 @@ def whiten_patches(pictures, size):
     values, vectors = torch.linalg.eigh(patches.T @ patches / (len(patches) - 1))
     filters = torch.stack([v / math.sqrt(max(x, 0) + 5e-4) for v, x in zip(vectors.T, values.tolist())])
     return filters.unflatten(1, (3, size, size))
+""",
+        """
+def whiten_patches(pictures, size):
+    p = nn.functional.unfold(pictures, size).permute(0, 2, 1).reshape(-1, 3 * size * size)
+    c = torch.cov(p.T); u, s, _ = torch.linalg.svd(c)
+    return (u / torch.sqrt(s + 5e-4)).T.reshape(-1, 3, size, size)
 """,
     ],
     "fewest_operations": [
@@ -305,6 +332,13 @@ def busy_share(kernels, start, end):
     return worked / (end - start)
 ''',
         ),
+        (
+            "twice",
+            """
+def busy_share(kernels, start, end):
+    return sum(min(b, end) - max(a, start) for a, b in kernels) / (end - start)
+""",
+        ),
     ],
     "intensity": [
         (
@@ -314,6 +348,14 @@ def intensity(layer, x):
     out = layer(x)
     numbers = x.numel() + layer.weight.numel() + out.numel()
     return 3 * 2 * out.numel() * layer.weight[0].numel() / (4 * numbers)
+""",
+        ),
+        (
+            "other",
+            """
+def intensity(layer, x):
+    y = layer(x)
+    return 2 * y.numel() / (4 * (x.numel() + y.numel() + layer.weight.numel()))
 """,
         ),
     ],
@@ -338,6 +380,19 @@ def honest_benchmark(new_model, train_epoch, accuracy, train, test, seeds, epoch
     return sum(accuracies) / len(accuracies), sum(seconds) / len(seconds)
 ''',
         ),
+        (
+            "lucky",
+            """
+def honest_benchmark(new_model, train_epoch, accuracy, train, test, seeds, epochs):
+    accs, times = [], []
+    for seed in seeds:
+        torch.manual_seed(seed); model = new_model()
+        start = time.perf_counter()
+        for _ in range(epochs): train_epoch(model, train)
+        times.append(time.perf_counter() - start); accs.append(accuracy(model, test))
+    return max(accs), min(times)
+""",
+        ),
     ],
     "no_waiting": [
         (
@@ -360,6 +415,18 @@ def no_waiting(model, optimizer, pictures, labels, size):
     return mean, right.item() / len(labels)
 ''',
         ),
+        (
+            "number",
+            """
+def no_waiting(model, optimizer, pictures, labels, size):
+    total, right = 0.0, 0
+    for x, y in zip(pictures.split(size), labels.split(size)):
+        s = model((x / 255 - 0.5) / 0.25); loss = nn.functional.cross_entropy(s, y)
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+        total += float(loss); right += (s.argmax(1) == y).sum()
+    return total / len(labels.split(size)), right.item() / len(labels)
+""",
+        ),
     ],
     "alternating_flip": [
         (
@@ -376,6 +443,14 @@ def alternating_flip(batch, rows, first, epoch):
 def alternating_flip(batch, rows, first, epoch):
     flip = first[rows] ^ (epoch % 2 == 1)
     return torch.where(flip, batch.flip(3), batch)
+""",
+        ),
+        (
+            "turns",
+            """
+def alternating_flip(batch, rows, first, epoch):
+    flip = torch.rand(len(batch)) < 0.5
+    return torch.where(flip[:, None, None, None], batch.flip(3), batch)
 """,
         ),
     ],
@@ -426,6 +501,14 @@ def triangle_rates(pictures, batch, epochs, top, peak):
     down = [(steps - step) / ((1 - peak) * steps) for step in range(steps)]
     return [top(min(pair)) for pair in zip(up, down, strict=True)]
 ''',
+        ),
+        (
+            "other",
+            """
+def triangle_rates(pictures, batch, epochs, top, peak):
+    n = -(-pictures // batch) * epochs
+    return [top * 0.5 * (1 + math.cos(math.pi * i / n)) for i in range(n)]
+""",
         ),
     ],
     "whiten_patches": [
