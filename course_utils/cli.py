@@ -76,7 +76,7 @@ def bench(arguments: list[str]) -> int:
 
 def doctor(arguments: list[str]) -> int:
     """Examine the machine; installs nothing."""
-    from course_utils.diagnosis import main as examine
+    from course_utils.machine.doctor import main as examine
 
     return examine(arguments)
 

@@ -21,7 +21,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from course_utils.figure_text import in_words
+from course_utils.figures.text import in_words
 from course_utils.lessons import ROOT
 
 OUTPUT = ROOT / "build" / "lessons"

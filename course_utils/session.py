@@ -5,7 +5,8 @@ from glob import glob
 
 import torch
 
-from . import environment, style, virtual
+from course_utils import environment, virtual
+from course_utils.figures import style
 
 MODES = ("auto", "real", "virtual", "cpu")
 CUDA_GPUS_NEEDED = {  # other lessons run on any device

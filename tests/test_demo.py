@@ -11,7 +11,7 @@ from nbformat import NotebookNode
 from course_utils import lessons
 from course_utils.classroom import demo
 from course_utils.classroom.comparing import BUTTONS, NOTHING, WIDGET, differences
-from course_utils.diagnosis import Finding
+from course_utils.machine.doctor import Finding
 
 v4 = nbformat.v4
 FINE = [Finding("ok", "Python is new enough."), Finding("ok", "This machine can run the course.")]

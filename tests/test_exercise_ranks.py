@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from course_utils.exercises.judging import ranks
 
+from course_utils.exercises.instruments import ranks
 from course_utils.exercises.instruments.ranks import on_ranks
 from course_utils.exercises.trying import Known
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import course_utils
-from course_utils.explanation import Explanation, explain
+from course_utils.errors import Explanation, explain
 
 OOM = (
     "CUDA out of memory. Tried to allocate {}. GPU 1 has a total capacity of 15.89 GiB of which 1.12 GiB is "

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from nbconvert import HTMLExporter
 
-from course_utils import figure_text
-from course_utils.figure_text import describe, in_words
+from course_utils.figures import text as figure_text
+from course_utils.figures.text import describe, in_words
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ class Worded(plt.Figure):
 
 
 def test_a_notebook_stores_the_words_as_alternative_text(tmp_path: Path) -> None:
-    source = "from course_utils import style\nstyle.use_style()\nimport matplotlib.pyplot as plt\n"
+    source = "from course_utils.figures import style\nstyle.use_style()\nimport matplotlib.pyplot as plt\n"
     source += "plt.bar(['a'], [2])\nplt.title('Two')\nplt.show()"
     cells = [nbformat.v4.new_code_cell(source, id="plot")]
     notebook = execute.run_lesson(nbformat.v4.new_notebook(cells=cells), tmp_path).notebook

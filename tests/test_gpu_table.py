@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import course_utils
-from course_utils import gpu_table
-from course_utils.gpu_table import KEYS, OLD_PYNVML, gpu_status
+from course_utils.machine import gpu_table
+from course_utils.machine.gpu_table import KEYS, OLD_PYNVML, gpu_status
 
 T4 = dict.fromkeys(KEYS) | {"index": 0, "name": "Tesla T4", "memory.used": 1024, "memory.total": 15360}
 SMI_LINE = "0, Tesla T4, 45, 12, 1024, 15360\n"

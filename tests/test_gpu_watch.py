@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import course_utils
-from course_utils import gpu_watch
-from course_utils.gpu_table import KEYS, GpuStatus, gpu_status
-from course_utils.gpu_watch import GpuWatch
+from course_utils.machine import gpu_watch
+from course_utils.machine.gpu_table import KEYS, GpuStatus, gpu_status
+from course_utils.machine.gpu_watch import GpuWatch
 
 PATIENCE = 30.0  # s; only a broken test waits that long
 SOON = 0.001

@@ -14,8 +14,8 @@ from matplotlib.transforms import Bbox
 from torch import nn
 
 from course_utils import draw_machine, virtual_gpus
-from course_utils.machine_map import MachineMap, describe, drawing, layout
-from course_utils.machine_map.placement import format_bytes
+from course_utils.figures.machine_map import MachineMap, describe, drawing, layout
+from course_utils.figures.machine_map.placement import format_bytes
 
 
 class Net(nn.Module):

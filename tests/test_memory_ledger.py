@@ -11,10 +11,10 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import course_utils
+from course_utils.figures.style import CATEGORY_COLORS
 from course_utils.memory import history, track
 from course_utils.memory.labels import Label, module_names, read
 from course_utils.memory.marks import Mark, Marks
-from course_utils.style import CATEGORY_COLORS
 
 FLOAT = 4  # bytes
 # 512 is the allocator's smallest block: the size of a bias, a loss, a counter

@@ -134,7 +134,7 @@ def test_widget_views_go_and_their_text_stays(small_lesson: NotebookNode) -> Non
             "\x1b[32msite-packages/torch/a.py:1\x1b[39m",
         ),
         ("File C:\\Users\\me\\env\\Lib\\site-packages\\torch\\a.py", "File site-packages/torch\\a.py"),
-        ("File /home/me/course/course_utils/timing.py:3", "File course_utils/timing.py:3"),
+        ("File /home/me/course/course_utils/machine/timing.py:3", "File course_utils/machine/timing.py:3"),
         ("\x1b[32m/usr/lib/python3.13/json/decoder.py:9", "\x1b[32mpython3/json/decoder.py:9"),
         ("/tmp/ipykernel_12/34.py:1: UserWarning", "<cell>:1: UserWarning"),
     ],

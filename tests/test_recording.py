@@ -12,7 +12,7 @@ import torch
 
 import course_utils
 from course_utils.lesson_code import lesson_code
-from course_utils.recorded import CASES, SCHEMA
+from course_utils.machine.recorded import CASES, SCHEMA
 
 FIGURES: dict[str, dict[str, Any]] = {
     "matmul": {"units": "seconds", "sizes": [16], "cpu": [[2e-6]], "gpu": [[1e-6]], "cpu_threads": 2},

@@ -16,7 +16,7 @@ from project import lesson_paths
 import course_utils
 from course_utils.lessons import executed
 
-SCRIPTS = sorted((Path(course_utils.__file__).parent / "scripts").glob("[!_]*.py"))
+SCRIPTS = sorted((Path(course_utils.__file__).parent / "distributed" / "scripts").glob("[!_]*.py"))
 LESSONS = [path for path in lesson_paths() if path.name[:2] in ("07", "08")]
 
 

@@ -2,8 +2,8 @@
 
 import matplotlib.pyplot as plt
 
-from course_utils.figure_text import describe
-from course_utils.speed_plots import draw_ladder, draw_roofline
+from course_utils.figures.speed_plots import draw_ladder, draw_roofline
+from course_utils.figures.text import describe
 
 
 def test_roofline_says_how_near_each_layer_is_to_its_roof() -> None:

@@ -11,8 +11,8 @@ import torch
 import torchvision
 
 import course_utils
+from course_utils.distributed.scripts import speedrun
 from course_utils.exercises.instruments.traffic import Traffic
-from course_utils.scripts import speedrun
 
 FILE = Path(speedrun.__file__)
 SMALL = {"widths": (8, 16, 32), "epochs": 4, "batch": 64, "lr": 0.3, "decay": 5e-4}

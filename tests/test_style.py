@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from course_utils import device_color
-from course_utils.style import (
+from course_utils.figures.style import (
     CATEGORY_COLORS,
     CATEGORY_HATCHES,
     CPU_COLOR,
@@ -98,7 +98,7 @@ def test_every_style_line_is_understood(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_colors_need_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys, course_utils.style as s; s.device_color('cuda:1');"
+        "import sys, course_utils.figures.style as s; s.device_color('cuda:1');"
         "assert not {'torch', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,8 +8,8 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from course_utils.figure_text import describe
-from course_utils.timeline import KERNELS, busy, draw_timeline, intervals
+from course_utils.figures.text import describe
+from course_utils.figures.timeline import KERNELS, busy, draw_timeline, intervals
 
 
 def event(name: str, start: float, end: float, on_gpu: bool = False, shadow: bool = False) -> SimpleNamespace:

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from course_utils import measure, timing
-from course_utils.timing import Stopwatch, Timing, format_seconds, synchronize
+from course_utils import measure
+from course_utils.machine import timing
+from course_utils.machine.timing import Stopwatch, Timing, format_seconds, synchronize
 
 
 class FakeDevice:

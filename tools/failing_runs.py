@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import course_utils
-from course_utils.ranks import Torchrun
+from course_utils.distributed import Torchrun
 
 HEAD = """\
 import os, sys

@@ -1,7 +1,7 @@
 """Record what a real GPU does: the fidelity table, the memory of lesson 06's cases, the lessons' timings.
 
     python tools/record.py                    measure this machine's GPU: about 10 minutes
-    python tools/record.py --out FOLDER       write the record there, not into course_utils/recorded
+    python tools/record.py --out FOLDER       write the record there, not into course_utils/machine/recorded
     python tools/record.py --parts matmul     only these parts
     python tools/record.py --rehearse --out FOLDER      try it all with tiny sizes on virtual GPUs
 
@@ -36,8 +36,8 @@ import recording_machine  # noqa: E402
 import torch  # noqa: E402
 
 import course_utils  # noqa: E402
-from course_utils.recorded import SCHEMA  # noqa: E402
-from course_utils.recorded.reader import FOLDER  # noqa: E402
+from course_utils.machine.recorded import SCHEMA  # noqa: E402
+from course_utils.machine.recorded.reader import FOLDER  # noqa: E402
 
 PART_SECONDS = 900  # after that a part is taken to hang
 TOLERANCE = 0.05  # of the measured peak, within which a prediction is good

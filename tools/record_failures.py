@@ -24,8 +24,8 @@ from unittest import mock
 from failing_runs import BY_NAME, Failing, start
 from project import ROOT
 
-from course_utils.ranks import run_agents
-from course_utils.ranks.launching import Agent
+from course_utils.distributed import run_agents
+from course_utils.distributed.launching import Agent
 from course_utils.scrubbing import scrub
 
 RECORDED = ROOT / "tests" / "ranks" / "recorded"
@@ -61,7 +61,7 @@ def record(case: Failing, python: str) -> dict[str, Any]:
         stored.update(late=late, codes=[agent.code for agent in agents], files=_texts(base, python))
         return agents, late
 
-    kept = mock.patch("course_utils.ranks.run_agents", run_and_keep)
+    kept = mock.patch("course_utils.distributed.run_agents", run_and_keep)
     with tempfile.TemporaryDirectory() as folder, chdir(folder), kept:
         start(case, python)
     return stored

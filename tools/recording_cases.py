@@ -18,7 +18,7 @@ from recording_speed import ladder, speedrun
 
 import course_utils
 from course_utils.lesson_code import lesson_code
-from course_utils.timing import Timing, format_seconds
+from course_utils.machine.timing import Timing, format_seconds
 
 __all__ = ["FULL", "PARTS", "TINY"]
 

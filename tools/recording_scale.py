@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from course_utils.scripts import speedrun
+from course_utils.distributed.scripts import speedrun
 
 DEVICE = torch.device("cuda", 0)
 Figures = dict[str, Any]

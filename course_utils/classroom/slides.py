@@ -16,11 +16,12 @@ from nbconvert.filters import markdown2html
 from nbformat import NotebookNode
 from traitlets.config import Config
 
-from course_utils.classroom.notes import GUIDE, Notes, read_notes, section_of
-from course_utils.classroom.pieces import HIDDEN, deck_cells
-from course_utils.figure_text import in_words
+from course_utils.figures.text import in_words
 from course_utils.lessons import CourseError, choose, lesson_paths, with_results
 from course_utils.options import slides as options_of
+
+from .notes import GUIDE, Notes, read_notes, section_of
+from .pieces import HIDDEN, deck_cells
 
 DECK = Path(__file__).with_name("deck")
 

@@ -11,9 +11,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..machine_map.drawing import DASHED, INK, SOFT, WHITE, MachineMap
-from ..machine_map.layout import fit, width_of
-from ..style import CATEGORY_COLORS, CATEGORY_HATCHES, STYLE_FILE, mix
+from course_utils.figures.machine_map.drawing import DASHED, INK, SOFT, WHITE, MachineMap
+from course_utils.figures.machine_map.layout import fit, width_of
+from course_utils.figures.style import CATEGORY_COLORS, CATEGORY_HATCHES, STYLE_FILE, mix
+
 from .history import CATEGORIES
 from .labels import BACKWARD, FORWARD, OTHER, STEP
 from .ledger import MIB, Device, Ledger

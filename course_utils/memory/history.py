@@ -12,8 +12,9 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from ..style import CATEGORY_COLORS
-from ..virtual.blocks import block_size
+from course_utils.figures.style import CATEGORY_COLORS
+from course_utils.virtual.blocks import block_size
+
 from .labels import ACCUMULATE, BACKWARD, FORWARD, FROM_HOST, NOTHING, OTHER, RECOMPUTE, Label, read
 from .marks import WITH_WORKSPACE, Mark
 

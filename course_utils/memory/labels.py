@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel
 
-from ..virtual.machine import active, is_active
+from course_utils.virtual.machine import active, is_active
 
 FORWARD, BACKWARD, RECOMPUTE, STEP, OTHER = "forward", "backward", "recompute", "optimizer step", "other"
 FROM_HOST, ACCUMULATE = "copy from host", "accumulate gradient"

@@ -16,8 +16,9 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from ..virtual import history as virtual_history
-from ..virtual import is_active
+from course_utils.virtual import history as virtual_history
+from course_utils.virtual import is_active
+
 from .labels import ACCUMULATE, FORWARD, FROM_HOST, RECOMPUTE, Label, on_host, tensors_in
 
 # Operators whose libraries take memory of their own beside the result, and may keep it.

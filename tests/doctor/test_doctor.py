@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from course_utils import diagnosis
-from course_utils.diagnosis.facts import Facts
+from course_utils.machine import doctor as diagnosis
+from course_utils.machine.doctor.facts import Facts
 
 from .machines import T4, machine, with_gpus
 
-ROOT = Path(diagnosis.__file__).parents[2]
+ROOT = Path(diagnosis.__file__).parents[3]
 
 
 def python(code: str, *flags: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -81,7 +81,7 @@ def test_this_machine_for_real() -> None:
     assert done.stderr == ""
     assert report[-1].startswith("This machine can run the course: "), done.stdout
     assert code == 0
-    assert any("diagnosis" in file for file in files)
+    assert any("doctor" in file for file in files)
     assert not [file for file in files if "site-packages" in file]
 
 

@@ -13,8 +13,8 @@ import pytest
 
 import course_utils
 from course_utils.data import data_folder, load, official
-from course_utils.diagnosis import processes, surroundings
-from course_utils.diagnosis.facts import Driver
+from course_utils.machine.doctor import processes, surroundings
+from course_utils.machine.doctor.facts import Driver
 
 from . import machines
 

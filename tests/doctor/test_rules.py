@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from course_utils.diagnosis import fixes, report, rules_gpu, rules_no_gpu
-from course_utils.diagnosis.facts import Facts, Finding, Gpu
+from course_utils.machine.doctor import fixes, report, rules_gpu, rules_no_gpu
+from course_utils.machine.doctor.facts import Facts, Finding, Gpu
 
 from . import machines
 from .machines import RTX, T4, builds, machine, with_gpus

@@ -12,10 +12,10 @@ from failing_runs import BY_NAME, C10D, CASES, Failing, port_taken, start, write
 from record_failures import RECORDED, replay, what_it_asks
 
 import course_utils
-from course_utils.ranks import launching
-from course_utils.ranks.failures import cause_of, line_about
-from course_utils.ranks.launching import Agent
-from course_utils.ranks.logs import Rank
+from course_utils.distributed import launching
+from course_utils.distributed.failures import cause_of, line_about
+from course_utils.distributed.launching import Agent
+from course_utils.distributed.logs import Rank
 
 from .conftest import STAY, until
 
@@ -41,7 +41,7 @@ def test_a_stored_run(
 ) -> None:
     stored = json.loads((RECORDED / version / f"{case.name}.json").read_text(encoding="utf-8"))
     assert stored["case"] == what_it_asks(case), "record it again: python tools/record_failures.py"
-    monkeypatch.setattr("course_utils.ranks.run_agents", replay(stored))
+    monkeypatch.setattr("course_utils.distributed.run_agents", replay(stored))
     result = start(case)
     assert re.match(case.says, result.error)
     assert capsys.readouterr().out.splitlines()[-1] == f"torchrun failed: {result.error}"
@@ -92,7 +92,7 @@ def test_torchrun_itself_fails(name: str) -> None:
 @pytest.mark.slow
 def test_a_port_that_answers_nothing(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun would wait for ever, whatever its own limits are."""
-    monkeypatch.setattr("course_utils.ranks.launching._START", 3.0)
+    monkeypatch.setattr("course_utils.distributed.launching._START", 3.0)
     script("")
     with port_taken() as port:
         result = course_utils.torchrun(f"{C10D}script.py", port=port, join_timeout=1, quiet=True)

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 import course_utils
+from course_utils.distributed import launching
 from course_utils.lessons import CourseError
-from course_utils.ranks import launching
 
 from .conftest import STAY
 

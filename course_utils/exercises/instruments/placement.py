@@ -8,8 +8,8 @@ from unittest.mock import patch
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ...virtual import virtual_gpus
-from ...virtual.tensor import VirtualTensor
+from course_utils.virtual import virtual_gpus
+from course_utils.virtual.tensor import VirtualTensor
 
 aten = torch.ops.aten
 _MOVES = ("to", "cpu", "cuda", "type", "tolist", "numpy", "__repr__")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from course_utils.timing import synchronize
+from course_utils.machine.timing import synchronize
 
 from ..trying import Known
 from .watching import Marks, Watched, easy_pictures, first_loop, marked_pictures, read_marks

@@ -69,7 +69,7 @@ def use_style() -> None:
     """
     import matplotlib.style  # here, because drawing is the only thing that needs it
 
-    from . import figure_text
+    from course_utils.figures import text as figure_text
 
     matplotlib.style.use(STYLE_FILE)
     figure_text.give_figures_words()

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from . import virtual
-from .virtual.machine import active
+from course_utils import virtual
+from course_utils.virtual.machine import active
 
 MIB = 2**20
 # gpustat's names, which are also those of nvidia-smi --query-gpu

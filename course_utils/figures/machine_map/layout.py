@@ -9,7 +9,8 @@ import torch
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from ..virtual import is_active
+from course_utils.virtual import is_active
+
 from .placement import Block
 
 WIDE, NARROW = 2.8, 2.16  # a box; narrow where four GPUs stand side by side

@@ -4,8 +4,8 @@ import re
 import signal
 from contextlib import suppress
 
-from course_utils.explanation import explain
-from course_utils.explanation.known_distributed import NCCL_TIMEOUT
+from course_utils.errors import explain
+from course_utils.errors.known_distributed import NCCL_TIMEOUT
 
 from .launching import Agent, text_of
 from .logs import Rank

@@ -10,9 +10,10 @@ from typing import Any
 import matplotlib.style
 from matplotlib.axes import Axes
 
+from course_utils.figures.machine_map.drawing import WHITE, MachineMap
+from course_utils.figures.style import STYLE_FILE, device_color
+
 from .gpu_table import GpuStatus, gpu_status
-from .machine_map.drawing import WHITE, MachineMap
-from .style import STYLE_FILE, device_color
 
 INTERVAL = 0.2  # s; NVIDIA's utilisation is itself a mean over 1/6 s to 1 s
 GOODBYE = 10.0  # s to wait for a reader that hangs; the thread never keeps Python from ending
