@@ -1,0 +1,93 @@
+"""The house: lines of Python per room (`pytest -s tests/test_budget.py` shows them), doors, who imports whom.
+
+They are counted with blank lines, comments and docstrings. A budget is raised on purpose only.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from project import ROOT
+
+BUDGET = {  # room: lines
+    "the front door": 280,
+    "virtual": 2_800,
+    "memory": 1_150,
+    "figures": 985,
+    "machine": 1_910,
+    "data": 815,
+    "distributed": 1_200,
+    "errors": 675,
+    "exercises": 5_060,
+    "classroom": 1_010,
+    "the command line": 990,
+    "tools": 2_370,
+    "tests": 19_200,
+}
+ENTRIES = 24  # at the root of course_utils
+# each imports only from what stands before it
+ORDER = (
+    "lessons options pip_errors environment bootstrap workspace lesson_code virtual figures memory machine "
+    "data errors distributed exercises session scrubbing runner benchmark classroom cli __main__"
+).split()
+FRONT_DOOR = {"__init__.py", "__main__.py", "lessons.py", "session.py"}
+
+
+def room_of(file: Path) -> str:
+    """Return the room that a file belongs to."""
+    folder, *inside = file.relative_to(ROOT).parts
+    if folder != "course_utils":
+        return folder
+    if len(inside) > 1:
+        return inside[0]
+    return "the front door" if inside[0] in FRONT_DOOR else "the command line"
+
+
+def test_every_room_keeps_to_its_budget() -> None:
+    lines = dict.fromkeys(BUDGET, 0)
+    for folder in ("course_utils", "tools", "tests"):
+        for file in (ROOT / folder).rglob("*.py"):
+            lines[room_of(file)] += len(file.read_text(encoding="utf-8").splitlines())
+    table = [f"{room:20}{count:7,} of {BUDGET[room]:7,}" for room, count in lines.items()]
+    print("\n" + "\n".join(table))
+    assert [row for row, room in zip(table, lines, strict=True) if lines[room] > BUDGET[room]] == []
+
+
+def test_a_newcomer_sees_few_doors() -> None:
+    seen = {path.name for path in (ROOT / "course_utils").iterdir()} - {"__pycache__"}
+    assert len(seen) <= ENTRIES, sorted(seen)
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Yield the modules of the course that a file imports, such as "course_utils.virtual.tensor"."""
+    package = [*file.relative_to(ROOT).parts[:-1]]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{name.name}" for name in node.names)
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_imports_run_one_way(room: str) -> None:
+    folder = ROOT / "course_utils" / room
+    files = folder.rglob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]
+    taken = {tuple(name.split(".")[:2]) for file in files for name in imported(file)}
+    rooms = {names[1] for names in taken if names[0] == "course_utils" and len(names) > 1}
+    later = ORDER[ORDER.index(room) + 1 :]
+    assert rooms & set(later) == set()
+
+
+def test_the_simulator_stands_on_torch_alone() -> None:
+    files = (ROOT / "course_utils" / "virtual").rglob("*.py")
+    taken = {".".join(name.split(".")[:2]) for file in files for name in imported(file)}
+    assert {name for name in taken if name.startswith("course_utils")} == {"course_utils.virtual"}
+    assert {name.partition(".")[0] for name in taken} & {
+        "numpy",
+        "matplotlib",
+        "torchvision",
+        "IPython",
+    } == set()
