@@ -1,4 +1,4 @@
-"""The house: lines of Python per room (`pytest -s tests/test_budget.py` shows them), doors, who imports whom.
+"""The house: lines of Python per room (`pytest -s tests/test_house.py` shows them), doors, who imports whom.
 
 They are counted with blank lines, comments and docstrings. A budget is raised on purpose only.
 """
