@@ -5,7 +5,7 @@ import signal
 from contextlib import suppress
 
 from course_utils.errors import explain
-from course_utils.errors.known_distributed import NCCL_TIMEOUT
+from course_utils.errors.known import NCCL_TIMEOUT
 
 from .launching import Agent, text_of
 from .logs import Rank

@@ -19,8 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .known_distributed import DISTRIBUTED
-from .known_errors import KNOWN, Known
+from .known import Known, known_errors
 from .placeholders import fill
 from .where import Place, find_home, find_places, moves, table
 
@@ -96,8 +95,8 @@ def explain(error: BaseException | str | None = None, /, **named: Any) -> Explan
     text = message[replica.end() :] if replica else message
     lines = _own_lines(error, message)
     places = list(chain.from_iterable(find_places(name, value) for name, value in named.items()))
-    for known in (*KNOWN, *DISTRIBUTED):
-        if match := known.search(text):
+    for known in known_errors():
+        if match := known.pattern.search(text):
             values = fill(match)
             what = (f"In replica {replica[1]}: " if replica else "") + known.what.format(**values)
             devices = tuple(values[key] for key in ("device", "others") if values.get(key))
