@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from course_utils.exercises import progress, showing
 from course_utils.exercises.exercise import NOT_ATTEMPTED, NOT_YET, RIGHT, Exercise
 from course_utils.exercises.lesson import Lesson
 from course_utils.exercises.trying import Score
+from course_utils.lessons import ROOT
 
 STUB = """
 def double(x):
@@ -332,3 +334,18 @@ def test_choices_are_text_where_they_do_not(lesson, monkeypatch, capsys, why):
         "[…] Not attempted yet\n    Fill the gap and run this cell again.\n"
         "    (Lesson 99: 0 of 3 done. Help: exercise.card.hint())\n"
     )
+
+
+def test_the_exercise_that_authors_are_shown_works(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "adding_an_exercise.md").read_text(encoding="utf-8")
+    text, trial = (re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)[1] for kind in ("toml", "python"))
+    (tmp_path / "lesson_99.toml").write_text(text, encoding="utf-8")
+    lesson = Lesson("99", tmp_path)
+    exec(trial, {"lesson": lesson})
+    exercise = lesson("per_gpu")
+    assert exercise.verdict(lambda rows, gpus: (rows + gpus - 1) // gpus).outcome == RIGHT
+    for key in ("floor", "one_more"):
+        verdict = exercise.verdict(*lesson.answers("per_gpu", lesson.code("per_gpu", key)))
+        assert (verdict.outcome, verdict.key) == (NOT_YET, key)
+    other = exercise.verdict(lambda rows, gpus: rows)
+    assert other.text == "10 rows on 4 GPUs: you say 10, and it is 3."
