@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import course_utils
-from course_utils.exercises.instruments.placement import CopyCounter, some_gpus, visible_gpus
+from course_utils.exercises.instruments.placement import Copies, some_gpus, visible_gpus
 
 Run = Callable[[torch.Tensor, torch.Tensor], object]
 
@@ -53,19 +53,32 @@ COPIES: dict[str, tuple[int, int, Run]] = {  # copies, bytes
 
 @pytest.mark.parametrize("name", COPIES)
 def test_copies_and_bytes_are_counted(tensors: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
-    copies, nbytes, run = COPIES[name]
-    with CopyCounter() as counter:
+    number, nbytes, run = COPIES[name]
+    with Copies() as copies:
         run(*tensors)
-    assert (counter.copies, counter.nbytes) == (copies, nbytes)
+    assert (len(copies.host), sum(copies.host)) == (number, nbytes)
+
+
+def test_copies_between_gpus_have_their_own_list(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
+    x, g = tensors
+    with Copies() as copies:
+        g.to("cuda:1").to("cuda:0")
+        x.to("cuda:1")
+    assert [(str(one), str(two), nbytes) for one, two, nbytes in copies.made] == [
+        ("cuda:0", "cuda:1", 16),
+        ("cuda:1", "cuda:0", 16),
+        ("cpu", "cuda:1", 16),
+    ]
+    assert (copies.host, copies.busiest) == ([16], 32)
 
 
 def test_counting_leaves_nothing_behind(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
     before = torch.Tensor.to, torch.Tensor.tolist, torch.tensor
-    with pytest.raises(ZeroDivisionError), CopyCounter() as counter:
+    with pytest.raises(ZeroDivisionError), Copies() as copies:
         print(1 / 0)
     assert (torch.Tensor.to, torch.Tensor.tolist, torch.tensor) == before
     tensors[0].cuda()
-    assert counter.copies == 0
+    assert len(copies.host) == 0
 
 
 def test_a_gpu_for_every_judge() -> None:

@@ -12,7 +12,7 @@ import torchvision
 
 import course_utils
 from course_utils.distributed.scripts import speedrun
-from course_utils.exercises.instruments.traffic import Traffic
+from course_utils.exercises.instruments.placement import Copies
 
 FILE = Path(speedrun.__file__)
 SMALL = {"widths": (8, 16, 32), "epochs": 4, "batch": 64, "lr": 0.3, "decay": 5e-4}
@@ -195,10 +195,10 @@ def test_the_loop_waits_for_nothing():
     with course_utils.virtual_gpus(count=1):
         data = pictures.cuda(), torch.arange(64).cuda() % 10
         for epochs in (1, 3):
-            with Traffic() as traffic:
+            with Copies() as copies:
                 model = speedrun.train(*data, **SMALL | {"epochs": epochs})
-            bytes_moved.append((dict(traffic.sent), dict(traffic.received)))
-        with Traffic() as traffic:
+            bytes_moved.append(copies.made)
+        with Copies() as copies:
             speedrun.predict(model, data[0])
     assert bytes_moved[0] == bytes_moved[1]
-    assert not traffic.sent
+    assert not copies.made

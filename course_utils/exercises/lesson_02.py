@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .guessing import read_guess
-from .instruments.placement import CopyCounter, some_gpus, visible_gpus
+from .instruments.placement import Copies, some_gpus, visible_gpus
 from .lesson import Lesson
 from .trying import Known, Seen
 
@@ -53,11 +53,11 @@ def _to_train(layer: nn.Module, other: nn.Module, x: torch.Tensor, gpu: torch.de
 def _in_a_model(layer: nn.Module, other: nn.Module, x: torch.Tensor, gpu: torch.device) -> Any:
     """See whether the layer moves as a part of a model, and by itself, and whether it copies later."""
     model, on_gpu = nn.Sequential(layer).to(gpu), x.to(gpu)
-    with CopyCounter() as counter:
+    with Copies() as copies:
         found = _apply(model, on_gpu)
     if found == "apart":
         return found, _apply(other.to(gpu), on_gpu) == "apart"
-    return found.device == gpu, counter.copies > 0, found.cpu()
+    return found.device == gpu, len(copies.host) > 0, found.cpu()
 
 
 def _back(layer: nn.Module, other: nn.Module, x: torch.Tensor, gpu: torch.device) -> Any:
@@ -163,15 +163,15 @@ def evaluate(answer: Any, sizes: tuple[int, ...], gpu: int) -> Seen:
     model.means.clear()
     with some_gpus() as gpus:
         model.to(gpus[gpu])
-        with CopyCounter() as counter:
+        with Copies() as copies:
             found = answer(model, list(zip(images, labels, strict=True)), gpus[gpu])
         saw = model.saw(torch.cat(images), gpus[gpu])
     if not isinstance(found, tuple | list) or len(found) != 2:
         raise Known("pair")
     if not all(type(number) in (float, int) for number in found):
         raise Known("tensor")
-    counted = counter.nbytes >= sum(sizes) * 3 * 16 * 16  # no answer gets by with less than the images
-    kib = counter.nbytes / 1024
+    counted = sum(copies.host) >= sum(sizes) * 3 * 16 * 16  # no answer gets by with less than the images
+    kib = sum(copies.host) / 1024
     return Seen(
-        [torch.tensor(found), saw, counted], score=counter.copies, kib=kib, loss=found[0], share=found[1]
+        [torch.tensor(found), saw, counted], score=len(copies.host), kib=kib, loss=found[0], share=found[1]
     )

@@ -8,7 +8,7 @@ from torch import nn
 
 from .guessing import read_guess
 from .instruments.mixes import Watch, two_devices
-from .instruments.placement import CopyCounter, some_gpus
+from .instruments.placement import Copies, some_gpus
 from .instruments.six_bugs import BUGS, Script, bugs_left, run, trained
 from .lesson import Lesson
 from .trying import Known, Seen, told
@@ -128,7 +128,7 @@ def add_positions(answer: Any, count: bool, number: int, shape: tuple[int, int])
     with two_devices() as gpus:
         place = (*gpus, CPU)[number]
         x = values.to(place).requires_grad_().clone()  # a clone may be changed in place: seen below
-        with CopyCounter() as counter:
+        with Copies() as copies:
             try:
                 result = answer(x)
             except RuntimeError as error:
@@ -141,7 +141,7 @@ def add_positions(answer: Any, count: bool, number: int, shape: tuple[int, int])
             "device": result.device == place,
             "dtype": result.dtype,
             "gradient": result.requires_grad,
-            "copies": count and counter.copies > 0,
+            "copies": count and len(copies.host) > 0,
         }
         return Seen(seen, place=place, device=result.device, dtype=result.dtype)
 
@@ -188,9 +188,9 @@ def _copies(script: Script, place: torch.device) -> None:
     """Count how often a batch crosses: two in, and the counts of a test batch back; on the CPU never."""
 
     def copies(training: int, test: int) -> int:
-        with CopyCounter() as counter:
+        with Copies() as copies:
             run(script, place, training, test)
-        return counter.copies
+        return len(copies.host)
 
     base = copies(3, 2)
     for phase, more, needed in (("training", copies(5, 2), 2), ("test", copies(3, 4), 3)):
@@ -241,7 +241,7 @@ def accuracy(answer: Any, number: int) -> Seen:
         if home != CPU:
             torch.cuda.reset_peak_memory_stats(home)
         try:
-            with CopyCounter() as counter:
+            with Copies() as copies:
                 share = answer(model, batches, home)
         except RuntimeError as error:
             if number == 0 or "device" not in str(error):
@@ -258,4 +258,4 @@ def accuracy(answer: Any, number: int) -> Seen:
         raise Known("rows", rows=model.rows, all=rows)
     if held > 3.5:  # half a batch of room for scores, guesses and labels
         raise Known("memory" if held * 64 >= rows else "kept", held=held)
-    return Seen(float(share), score=counter.copies)
+    return Seen(float(share), score=len(copies.host))

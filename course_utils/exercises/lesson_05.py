@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .instruments.placement import some_gpus
+from .instruments.placement import Copies, some_gpus
 from .instruments.recorder import TorchCalls
-from .instruments.traffic import Traffic
 from .lesson import Lesson
 from .trying import Known, Seen, told
 
@@ -163,10 +162,10 @@ def good_batch_size(answer: Any) -> int:
 
 
 # ---- section 5: one process per GPU --------------------------------------------------------------------
-def _reduced(answer: Reduce, devices: list[torch.device], shape: tuple[int, ...]) -> tuple[Any, Traffic]:
+def _reduced(answer: Reduce, devices: list[torch.device], shape: tuple[int, ...]) -> tuple[Any, Copies]:
     """Let an answer add up tensors, one on each device; return how they end, and what travelled."""
     tensors = [torch.randint(-(2**20), 2**20, shape).float().to(device) for device in devices]
-    with Traffic() as traffic:
+    with Copies() as traffic:
         try:
             answer(list(tensors))
         except Exception as error:
@@ -202,7 +201,7 @@ def fair_all_reduce(answer: Reduce, count: int, length: int) -> Seen:
             if length % count == 0:
                 raise
             raise Known("remainder", error=told(error)) from error
-    if torch.device("cpu") in {*traffic.sent, *traffic.received}:
+    if traffic.host:
         return Seen((ends, "through the CPU"))
     share, least = traffic.busiest / (4 * length), 2 * (count - 1) / count
     return Seen(

@@ -1,5 +1,6 @@
 """What judges of placement need: a GPU to try an answer on, a machine that has fewer, and copies counted."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from course_utils.virtual import virtual_gpus
 from course_utils.virtual.tensor import VirtualTensor
 
+CPU = torch.device("cpu")
 aten = torch.ops.aten
 _MOVES = ("to", "cpu", "cuda", "type", "tolist", "numpy", "__repr__")
 _FACTORIES = ("tensor", "as_tensor", "asarray")
@@ -35,28 +37,42 @@ def visible_gpus(count: int) -> Iterator[None]:
         yield
 
 
-class CopyCounter(TorchDispatchMode):
-    """Counts the copies between host memory and GPUs inside a `with` block, also the silent ones.
+class Copies(TorchDispatchMode):
+    """Records in a `with` block each copy from one device to another, also the silent ones.
 
     That is `.to` and its relatives, `copy_`, tensors made from Python numbers on a GPU, numbers fetched from
     it (`.item()`, `if loss < 1`), and CPU tensors as indices of GPU tensors.
 
     Attributes:
-        copies: how many.
-        nbytes: bytes copied, both ways together.
+        made: for each copy the devices that it went from and to, and its bytes.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.copies = self.nbytes = 0
+        self.made: list[tuple[torch.device, torch.device, int]] = []
         self._inside = False
         self._patches = ExitStack()
 
-    def _note(self, nbytes: int) -> None:
-        self.copies += 1
-        self.nbytes += nbytes
+    @property
+    def host(self) -> list[int]:
+        """The bytes of each copy between host memory and a GPU, either way."""
+        return [nbytes for one, two, nbytes in self.made if CPU in (one, two)]
 
-    def __enter__(self) -> "CopyCounter":
+    @property
+    def busiest(self) -> int:
+        """The most bytes that one device sent, or received."""
+        ends = (Counter[torch.device](), Counter[torch.device]())
+        for one, two, nbytes in self.made:
+            ends[0][one] += nbytes
+            ends[1][two] += nbytes
+        return max((0, *ends[0].values(), *ends[1].values()))
+
+    def note(self, source: torch.device, target: torch.device, nbytes: int) -> None:
+        """Take a copy."""
+        if source != target:
+            self.made.append((source, target, nbytes))
+
+    def __enter__(self) -> "Copies":
         for owner in (torch.Tensor, VirtualTensor):
             for name in _MOVES:
                 if owner is torch.Tensor or name in vars(owner):
@@ -88,10 +104,9 @@ class CopyCounter(TorchDispatchMode):
         self._patches.enter_context(patch.object(owner, name, call))
 
     def _moved(self, args: tuple[Any, ...], result: Any) -> None:
-        """Note what a method of a tensor copied."""
-        source, ends_on_gpu = args[0], getattr(result, "is_cuda", False)
-        if source.is_cuda != ends_on_gpu:
-            self._note(result.nbytes if ends_on_gpu else source.nbytes)
+        """Note what a method of a tensor copied; what is no tensor is on the host."""
+        source, target = args[0].device, getattr(result, "device", CPU)
+        self.note(source, target, (args[0] if target == CPU else result).nbytes)
 
     def _made(self, args: tuple[Any, ...], result: torch.Tensor) -> None:
         """Note what a factory copied."""
@@ -99,13 +114,11 @@ class CopyCounter(TorchDispatchMode):
         if isinstance(data, torch.Tensor):
             return self._moved((data,), result)
         for tensor in _tensors(data):  # each is fetched as a number
-            if tensor.is_cuda:
-                self._note(tensor.nbytes)
-        if result.is_cuda:
-            self._note(result.nbytes)
+            self.note(tensor.device, CPU, tensor.nbytes)
+        self.note(CPU, result.device, result.nbytes)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count what crosses inside one operation."""
+        """Note what crosses inside one operation."""
         if not self._inside:
             self._look(func, args)
         return func(*args, **(kwargs or {}))
@@ -113,15 +126,13 @@ class CopyCounter(TorchDispatchMode):
     def _look(self, func: Any, args: Any) -> None:
         tensors = _tensors(args)
         if func is aten._local_scalar_dense.default:
-            if tensors[0].is_cuda:
-                self._note(tensors[0].itemsize)
+            self.note(tensors[0].device, CPU, tensors[0].itemsize)
         elif func is aten.copy_.default:
-            if tensors[0].is_cuda != tensors[1].is_cuda:
-                self._note(tensors[0].nbytes)
-        elif any(tensor.is_cuda for tensor in tensors):
+            self.note(tensors[1].device, tensors[0].device, tensors[0].nbytes)
+        elif gpu := next((tensor.device for tensor in tensors if tensor.is_cuda), None):
             for tensor in tensors:
                 if not tensor.is_cuda and tensor.dim():  # a single number travels with the operation
-                    self._note(tensor.nbytes)
+                    self.note(CPU, gpu, tensor.nbytes)
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..trying import Known
-from .placement import CopyCounter
+from .placement import CPU, Copies
 from .vectors import agree, flat
 
 BATCH, LEARNING_RATE = 8, 0.1
@@ -19,7 +19,7 @@ _KINDS = ("print", "if", "number", "cpu", "to_gpu", "size", "synchronize")
 _SIZES = ("nonzero", "masked_select", "_unique2", "index")
 
 
-class Waits(CopyCounter):
+class Waits(Copies):
     """Notes where Python waits for a GPU inside a `with` block.
 
     Attributes:
@@ -64,9 +64,9 @@ class Waits(CopyCounter):
             self._add("size")
         super()._look(func, args)
 
-    def _note(self, nbytes: int) -> None:
-        self._add(self._kind)
-        super()._note(nbytes)
+    def note(self, source: torch.device, target: torch.device, nbytes: int) -> None:
+        if CPU in (source, target) and source != target:
+            self._add(self._kind)
 
 
 def _has_mask(indices: Any) -> bool:
