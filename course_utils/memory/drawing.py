@@ -17,7 +17,7 @@ from course_utils.figures.style import CATEGORY_COLORS, CATEGORY_HATCHES, STYLE_
 
 from .history import CATEGORIES
 from .labels import BACKWARD, FORWARD, OTHER, STEP
-from .ledger import MIB, Device, Ledger
+from .readings import MIB, Device, Readings
 
 PHASE_COLORS = {FORWARD: "#FFFFFF", BACKWARD: "#C9C9C9", STEP: "#8C8C8C", OTHER: "#F2F2F2"}
 MOMENTS = {"peak": "each GPU's peak", "end": "the end of the block"}
@@ -27,7 +27,7 @@ FLAT = 2.5  # reserved memory may be this many times the peak
 WORDS = FontProperties(size=13)
 
 
-def draw_timeline(ledger: Ledger, device: Device) -> MachineMap:
+def draw_timeline(ledger: Readings, device: Device) -> MachineMap:
     """Return the figure of `Ledger.draw`."""
     figure = _figure(str(ledger), (11, 5.6))
     timeline = ledger.timeline(device)
@@ -47,7 +47,7 @@ def draw_timeline(ledger: Ledger, device: Device) -> MachineMap:
     return figure
 
 
-def draw_bars(ledger: Ledger, what: str) -> MachineMap:
+def draw_bars(ledger: Readings, what: str) -> MachineMap:
     """Return the figure of `Ledger.draw_devices`."""
     if what not in MOMENTS:
         raise ValueError(f'what={what!r} is neither "peak" nor "end".')
@@ -118,7 +118,7 @@ def _draw_reserved(axes: Axes, reserved: Sequence[int], peak: int) -> Any:
     return Line2D([], [], label=label, color=line.get_color(), linestyle=DASHED, linewidth=2)
 
 
-def _draw_peak(axes: Axes, ledger: Ledger, device: Device) -> None:
+def _draw_peak(axes: Axes, ledger: Readings, device: Device) -> None:
     """Point at the peak and say what ran, in the room that the axes have by now."""
     point, peak = ledger.peak_point(device) + 0.5, ledger.peak(device) / MIB
     room = axes.get_window_extent().width / axes.figure.dpi

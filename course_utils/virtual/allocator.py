@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .blocks import BLOCK, SMALL, Block, Pool, Segment, Statistics, block_size, segment_size
-from .errors import out_of_memory
+from .errors import OUT_OF_MEMORY, format_size
 from .history import History
 
 
@@ -121,7 +121,23 @@ class Allocator:
         self.ooms += 1
         free = self.capacity - self.reserved
         self.history.add("oom", self.index, free, size, device_free=free)
-        raise torch.OutOfMemoryError(out_of_memory(segment_size(size), self))
+        raise torch.OutOfMemoryError(self._out_of_memory(segment_size(size)))
+
+    def _out_of_memory(self, wanted: int) -> str:
+        """Return the error's text where the driver has no `wanted` bytes more."""
+        if wanted >= 2**60:
+            return "CUDA out of memory. Tried to allocate more than 1EB memory."
+        sizes = {
+            "wanted": wanted,
+            "total": self.capacity,
+            "free": self.capacity - self.reserved,
+            "held": self.reserved,
+            "allocated": self.allocated,
+            "cached": self.reserved - self.allocated,
+        }
+        allowed = f"{format_size(self.limit)} allowed; " if self.limited else ""
+        words = {name: format_size(size) for name, size in sizes.items()}
+        return OUT_OF_MEMORY.format(index=self.index, allowed=allowed, **words)
 
     def _new_segment(self, size: int, pool: Pool) -> Block:
         address = next(self._next)

@@ -11,21 +11,9 @@ import torch
 from torch import serialization
 
 from .machine import Machine, active, is_active
-from .tensor import VirtualTensor, wrap
+from .tensor import wrap
 
 _real_rebuild = torch._utils._rebuild_tensor
-
-
-def reduce_tensor(tensor: VirtualTensor, protocol: Any) -> Any:
-    """Pickle a virtual tensor as the plain tensor it stands for."""
-    plain = tensor._inner.detach()
-    if isinstance(tensor, torch.nn.Parameter):
-        plain = torch.nn.Parameter(plain, tensor.requires_grad)
-    elif tensor.requires_grad:
-        if not tensor.is_leaf:
-            plain = plain.requires_grad_()
-        plain = plain.requires_grad_()
-    return plain.__reduce_ex__(protocol)
 
 
 def _tag(storage: Any) -> str | None:

@@ -1,11 +1,8 @@
 """The exact words of CUDA's errors, as PyTorch 2.11 to 2.15 prints them."""
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import torch
-
-if TYPE_CHECKING:
-    from .allocator import Allocator
 
 _2_11 = torch.__version__.startswith("2.11.")
 _ASYNC = (
@@ -37,6 +34,15 @@ OTHER_DEVICE = (
     "(when checking argument in method {})"
 )
 INVALID_GRADIENT = "invalid gradient at index {} - expected device {} but got {}"
+OUT_OF_MEMORY = (
+    "CUDA out of memory. Tried to allocate {wanted}. GPU {index} has a total capacity of {total} of which "
+    "{free} is free. Including non-PyTorch memory, this process has {held} memory in use. {allowed}Of the "
+    "allocated memory {allocated} is allocated by PyTorch, and {cached} is reserved by PyTorch but "
+    "unallocated. If reserved but unallocated memory is large try setting "
+    "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation.  See documentation for Memory "
+    "Management  (https://docs.pytorch.org/docs/stable/notes/cuda.html"
+    "#optimizing-memory-usage-with-pytorch-cuda-alloc-conf)"
+)
 INDICES = "indices should be either on cpu or on the same device as the indexed tensor ({})"
 
 
@@ -81,22 +87,3 @@ def format_size(nbytes: int) -> str:
         if nbytes <= limit:
             return f"{nbytes} bytes" if unit == "bytes" else f"{nbytes * 1024 / limit:.2f} {unit}"
     return f"{nbytes / 2**30:.2f} GiB"
-
-
-def out_of_memory(wanted: int, memory: "Allocator") -> str:
-    """Text of torch.OutOfMemoryError when the driver has no `wanted` bytes more for a device."""
-    if wanted >= 2**60:
-        return "CUDA out of memory. Tried to allocate more than 1EB memory."
-    held, allocated = format_size(memory.reserved), format_size(memory.allocated)
-    total, free = format_size(memory.capacity), format_size(memory.capacity - memory.reserved)
-    cached = format_size(memory.reserved - memory.allocated)
-    allowed = f"{format_size(memory.limit)} allowed; " if memory.limited else ""
-    return (
-        f"CUDA out of memory. Tried to allocate {format_size(wanted)}. GPU {memory.index} has a total "
-        f"capacity of {total} of which {free} is free. Including non-PyTorch memory, this process has {held} "
-        f"memory in use. {allowed}Of the allocated memory {allocated} is allocated by PyTorch, and {cached} "
-        "is reserved by PyTorch but unallocated. If reserved but unallocated memory is large try setting "
-        "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation.  See documentation for "
-        "Memory Management  (https://docs.pytorch.org/docs/stable/notes/cuda.html"
-        "#optimizing-memory-usage-with-pytorch-cuda-alloc-conf)"
-    )

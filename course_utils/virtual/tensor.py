@@ -114,9 +114,13 @@ class VirtualTensor(torch.Tensor):
         return format(self.item(), spec) if self.dim() == 0 else object.__format__(self, spec)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        from .checkpoints import reduce_tensor
-
-        return reduce_tensor(self, protocol)
+        """Pickle the plain tensor that this one stands for."""
+        plain = self._inner.detach()
+        if isinstance(self, torch.nn.Parameter):
+            plain = torch.nn.Parameter(plain, self.requires_grad)
+        elif self.requires_grad:
+            plain = plain.requires_grad_()
+        return plain.__reduce_ex__(protocol)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(key, torch.Tensor) and key.dtype is torch.bool:
