@@ -9,7 +9,7 @@ import course_utils
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(course_utils.__file__).parent / "scripts" / "shard.py"
+SCRIPT = Path(course_utils.__file__).parent / "distributed" / "scripts" / "shard.py"
 WIDTH, BLOCKS = 64, 3
 BLOCK, LAST = 4 * (WIDTH * WIDTH + WIDTH), 4 * (10 * WIDTH + 10)  # bytes of weight and bias
 WHOLE = BLOCKS * BLOCK + LAST

@@ -9,7 +9,9 @@ import pytest
 import course_utils
 from course_utils.lessons import CourseError
 
-SCRIPTS = sorted(path.name for path in Path(course_utils.__file__).with_name("scripts").glob("*_*.py"))
+SCRIPTS = sorted(
+    path.name for path in (Path(course_utils.__file__).parent / "distributed" / "scripts").glob("*_*.py")
+)
 
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "__init__.py"])

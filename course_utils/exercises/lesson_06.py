@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -197,8 +198,8 @@ class _Hungry(nn.Module):
 
 @lesson.trial(
     [
-        (8, 8, 100, (), RuntimeError("CUDA error: an illegal memory access was encountered"), None),
-        (8, 8, 100, (), ValueError("mine"), None),
+        (8, 8, 100, (), partial(RuntimeError, "CUDA error: an illegal memory access was encountered"), None),
+        (8, 8, 100, (), partial(ValueError, "mine"), None),
         (6, 4, 0, (), None, None),
         (103, 64, 20, (), None, 16),
         (30, 30, 100, (), None, 30),
@@ -212,11 +213,12 @@ def careful_step(
     size: int,
     fits: int,
     trips: tuple[int, ...],
-    breaks: Exception | None,
+    broken: Callable[[], Exception] | None,
     reached: int | None,
 ) -> Any:
     """See what becomes of errors, and which step is taken in the end, with parts of `reached`."""
     steps, error, returned = [], None, None
+    breaks = broken() if broken else None  # made anew: an error holds what it came through
     with _gpu() as gpu:
         model, x, y = _Hungry(fits, trips, breaks).to(gpu), torch.randn(n, 16), torch.randint(5, (n,))
         x, y, before = x.to(gpu), y.to(gpu), flat(model.parameters())

@@ -156,11 +156,11 @@ def _attend(baton: _Baton) -> None:
 
 def _run(baton: _Baton, rank: int, report: Report, trial: Callable[..., Any], given: tuple[Any, ...]) -> None:
     """Run a trial as one rank."""
-    group = _here.group = JudgedGroup(
-        rank, baton.world, lambda what, data: baton.exchange(rank, what, data), lambda: baton.hold(rank)
-    )
-    _here.printed, report.calls = report.printed, group.calls
     try:
+        group = _here.group = JudgedGroup(
+            rank, baton.world, lambda what, data: baton.exchange(rank, what, data), lambda: baton.hold(rank)
+        )
+        _here.printed, report.calls = report.printed, group.calls
         baton.begin(rank)
         dist.init_process_group("exercise", store=dist.HashStore(), rank=rank, world_size=baton.world)
         report.value = trial(*given)
