@@ -5,6 +5,7 @@ This file and `__init__.py` keep to what Python 3.6 understands, so that an old 
 
 import shutil
 import sys
+from pathlib import Path
 
 
 def complaint(version: tuple) -> str:
@@ -17,12 +18,22 @@ def complaint(version: tuple) -> str:
 
 
 def main() -> int:
-    """Check the Python version, then hand the arguments to the command line."""
+    """Check the Python version, then hand the arguments to the clone's command line."""
     if complaint(sys.version_info):
         sys.exit(complaint(sys.version_info))
-    from course_utils.cli import main as command_line
+    tools = Path(__file__).resolve().parents[1] / "tools"
+    if (tools / "start").is_dir():
+        sys.path.insert(0, str(tools))
+        from start.cli import main as command_line
 
-    return command_line(sys.argv[1:])
+        return command_line(sys.argv[1:])
+    if sys.argv[1:2] != ["doctor"]:
+        sys.exit(
+            "course_utils: installed alone it has one command, doctor. The others need a clone of the course."
+        )
+    from course_utils.machine.doctor import main as examine
+
+    return examine(sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from glob import glob
 
 import torch
 
-from course_utils import environment, virtual
+from course_utils import virtual
 from course_utils.figures import style
+from course_utils.machine import environment
 
 MODES = ("auto", "real", "virtual", "cpu")
 CUDA_GPUS_NEEDED = {  # other lessons run on any device

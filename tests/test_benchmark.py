@@ -1,9 +1,8 @@
 """The benchmark measures what the reader sees: the network and the loops of lesson 04."""
 
+import benchmark
 import torch
 from torch import nn
-
-from course_utils import benchmark
 
 
 def test_the_lessons_own_code_is_taken():

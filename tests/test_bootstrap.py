@@ -6,10 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from start import bootstrap, pip_errors
 
-from course_utils import bootstrap, environment, pip_errors
-from course_utils.environment import Environment
 from course_utils.lessons import CourseError
+from course_utils.machine import environment
+from course_utils.machine.environment import Environment
 
 GB = 1e9
 

@@ -34,9 +34,8 @@ def clone(tmp_path: Path) -> Path:
     """A fresh clone in small; its requirements are a pytest and a jupyterlab that print their arguments."""
     root = tmp_path / "a clone"
     root.mkdir()
-    shutil.copytree(
-        ROOT / "course_utils", root / "course_utils", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    for name in ("course_utils", "tools"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "notebooks").mkdir()
     (root / "notebooks" / "01_first.ipynb").touch()
     (root / "requirements.txt").write_text("pytest==1.0  # tests\njupyterlab==1.0\n")

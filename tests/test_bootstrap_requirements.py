@@ -5,8 +5,8 @@ import tomllib
 
 from packaging.requirements import Requirement
 
-from course_utils.environment import requirements
 from course_utils.lessons import ROOT
+from course_utils.machine.environment import requirements
 
 LINES = requirements(ROOT)
 PINS = dict(line.split("==") for line in LINES if line != "-e .")

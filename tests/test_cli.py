@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from start import cli, workspace
 
 from course_utils import __main__ as entry
-from course_utils import __version__, cli, environment, lessons, workspace
+from course_utils import __version__, lessons
 from course_utils.lessons import ROOT, CourseError
+from course_utils.machine import environment
 
 
 @pytest.fixture
@@ -112,14 +114,15 @@ def test_run_and_bench_move_into_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("command", "module", "function"), [("run", "runner", "run_lessons"), ("bench", "benchmark", "main")]
+    ("command", "module", "function"),
+    [("run", "start.runner", "run_lessons"), ("bench", "benchmark", "main")],
 )
 def test_run_and_bench_stay_in_an_active_environment(
     course: Path, started: list, monkeypatch: pytest.MonkeyPatch, command: str, module: str, function: str
 ) -> None:
-    fake = type(sys)(f"course_utils.{module}")
+    fake = type(sys)(module)
     setattr(fake, function, lambda given: len(given))
-    monkeypatch.setitem(sys.modules, f"course_utils.{module}", fake)
+    monkeypatch.setitem(sys.modules, module, fake)
     monkeypatch.setattr(environment, "find", lambda: environment.Environment("active", course))
     assert cli.main([command, "4"]) == 1
     assert not started
@@ -127,7 +130,7 @@ def test_run_and_bench_stay_in_an_active_environment(
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(environment, "find", lambda: environment.Environment("active", Path("/env")))
-    monkeypatch.setitem(sys.modules, "course_utils.runner", None)
+    monkeypatch.setitem(sys.modules, "start.runner", None)
     assert cli.main(["run"]) == 1
     assert "is not installed here. Run: " in capsys.readouterr().err
 
@@ -209,7 +212,7 @@ def test_on_windows_the_command_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no exec; the test above is its way")
 def test_elsewhere_the_process_becomes_the_command() -> None:
     end = [sys.executable, "-c", "raise SystemExit(5)"]
-    code = f"from course_utils import cli; cli.hand_over({end})"
+    code = f"import sys; sys.path.insert(0, 'tools'); from start import cli; cli.hand_over({end})"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 5
 
 

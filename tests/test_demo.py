@@ -6,11 +6,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from canonical import without_outputs
+from classroom import demo
+from classroom.comparing import BUTTONS, NOTHING, WIDGET, differences
 from nbformat import NotebookNode
 
 from course_utils import lessons
-from course_utils.classroom import demo
-from course_utils.classroom.comparing import BUTTONS, NOTHING, WIDGET, differences
 from course_utils.machine.doctor import Finding
 
 v4 = nbformat.v4

@@ -12,27 +12,21 @@ import pytest
 from project import ROOT
 
 BUDGET = {  # room: lines
-    "the front door": 280,
+    "the front door": 290,
     "virtual": 2_770,
     "memory": 1_155,
     "figures": 985,
-    "machine": 1_910,
+    "machine": 2_010,
     "data": 815,
     "distributed": 1_200,
     "errors": 390,
-    "exercises": 5_010,
-    "classroom": 1_010,
-    "the command line": 990,
-    "tools": 2_370,
-    "tests": 19_200,
+    "exercises": 5_020,
+    "tools": 4_260,
+    "tests": 19_250,
 }
-ENTRIES = 24  # at the root of course_utils
+ENTRIES = 12  # at the root of course_utils
 # each imports only from what stands before it
-ORDER = (
-    "lessons options pip_errors environment bootstrap workspace lesson_code virtual figures memory machine "
-    "data errors distributed exercises session scrubbing runner benchmark classroom cli __main__"
-).split()
-FRONT_DOOR = {"__init__.py", "__main__.py", "lessons.py", "session.py"}
+ORDER = "lessons virtual figures memory machine data errors distributed exercises session __main__".split()
 
 
 def room_of(file: Path) -> str:
@@ -40,9 +34,7 @@ def room_of(file: Path) -> str:
     folder, *inside = file.relative_to(ROOT).parts
     if folder != "course_utils":
         return folder
-    if len(inside) > 1:
-        return inside[0]
-    return "the front door" if inside[0] in FRONT_DOOR else "the command line"
+    return inside[0] if len(inside) > 1 else "the front door"
 
 
 def test_every_room_keeps_to_its_budget() -> None:

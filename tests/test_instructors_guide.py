@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import nbformat
 import pytest
+from start.cli import COMMANDS
 
-from course_utils.cli import COMMANDS
 from course_utils.lessons import ROOT, lesson_paths
 
 GUIDE = (ROOT / "docs" / "instructors_guide.md").read_text(encoding="utf-8")

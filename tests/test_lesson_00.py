@@ -6,10 +6,10 @@ import canonical
 import lesson
 import pytest
 import torch
+from lesson_code import lesson_code
 from project import NOTEBOOKS, lesson_paths
 
 import course_utils
-from course_utils.lesson_code import lesson_code
 
 PAGE = canonical.read(NOTEBOOKS / "00_start_here.ipynb")
 TEXT = "\n\n".join(cell.source for cell in PAGE.cells if cell.cell_type == "markdown")

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lesson_code import lesson_code
 from torch import nn
 
 import course_utils
-from course_utils.lesson_code import lesson_code
 
 DEVICE = torch.device("cuda", 0)
 NAMES = """MIB HAS_COUNT Block ConvNet TinyTransformer pictures texts adam no_scaler build train_step

@@ -9,9 +9,9 @@ import pytest
 import record
 import recording_cases
 import torch
+from lesson_code import lesson_code
 
 import course_utils
-from course_utils.lesson_code import lesson_code
 from course_utils.machine.recorded import CASES, SCHEMA
 
 FIGURES: dict[str, dict[str, Any]] = {
@@ -243,7 +243,7 @@ def test_a_name_that_is_bound_again_later_has_its_first_value(monkeypatch, tmp_p
     notebook = {"cells": [{"cell_type": "code", "source": [cell]} for cell in cells]}
     (tmp_path / "notebooks").mkdir()
     save(tmp_path / "notebooks", "09_some.ipynb", notebook)
-    monkeypatch.setattr("course_utils.lesson_code.ROOT", tmp_path)
+    monkeypatch.setattr("lesson_code.ROOT", tmp_path)
     code = lesson_code("09_some", ["x", "z"])
     assert (code["x"], code["z"]) == (1, 2)
 

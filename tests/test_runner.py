@@ -9,8 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from jupyter_core.utils import ensure_event_loop
-
-from course_utils.runner import run_lessons
+from start.runner import run_lessons
 
 pytestmark = pytest.mark.slow
 

@@ -8,15 +8,15 @@ import canonical
 import nbformat
 import pytest
 import slideshow
+from classroom import slides
+from classroom.layout import CODE_COLUMNS, SLIDE_LINES, cell_height, text_height
+from classroom.notes import read_notes
+from classroom.pieces import deck_cells
+from classroom.slide_types import write_types
 from nbformat import NotebookNode
 from project import lesson_paths
+from start import cli
 
-from course_utils import cli
-from course_utils.classroom import slides
-from course_utils.classroom.layout import CODE_COLUMNS, SLIDE_LINES, cell_height, text_height
-from course_utils.classroom.notes import read_notes
-from course_utils.classroom.pieces import deck_cells
-from course_utils.classroom.slide_types import write_types
 from course_utils.lessons import executed
 
 EVERY_LESSON = pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
@@ -242,7 +242,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
 def test_a_missing_package_is_named(
     missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("course_utils.classroom.slides")]:
+    for name in [name for name in sys.modules if name.startswith("classroom.slides")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     assert cli.main(["slides", "1", "--output", str(tmp_path)]) == 1

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import canonical
 import numpy as np
 import pytest
+from classroom import demo, stick
 from nbformat import NotebookNode
 from PIL import Image
 
-from course_utils.classroom import demo, stick
 from course_utils.data.standin import CLASSES
 from course_utils.lessons import ROOT, CourseError
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from start import workspace
+from start.workspace import refresh
 
-from course_utils import workspace
 from course_utils.lessons import CourseError
-from course_utils.workspace import refresh
 
 NAME = "01_first.ipynb"
 

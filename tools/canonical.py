@@ -7,7 +7,7 @@
 - Cell ids: readable and stable. A kebab-case id an author chose stays. A random one is replaced by
   the slug of the section's heading, with a number for the cells after the heading.
 - Slides: text cells are cut to what fits on one (tools/slideshow.py), and each cell has the slide type of
-  course_utils/classroom/slide_types.py. An author writes neither.
+  tools/classroom/slide_types.py. An author writes neither.
 - A lesson is two files: notebooks/NAME.ipynb has no outputs and no execution counts, for its reader guesses
   first; notebooks/executed/NAME.ipynb has the same cells, and their outputs.
 - Execution counts 1..n once every code cell has been run, else none is touched.
@@ -22,13 +22,13 @@ from itertools import groupby
 from pathlib import Path
 
 import nbformat
+from classroom.slide_types import write_types
 from nbformat import NotebookNode
 from nbval.plugin import coalesce_streams
+from scrubbing import scrub
 from slideshow import cut
 
-from course_utils.classroom.slide_types import write_types
 from course_utils.lessons import executed
-from course_utils.scrubbing import scrub
 
 NOTEBOOK_METADATA = {
     "accelerator": "GPU",

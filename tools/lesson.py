@@ -24,7 +24,7 @@ one sentence saying why, and no other cell has a reason:
     nbval-check-output      its output is compared even when all others are not (pytest --nbval-lax)
     raises-exception        a deliberate error: the type and the message are compared, the traceback is not
     remove-input            its code teaches nothing: folded in JupyterLab, left out of slides and pages
-    slideshow-...           another slide type than the rule's (course_utils/classroom/slide_types.py)
+    slideshow-...           another slide type than the rule's (tools/classroom/slide_types.py)
 """
 
 import ast
@@ -37,12 +37,12 @@ import comfort
 import exercise_cells
 import nbformat
 from canonical import is_readable_id
+from classroom import slide_types
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 from nbval.plugin import comment_markers
 from project import LESSON_NAME, ROOT, Repository, read_repository
 
-from course_utils.classroom import slide_types
 from course_utils.lessons import executed
 
 REASONED_TAGS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
-SANITIZE_FILE = ROOT / "course_utils" / "nbval_sanitize.cfg"
+SANITIZE_FILE = ROOT / "tools" / "nbval_sanitize.cfg"
 
 LESSON_NAME = re.compile(r"(?P<number>\d\d)_[a-z0-9]+(?:_[a-z0-9]+)*")
 

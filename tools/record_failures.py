@@ -23,14 +23,14 @@ from unittest import mock
 
 from failing_runs import BY_NAME, Failing, start
 from project import ROOT
+from scrubbing import scrub
 
 from course_utils.distributed import run_agents
 from course_utils.distributed.launching import Agent
-from course_utils.scrubbing import scrub
 
 RECORDED = ROOT / "tests" / "ranks" / "recorded"
 _HERE, _LOGS = "<here>", "<logs>"  # the script's folder, and the one that torchrun writes to
-_LIBRARY = 'File "python3/'  # as course_utils.scrubbing leaves it
+_LIBRARY = 'File "python3/'  # as scrubbing leaves it
 Run = tuple[list[Agent], bool]  # what run_agents returns
 
 

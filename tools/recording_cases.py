@@ -13,11 +13,11 @@ from statistics import median
 from typing import Any
 
 import torch
+from lesson_code import lesson_code
 from recording_scale import DEVICE, FULL, LARGER, TINY, Figures, Scale
 from recording_speed import ladder, speedrun
 
 import course_utils
-from course_utils.lesson_code import lesson_code
 from course_utils.machine.timing import Timing, format_seconds
 
 __all__ = ["FULL", "PARTS", "TINY"]

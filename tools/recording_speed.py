@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from lesson_code import lesson_code
 from recording_scale import DEVICE, Figures, Scale
 
 import course_utils
 from course_utils.distributed.scripts import speedrun as script
-from course_utils.lesson_code import lesson_code
 from course_utils.machine.timing import format_seconds
 
 sys.path.append(str(Path(script.__file__).parent))  # the lesson imports the file it has taken home

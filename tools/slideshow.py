@@ -2,17 +2,16 @@
 
 `python tools/notebooks.py fix` cuts a text cell before a heading, before a question (`**Before you run it:**`
 or `**The test:**`) that follows what the last result meant, and between two paragraphs where it would not fit
-on a slide. Cell borders change, never a word. course_utils/classroom/slide_types.py says what shares a slide.
+on a slide. Cell borders change, never a word. tools/classroom/slide_types.py says what shares a slide.
 """
 
 import math
 import re
 from copy import deepcopy
 
+from classroom.layout import HEADING, SLIDE_LINES, text_height
+from classroom.slide_types import QUESTION
 from nbformat import NotebookNode
-
-from course_utils.classroom.layout import HEADING, SLIDE_LINES, text_height
-from course_utils.classroom.slide_types import QUESTION
 
 
 def cut(cells: list[NotebookNode]) -> list[NotebookNode]:

@@ -9,10 +9,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from course_utils import workspace
-
 from .showing import Page, show
 
+PROGRESS = "progress.json"  # in the folder of the lessons
 _session: dict[str, set[str]] = {}
 _told = False
 _news = ""
@@ -23,7 +22,7 @@ def _path() -> Path | None:
     named = os.environ.get("COURSE_PROGRESS", "")
     if named:
         return None if named == "off" else Path(named)
-    return None if "COLAB_RELEASE_TAG" in os.environ else Path.cwd() / workspace.PROGRESS
+    return None if "COLAB_RELEASE_TAG" in os.environ else Path.cwd() / PROGRESS
 
 
 def _tell(text: str) -> None:
@@ -69,7 +68,7 @@ def done(lesson: str, name: str) -> None:
         return
     known = {key: sorted(names) for key, names in sorted(_known(stored).items())}
     try:
-        workspace.write(path, f"{json.dumps(known, indent=1)}\n".encode())
+        write(path, f"{json.dumps(known, indent=1)}\n".encode())
     except OSError as error:
         _tell(f"{path.name} cannot be written ({error.strerror}). Progress is kept for this session only.")
 
@@ -88,3 +87,10 @@ def summary(lesson: str, names: Sequence[str]) -> None:
     known = _load().get(lesson, set())
     rows = [f"[{'x' if name in known else ' '}] {name}" for name in names]
     show(Page(line(lesson, names), [], code="\n".join(rows)))
+
+
+def write(target: Path, content: bytes) -> None:
+    """Write a file in one step: whoever interrupts finds the old one or the new one."""
+    part = target.with_name(f"{target.name}.part")
+    part.write_bytes(content)
+    part.replace(target)

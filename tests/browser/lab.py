@@ -18,8 +18,9 @@ import psutil
 import pytest
 from execute import kernel_environment
 from project import ROOT
+from start import bootstrap, cli, workspace
 
-from course_utils import bootstrap, cli, environment, workspace
+from course_utils.machine import environment
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # A container has no sandbox and no GPU; the others keep Chromium, and pages, from calling anybody else. (A

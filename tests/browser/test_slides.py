@@ -10,11 +10,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from classroom import slides
+from classroom.pieces import deck_cells
 from playwright.sync_api import Browser, Page, TimeoutError, expect
 from project import ROOT
 
-from course_utils.classroom import slides
-from course_utils.classroom.pieces import deck_cells
 from course_utils.lessons import executed, lesson_paths
 
 from .lab import TOKEN, Lab

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from course_utils.environment import Environment
 from course_utils.machine.doctor.facts import Caller, Course, Driver, Facts, Gpu, Interpreter, Place
+from course_utils.machine.environment import Environment
 
 # test_probes.py compares these with the libraries that are installed
 NO_DRIVER = (

@@ -72,7 +72,8 @@ def test_this_machine_for_real() -> None:
     """It has PyTorch, or these tests would not run. The asking process loads nothing, keeps its variables."""
     done = python(
         "import json, os, sys; variables, modules = dict(os.environ), set(sys.modules)\n"
-        "from course_utils.cli import main; code = main(['doctor']); assert dict(os.environ) == variables\n"
+        "sys.argv = ['course_utils', 'doctor']\n"
+        "from course_utils.__main__ import main; code = main(); assert dict(os.environ) == variables\n"
         "files = [getattr(sys.modules[name], '__file__', '') or '' for name in {*sys.modules} - modules]\n"
         "print(json.dumps([code, files]))"
     )
@@ -86,13 +87,13 @@ def test_this_machine_for_real() -> None:
 
 
 def test_a_python_without_any_package(tmp_path: Path) -> None:
-    """As in a fresh clone: a bare interpreter, and no .venv yet."""
+    """As in a fresh clone: a bare interpreter, and no .venv yet; without the clone's tools, too."""
     shutil.copytree(
         ROOT / "course_utils", tmp_path / "course_utils", ignore=shutil.ignore_patterns("__pycache__")
     )
     done = python(
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from course_utils.cli import main; sys.exit(main(['doctor']))",
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv[1:] = ['doctor']\n"
+        "from course_utils.__main__ import main; sys.exit(main())",
         "-I",
         "-S",
         cwd=tmp_path,

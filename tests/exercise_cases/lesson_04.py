@@ -1,7 +1,7 @@
 """Answers to the exercises of lesson 04."""
 
 CONTEXT = """
-from course_utils.lesson_code import lesson_code
+from lesson_code import lesson_code
 
 gather = lesson_code("04_cifar_training_loop", ["gather"], device=device)["gather"]
 """

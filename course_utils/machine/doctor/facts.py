@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from course_utils.environment import Environment
+from course_utils.machine.environment import Environment
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 

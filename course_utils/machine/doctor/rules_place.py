@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from course_utils.bootstrap import SIZES
+from course_utils.machine.environment import SIZES
 
 from . import fixes
 from .facts import NOTE, OK, PROBLEM, Facts, Finding

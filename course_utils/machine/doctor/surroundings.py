@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from course_utils import environment
 from course_utils.lessons import ROOT
+from course_utils.machine import environment
 
 from .facts import Caller, Course, Place
 from .processes import text_of

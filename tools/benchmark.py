@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from lesson_code import lesson_code
+from start.options import bench as options_of
 from torch import nn
 
 from course_utils import load_cifar10, track_memory, virtual_gpus
-from course_utils.lesson_code import lesson_code
 from course_utils.lessons import ROOT
-from course_utils.options import bench as options_of
 
 LESSON = "04_cifar_training_loop"
 TAKEN = ("Net", "gather", "train_epoch_first", "train_epoch_fast")

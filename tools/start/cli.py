@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from course_utils import __version__, bootstrap, environment, options, workspace
+from course_utils import __version__
 from course_utils.lessons import ROOT, CourseError, choose
+from course_utils.machine import environment
+from start import bootstrap, options, workspace
 
 HELP = """\
 Usage: python3 -m course_utils COMMAND [ARGUMENTS]
@@ -59,7 +61,7 @@ def run(arguments: list[str]) -> int:
     lessons = choose(arguments)
     if _lives_elsewhere():
         return _hand_to_own("run", arguments)
-    from course_utils.runner import run_lessons
+    from start.runner import run_lessons
 
     return run_lessons(lessons)
 
@@ -69,7 +71,7 @@ def bench(arguments: list[str]) -> int:
     if _lives_elsewhere():
         options.bench(arguments)  # before anything is installed
         return _hand_to_own("bench", arguments)
-    from course_utils.benchmark import main as benchmark
+    from benchmark import main as benchmark
 
     return benchmark(arguments)
 
@@ -86,7 +88,7 @@ def demo(arguments: list[str]) -> int:
     if _lives_elsewhere():
         choose(options.demo(arguments).lessons)  # before anything is installed
         return _hand_to_own("demo", arguments)
-    from course_utils.classroom.demo import main as rehearse
+    from classroom.demo import main as rehearse
 
     return rehearse(arguments)
 
@@ -96,7 +98,7 @@ def slides(arguments: list[str]) -> int:
     if _lives_elsewhere():
         choose(options.slides(arguments).lessons)  # before anything is installed
         return _hand_to_own("slides", arguments)
-    from course_utils.classroom.slides import main as build
+    from classroom.slides import main as build
 
     return build(arguments)
 

@@ -19,13 +19,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
 
-from course_utils import pip_errors
-from course_utils.environment import Environment, find, requirements
 from course_utils.lessons import ROOT, CourseError
-
-# GB to download and on disk, for the pins of requirements.txt. Linux on x86-64, with its CUDA libraries, is
-# measured; Windows and macOS are the sums of the wheels, packed and unpacked, rounded up.
-SIZES = {"linux": (3.2, 6.3), "win32": (0.25, 1.0), "darwin": (0.25, 1.0)}
+from course_utils.machine.environment import SIZES, Environment, find, requirements
+from start import pip_errors
 
 
 def prepare(root: Path = ROOT) -> Path:

@@ -15,7 +15,7 @@ import re
 
 from nbformat import NotebookNode
 
-from .layout import HEADING, SLIDE_LINES, cell_height
+from classroom.layout import HEADING, SLIDE_LINES, cell_height
 
 TAG = "slideshow-"
 TAGS = {TAG + kind for kind in ("slide", "subslide", "fragment", "continue", "skip", "notes")}

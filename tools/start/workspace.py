@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
+from course_utils.exercises.progress import PROGRESS, write
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 
 FOLDER = "work"
-PROGRESS = "progress.json"  # of the exercises; what was solved in the course's own folder stays known
 RECORD = ".given.json"  # in that folder: what each copy was like when it was made
 
 
@@ -84,10 +84,3 @@ def _recorded(file: Path) -> dict[str, str]:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return {}
-
-
-def write(target: Path, content: bytes) -> None:
-    """Write a file in one step: whoever interrupts finds the old one or the new one."""
-    part = target.with_name(f"{target.name}.part")
-    part.write_bytes(content)
-    part.replace(target)

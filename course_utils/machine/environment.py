@@ -14,6 +14,10 @@ DISTRIBUTION = "pytorch-gpu-course"
 # Colab is the notebook; JupyterLab would replace parts of its server
 NOT_FOR_COLAB = ("jupyterlab", "jupyterlab-rise", "playwright", "sphinx-revealjs")
 
+# GB to download and on disk, for the pins of requirements.txt. Linux on x86-64, with its CUDA libraries, is
+# measured; Windows and macOS are the sums of the wheels, packed and unpacked, rounded up.
+SIZES = {"linux": (3.2, 6.3), "win32": (0.25, 1.0), "darwin": (0.25, 1.0)}
+
 
 @dataclass(frozen=True)
 class Environment:

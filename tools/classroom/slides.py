@@ -14,14 +14,13 @@ from jinja2 import Environment, FileSystemLoader
 from nbconvert import SlidesExporter
 from nbconvert.filters import markdown2html
 from nbformat import NotebookNode
+from start.options import slides as options_of
 from traitlets.config import Config
 
+from classroom.notes import GUIDE, Notes, read_notes, section_of
+from classroom.pieces import HIDDEN, deck_cells
 from course_utils.figures.text import in_words
 from course_utils.lessons import CourseError, choose, lesson_paths, with_results
-from course_utils.options import slides as options_of
-
-from .notes import GUIDE, Notes, read_notes, section_of
-from .pieces import HIDDEN, deck_cells
 
 DECK = Path(__file__).with_name("deck")
 

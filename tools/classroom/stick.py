@@ -21,18 +21,17 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from start import bootstrap
+from start.workspace import FOLDER, PROGRESS
 from tqdm import tqdm
 
-from course_utils import bootstrap
+from classroom import stick_readme
+from classroom.slides import build
 from course_utils.data import data_folder, load_cifar10
 from course_utils.data.load import REAL, STANDIN
 from course_utils.data.official import BATCHES
-from course_utils.environment import requirements
 from course_utils.lessons import ROOT, CourseError, lesson_paths
-from course_utils.workspace import FOLDER, PROGRESS
-
-from . import stick_readme
-from .slides import build
+from course_utils.machine.environment import requirements
 
 LIST = ".files"  # in course/: what a call has put there, so that the next one can remove what is gone
 SKIPPED = {".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", LIST, FOLDER, PROGRESS}

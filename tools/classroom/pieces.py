@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from nbformat import NotebookNode
 
-from .layout import CODE_COLUMNS, HEADING, SLIDE_LINES, cell_height, lines
-from .slide_types import QUESTION, TAG, TAGS, write_types
+from classroom.layout import CODE_COLUMNS, HEADING, SLIDE_LINES, cell_height, lines
+from classroom.slide_types import QUESTION, TAG, TAGS, write_types
 
 HIDDEN = "remove-input"  # nbconvert leaves out the code of a cell with this tag
 

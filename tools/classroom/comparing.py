@@ -5,8 +5,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from nbformat import NotebookNode
-
-from course_utils.scrubbing import scrub
+from scrubbing import scrub
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 BUTTONS = "buttons or sliders here, text in the stored page"

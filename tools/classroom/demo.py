@@ -8,15 +8,14 @@ from pathlib import Path
 from textwrap import wrap
 
 import nbformat
+from start.options import demo as options_of
+from start.runner import execute
 
+from classroom.comparing import BUTTONS, Difference, differences
 from course_utils.data import data_folder, load_cifar10
 from course_utils.data.load import STANDIN
 from course_utils.lessons import choose, executed
 from course_utils.machine.doctor import examine
-from course_utils.options import demo as options_of
-from course_utils.runner import execute
-
-from .comparing import BUTTONS, Difference, differences
 
 WIDTH = 100  # columns of a terminal on a projector
 MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
@@ -26,7 +25,7 @@ def main(arguments: list[str]) -> int:
     """Rehearse, or make a stick; returns 0 where the class can begin, else 1."""
     options = options_of(arguments)
     if options.stick:
-        from .stick import make_stick
+        from classroom.stick import make_stick
 
         return make_stick(options.stick, packages=options.packages)
     lessons = choose(options.lessons)

@@ -1,0 +1,1 @@
+"""Starting: what `python3 -m course_utils` does in a clone."""
