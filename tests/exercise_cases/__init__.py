@@ -1,16 +1,20 @@
 """Answers to the exercises: right ones, and the mistakes that people make.
 
-The known mistakes stand in `course_utils/exercises/lesson_NN.toml`. One module per lesson has
+The known mistakes stand with the exercises. In `lesson_NN.toml` here each exercise has
 
-* RIGHT: for each exercise other right answers than the worked one;
-* WRONG: pairs of a key and a wrong answer: of no known kind ("other", "raises"), or written in another way;
-* CONTEXT: where needed, more code that makes what the answers need.
+* right: other right answers than the worked one;
+* wrong: pairs of a key and a wrong answer: of no known kind ("other", "raises"), or written in another way;
 
-An answer is the code of the cell, as a reader would type it.
+and the lesson, where needed, a context: more code that makes what the answers need. An answer is the code of
+the cell, as a reader would type it.
 """
 
+import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from course_utils.exercises.exercise import Exercise
 from course_utils.exercises.lesson import Lesson
@@ -28,23 +32,23 @@ def exercises_of(number: str) -> list[Exercise]:
 
 def right_answers(exercise: Exercise) -> list[str]:
     """Return the worked answer and others."""
-    return [exercise.worked, *_cases(exercise, "RIGHT")]
+    return [exercise.worked, *_cases(exercise.lesson).get(exercise.name, {}).get("right", ())]
 
 
 def wrong_answers(exercise: Exercise) -> list[tuple[str, str]]:
     """Return wrong answers, each with the key of what has to be said to it."""
-    return [*_known(exercise), *_cases(exercise, "WRONG")]
+    more = _cases(exercise.lesson).get(exercise.name, {}).get("wrong", ())
+    return [*_known(exercise), *map(tuple, more)]
 
 
 def context(number: str) -> str:
     """Return code that makes what the answers of a lesson need."""
-    more = import_module(f"{__package__}.lesson_{number}")
-    return lesson_of(number).context + getattr(more, "CONTEXT", "")
+    return lesson_of(number).context + _cases(number).get("context", "")
 
 
-def _cases(exercise: Exercise, kind: str) -> list:
-    module = import_module(f"{__package__}.lesson_{exercise.lesson}")
-    return getattr(module, kind).get(exercise.name, [])
+@cache
+def _cases(number: str) -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name(f"lesson_{number}.toml").read_text(encoding="utf-8"))
 
 
 def _known(exercise: Exercise) -> Iterator[tuple[str, str]]:
