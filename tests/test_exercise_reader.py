@@ -87,7 +87,7 @@ def made(source: str) -> object:
 
 
 def test_three_outcomes(lesson):
-    double: Exercise = lesson("double")
+    double: Exercise = lesson.exercises["double"]
     assert double.verdict(made(STUB)).outcome == NOT_ATTEMPTED
     assert double.verdict(None).outcome == double.verdict(...).outcome == NOT_ATTEMPTED
     verdict = double.verdict(lambda x: x * x)
@@ -97,13 +97,17 @@ def test_three_outcomes(lesson):
 
 def test_a_stub_is_recognised_by_what_it_does_not_by_its_name(lesson):
     assert (
-        lesson("double").verdict(made("def double(x):\n    '''Mine.'''\n    return None")).outcome == NOT_YET
+        lesson.exercises["double"].verdict(made("def double(x):\n    '''Mine.'''\n    return None")).outcome
+        == NOT_YET
     )
-    assert lesson("double").verdict(made("# a comment\ndef double(x):\n\n    ...")).outcome == NOT_ATTEMPTED
+    assert (
+        lesson.exercises["double"].verdict(made("# a comment\ndef double(x):\n\n    ...")).outcome
+        == NOT_ATTEMPTED
+    )
 
 
 def test_an_error_in_the_readers_code_is_told_and_not_raised(lesson):
-    verdict = lesson("double").verdict(lambda x: x["a"])
+    verdict = lesson.exercises["double"].verdict(lambda x: x["a"])
     assert (verdict.outcome, verdict.key) == (NOT_YET, "raises")
     assert "TypeError" in verdict.text
 
@@ -115,13 +119,13 @@ def test_the_line_that_raised_is_the_readers_own(lesson):
     def double(x):
         return x.missing
 
-    assert 'in the line "return x.missing"' in lesson("double").verdict(double).text
+    assert 'in the line "return x.missing"' in lesson.exercises["double"].verdict(double).text
 
 
 def test_check_shows_outcome_and_progress(lesson, capsys):
-    lesson("double").check(made(STUB))
-    lesson("double").check(lambda x: 0)
-    lesson("double").check(lambda x: 2 * x)
+    lesson.exercises["double"].check(made(STUB))
+    lesson.exercises["double"].check(lambda x: 0)
+    lesson.exercises["double"].check(lambda x: 2 * x)
     text = capsys.readouterr().out
     for part in ("[…] Not attempted yet", "[✗] Not right yet", "It does not double.", "[✓] Right"):
         assert part in text
@@ -131,40 +135,40 @@ def test_check_shows_outcome_and_progress(lesson, capsys):
 
 def test_hints_grow_and_the_solution_has_reasons(lesson, capsys):
     for _ in range(3):
-        lesson("double").hint()
-    lesson("double").solution()
+        lesson.exercises["double"].hint()
+    lesson.exercises["double"].solution()
     text = capsys.readouterr().out
     assert text.index("One.") < text.index("Two.") < text.index("Because.")
     assert "return 2 * x" in text
 
 
 def test_predict_then_run(lesson, capsys):
-    lesson("sizes").guess(...)
-    lesson("sizes").compare([4, 2])
+    lesson.exercises["sizes"].guess(...)
+    lesson.exercises["sizes"].compare([4, 2])
     assert "It came out as [4, 2]" in capsys.readouterr().out
-    lesson("sizes").guess([3, 3])
-    lesson("sizes").compare([4, 2])
+    lesson.exercises["sizes"].guess([3, 3])
+    lesson.exercises["sizes"].compare([4, 2])
     assert "That would be even." in capsys.readouterr().out
-    lesson("sizes").guess([4, 2])
-    lesson("sizes").compare([4, 2])
+    lesson.exercises["sizes"].guess([4, 2])
+    lesson.exercises["sizes"].compare([4, 2])
     assert "Right" in capsys.readouterr().out
 
 
 def test_myth_cards(lesson):
-    assert lesson("card").verdict("False").outcome == RIGHT
-    assert lesson("card").verdict("true").key == "true"
-    assert lesson("card").verdict(False).key == "form"
-    assert lesson("card").verdict(...).outcome == NOT_ATTEMPTED
+    assert lesson.exercises["card"].verdict("False").outcome == RIGHT
+    assert lesson.exercises["card"].verdict("true").key == "true"
+    assert lesson.exercises["card"].verdict(False).key == "form"
+    assert lesson.exercises["card"].verdict(...).outcome == NOT_ATTEMPTED
 
 
 def test_progress_is_kept_in_a_file(lesson, tmp_path, monkeypatch, capsys):
-    lesson("double").check(lambda x: 2 * x)
+    lesson.exercises["double"].check(lambda x: 2 * x)
     assert json.loads((tmp_path / "progress.json").read_text()) == {"99": ["double"]}
     monkeypatch.setattr(progress, "_session", {})  # another kernel
-    lesson("card").check("false")
+    lesson.exercises["card"].check("false")
     assert "Lesson 99: 2 of 3 done." in capsys.readouterr().out
-    lesson("sizes").guess([1])
-    lesson("sizes").compare([1])
+    lesson.exercises["sizes"].guess([1])
+    lesson.exercises["sizes"].compare([1])
     assert "Lesson 99: 3 of 3 done, all." in capsys.readouterr().out
     lesson.summary()
     assert capsys.readouterr().out.count("[x]") == 3
@@ -174,8 +178,8 @@ def test_progress_is_kept_in_a_file(lesson, tmp_path, monkeypatch, capsys):
 def test_a_damaged_file_is_told_once_and_left_alone(lesson, tmp_path, capsys, content):
     path = tmp_path / "progress.json"
     path.write_text(content)
-    lesson("double").check(lambda x: 2 * x)
-    lesson("card").check("false")
+    lesson.exercises["double"].check(lambda x: 2 * x)
+    lesson.exercises["card"].check("false")
     text = capsys.readouterr().out
     assert text.count("is damaged") == 1
     assert "Lesson 99: 2 of 3 done." in text
@@ -184,8 +188,8 @@ def test_a_damaged_file_is_told_once_and_left_alone(lesson, tmp_path, capsys, co
 
 def test_a_place_that_cannot_be_written_is_told_once(lesson, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "no folder" / "progress.json"))
-    lesson("double").check(lambda x: 2 * x)
-    lesson("card").check("false")
+    lesson.exercises["double"].check(lambda x: 2 * x)
+    lesson.exercises["card"].check("false")
     text = capsys.readouterr().out
     assert text.count("cannot be written") == 1
     assert "Lesson 99: 2 of 3 done." in text
@@ -195,7 +199,7 @@ def test_in_colab_progress_lives_for_the_session(lesson, tmp_path, monkeypatch, 
     monkeypatch.delenv("COURSE_PROGRESS")
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     monkeypatch.chdir(tmp_path)
-    lesson("double").check(lambda x: 2 * x)
+    lesson.exercises["double"].check(lambda x: 2 * x)
     assert "this session only" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["texts"]
 
@@ -236,8 +240,8 @@ def without_widgets(box: Any) -> str:
 
 
 def test_choices_are_buttons_where_widgets_work(lesson, shown):
-    lesson("sizes").choices = ("added", "averaged")
-    lesson("sizes").guess(...)
+    lesson.exercises["sizes"].choices = ("added", "averaged")
+    lesson.exercises["sizes"].guess(...)
     (box,) = shown
     question, buttons, reply = box.children
     assert "How many rows?" in question.value
@@ -248,14 +252,14 @@ def test_choices_are_buttons_where_widgets_work(lesson, shown):
     for choice in ("added", "averaged"):
         buttons.value = choice
         assert f"Noted: '{choice}'" in html.unescape(reply.value)
-    lesson("sizes").compare("averaged")
+    lesson.exercises["sizes"].compare("averaged")
     assert shown[-1].title == RIGHT
 
 
 def test_several_may_be_chosen(lesson, shown):
-    sizes = lesson("sizes")
+    sizes = lesson.exercises["sizes"]
     sizes.choices, sizes.several = (4, 3, 2), True
-    lesson("sizes").guess(...)
+    lesson.exercises["sizes"].guess(...)
     (box,) = shown
     question, row, reply = box.children
     assert "Choose all that apply." in question.value
@@ -270,24 +274,24 @@ def test_several_may_be_chosen(lesson, shown):
         button.value = True
     assert "Noted: [4, 3, 2]" in reply.value
     three.value = False
-    lesson("sizes").compare([4, 2])
+    lesson.exercises["sizes"].compare([4, 2])
     assert shown[-1].title == RIGHT
     four.value = two.value = False
     assert reply.value == ""
-    lesson("sizes").compare([4, 2])
+    lesson.exercises["sizes"].compare([4, 2])
     assert shown[-1].title == NOT_ATTEMPTED
 
 
 def test_choices_may_depend_on_the_machine(lesson, shown):
     found = []
-    lesson("sizes").choices = lambda: tuple(found)
+    lesson.exercises["sizes"].choices = lambda: tuple(found)
     found.append([30])
-    lesson("sizes").guess(...)
+    lesson.exercises["sizes"].guess(...)
     assert shown[-1].children[1].options == (("[30]", [30]),)
 
 
 def test_a_myth_card_is_answered_by_its_buttons(lesson, shown, tmp_path):
-    lesson("card").check(...)
+    lesson.exercises["card"].check(...)
     (box,) = shown
     question, buttons, reply = box.children
     assert "All is true." in question.value
@@ -302,16 +306,16 @@ def test_a_myth_card_is_answered_by_its_buttons(lesson, shown, tmp_path):
     for part in (RIGHT, "It is false.", "Lesson 99: 1 of 3 done."):
         assert part in reply.value
     assert json.loads((tmp_path / "progress.json").read_text()) == {"99": ["card"]}
-    lesson("card").check("false")
+    lesson.exercises["card"].check("false")
     assert shown[-1].title == RIGHT
-    lesson("double").check(made(STUB))
+    lesson.exercises["double"].check(made(STUB))
     assert shown[-1].title == NOT_ATTEMPTED
 
 
 def test_what_a_button_has_to_tell_of_progress_is_in_its_own_box(lesson, shown, monkeypatch, tmp_path):
     """What is displayed while a callback runs reaches nobody."""
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "no folder" / "progress.json"))
-    lesson("card").check(...)
+    lesson.exercises["card"].check(...)
     (box,) = shown
     box.children[1].value = "false"
     assert "cannot be written" in box.children[2].value
@@ -326,10 +330,10 @@ def test_choices_are_text_where_they_do_not(lesson, monkeypatch, capsys, why):
     monkeypatch.setenv("COURSE_WIDGETS", "off" if why == "off" else "")
     if why == "not installed":
         monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    lesson("sizes").choices = ("added", "averaged")
-    lesson("sizes").guess(...)
+    lesson.exercises["sizes"].choices = ("added", "averaged")
+    lesson.exercises["sizes"].guess(...)
     assert "'added' or 'averaged'" in capsys.readouterr().out
-    lesson("card").check(...)
+    lesson.exercises["card"].check(...)
     assert capsys.readouterr().out == (
         "[…] Not attempted yet\n    Fill the gap and run this cell again.\n"
         "    (Lesson 99: 0 of 3 done. Help: exercise.card.hint())\n"
@@ -342,7 +346,7 @@ def test_the_exercise_that_authors_are_shown_works(tmp_path: Path) -> None:
     (tmp_path / "lesson_99.toml").write_text(text, encoding="utf-8")
     lesson = Lesson("99", tmp_path)
     exec(trial, {"lesson": lesson})
-    exercise = lesson("per_gpu")
+    exercise = lesson.exercises["per_gpu"]
     assert exercise.verdict(lambda rows, gpus: (rows + gpus - 1) // gpus).outcome == RIGHT
     for key in ("floor", "one_more"):
         verdict = exercise.verdict(*lesson.answers("per_gpu", lesson.code("per_gpu", key)))

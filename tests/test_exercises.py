@@ -6,6 +6,7 @@ import dataclasses
 import json
 import symtable
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,9 @@ def test_a_lesson_has_all_kinds_of_exercises(lesson: str) -> None:
     assert {"write", "repair"} & set(kinds)
     assert kinds.count("challenge") == 1
     assert any("exercise.summary()" in cell["source"] for cell in cells(lesson))
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lessons_exercises_are_offered_by_tab(lesson: str) -> None:
+    module = import_module(f"course_utils.exercises.lesson_{lesson}")
+    assert set(lesson_of(lesson).exercises) <= set(dir(module))

@@ -81,13 +81,6 @@ class Lesson:
         self.exercises = {name: self._exercise(name, table) for name, table in self.tables.items()}
         self.summary = partial(progress.summary, number, list(data))
 
-    def __call__(self, name: str) -> Exercise:
-        """Return an exercise: the `__getattr__` of a lesson's module."""
-        try:
-            return self.exercises[name]
-        except KeyError:
-            raise AttributeError(f"lesson {self.number} has no exercise {name!r}") from None
-
     def trial(
         self,
         cases: Sequence[Case] | Callable[[], Sequence[Case]] = ((),),

@@ -10,7 +10,8 @@ from .lesson import Lesson
 from .trying import Known, Seen, same
 
 lesson = Lesson("01")
-summary, __getattr__ = lesson.summary, lesson
+summary = lesson.summary
+globals().update(lesson.exercises)
 
 
 @lesson.trial([(letter, part) for part in ("found", "why") for letter in "ABCDE"])

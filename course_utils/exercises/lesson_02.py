@@ -15,7 +15,8 @@ from .lesson import Lesson
 from .trying import Known, Seen
 
 lesson = Lesson("02")
-summary, __getattr__ = lesson.summary, lesson
+summary = lesson.summary
+globals().update(lesson.exercises)
 
 CPU = torch.device("cpu")
 

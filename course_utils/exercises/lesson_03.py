@@ -14,7 +14,8 @@ from .lesson import Lesson
 from .trying import Known, Seen, told
 
 lesson = Lesson("03")
-summary, __getattr__ = lesson.summary, lesson
+summary = lesson.summary
+globals().update(lesson.exercises)
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,8 @@ from .lesson import Lesson
 from .trying import Known, Seen, same
 
 lesson = Lesson("04")
-summary, __getattr__ = lesson.summary, lesson
+summary = lesson.summary
+globals().update(lesson.exercises)
 
 
 # ---- a repaired network --------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from .lesson import Lesson
 from .trying import Known, Seen, told
 
 lesson = Lesson("05")
-summary, __getattr__ = lesson.summary, lesson
+summary = lesson.summary
+globals().update(lesson.exercises)
 
 Reduce = Callable[[list[torch.Tensor]], Any]
 
