@@ -1,5 +1,6 @@
 """Trials, known mistakes as oracles, and how guesses are read."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ def judge(observe: Callable[..., Any] = lambda answer, x: answer(x), **more: Any
     wrong = {
         "double": lambda x: 2 * x,  # right for 2
         "late": lambda x: x + 2 if x == 2 else 0,
-        "fails": lambda x: [][x],
+        "fails": lambda x: print(warnings.warn("aloud", stacklevel=1)) or [][x],
     }
     answers = {key: lambda one=one: (one,) for key, one in wrong.items()}
     return Judge(Trial(observe, [(2,), (3,)]), lambda: (lambda x: x + 2,), answers, SAY, **more)
@@ -37,6 +38,15 @@ def test_a_mistake_is_known_by_where_and_how_it_first_goes_wrong(answer: Any, ke
     with pytest.raises(NotYet) as found:
         judge()(answer)
     assert (found.value.key, found.value.hint) == (key, text)
+
+
+def test_of_known_mistakes_nothing_is_heard(
+    capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    with pytest.raises(NotYet):
+        judge()(lambda x: print("mine") or 0)
+    assert capsys.readouterr().out == "mine\n"
+    assert not recwarn
 
 
 def test_an_error_of_no_known_mistake_is_the_readers() -> None:

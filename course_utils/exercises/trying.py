@@ -6,9 +6,12 @@ mistakes: the one that first goes wrong in the same case, and in the same way, i
 """
 
 import inspect
+import io
 import math
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,11 +203,17 @@ class Judge:
         """Return what the worked answer gives; that it fails would be this course's own mistake."""
         if self.trial.right is None:
             return Seen(None)
-        best = self.trial.see(worked, case)
+        best = self._quietly(worked, case)
         if isinstance(best, Raised):
             raise best.error
         assert isinstance(best, Seen), best
         return best
+
+    def _quietly(self, answers: Answers, case: Case) -> Outcome:
+        """Try what is not the reader's; what it prints would only puzzle them."""
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.trial.see(answers, case)
 
     def _not_yet(self, answers: Answers, seen: Outcome, bests: list[tuple[Case, Seen]]) -> Exception:
         """Return what to raise for answers that went wrong in the last case."""
@@ -224,7 +233,7 @@ class Judge:
         *before, (last, _) = bests
         for key, make in self.wrong.items():
             made = make()
-            if like(self.trial.see(made, last), seen) and all(
-                self.trial.is_right(self.trial.see(made, case), best) for case, best in before
+            if like(self._quietly(made, last), seen) and all(
+                self.trial.is_right(self._quietly(made, case), best) for case, best in before
             ):
                 yield key
