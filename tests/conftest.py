@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import canonical
-import lesson
+import lesson_rules
 import nbformat
 import pytest
 import torch
@@ -20,7 +20,7 @@ PYPROJECT = '[tool.course]\nrepository = "owner/course"\nref = "main"\n'
 @pytest.fixture
 def small_lesson() -> NotebookNode:
     """A lesson that keeps every rule: head, setup, a section and one cell that prints."""
-    notebook = lesson.new_lesson("01_first", "First")
+    notebook = lesson_rules.new_lesson("01_first", "First")
     notebook.cells += [
         nbformat.v4.new_markdown_cell("## 1. Adding numbers"),
         nbformat.v4.new_code_cell("print(1 + 1)", outputs=[nbformat.v4.new_output("stream", text="2\n")]),

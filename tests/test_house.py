@@ -4,6 +4,7 @@ They are counted with blank lines, comments and docstrings. A budget is raised o
 """
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -24,6 +25,10 @@ BUDGET = {  # room: lines
     "tools": 4_260,
     "tests": 16_400,
 }
+ROOT_ENTRIES = set(
+    ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "
+    "environment.yml notebooks pyproject.toml requirements.txt tests tools".split()
+)
 ENTRIES = 12  # at the root of course_utils
 # each imports only from what stands before it
 ORDER = "lessons virtual figures memory machine data errors distributed exercises session __main__".split()
@@ -50,6 +55,12 @@ def test_every_room_keeps_to_its_budget() -> None:
 def test_a_newcomer_sees_few_doors() -> None:
     seen = {path.name for path in (ROOT / "course_utils").iterdir()} - {"__pycache__"}
     assert len(seen) <= ENTRIES, sorted(seen)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone, so nothing says what belongs to it")
+def test_nothing_lies_at_the_root_by_accident() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {line.split("/")[0] for line in listed.stdout.splitlines()} == ROOT_ENTRIES
 
 
 def imported(file: Path) -> Iterator[str]:

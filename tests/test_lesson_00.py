@@ -3,7 +3,7 @@
 import re
 
 import canonical
-import lesson
+import lesson_rules
 import pytest
 import torch
 from lesson_code import lesson_code
@@ -14,7 +14,7 @@ import course_utils
 PAGE = canonical.read(NOTEBOOKS / "00_start_here.ipynb")
 TEXT = "\n\n".join(cell.source for cell in PAGE.cells if cell.cell_type == "markdown")
 OTHERS = [path for path in lesson_paths() if path != NOTEBOOKS / "00_start_here.ipynb"]
-HEADS = {path.stem: lesson.HEAD.match(canonical.read(path).cells[0].source) for path in OTHERS}
+HEADS = {path.stem: lesson_rules.HEAD.match(canonical.read(path).cells[0].source) for path in OTHERS}
 ROW = re.compile(r"^\| \[(\d\d) (.+?)\]\((\w+)\.ipynb\) \| (about \d+ minutes) \| .+? \| ?(.*?) ?\|$", re.M)
 WHERE_TO_GET = TEXT.partition("## 8. Where to get a GPU")[2].partition("## What you can do now")[0]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import canonical
 import execute
-import lesson
 import lesson_cells
+import lesson_rules
 import nbformat
 import pytest
 from execute import run_lesson
@@ -86,7 +86,7 @@ def _failed_cells(root: Path, named: str) -> set[str]:
 def test_a_failing_lesson_is_left_as_it_was(
     small_lesson: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lesson, "write_common_cells", lambda *_: None)
+    monkeypatch.setattr(lesson_rules, "write_common_cells", lambda *_: None)
     small_lesson.cells[1].source = "1 / 0"
     path = tmp_path / "01_first.ipynb"
     notebooks.write(path, small_lesson)
@@ -150,7 +150,7 @@ def setup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> types.SimpleNamesp
     monkeypatch.setitem(sys.modules, "course_utils", package)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if state.missing else object())
     monkeypatch.setattr(subprocess, "call", lambda command: state.pip.append(command) or state.exit_code)
-    source = lesson.setup_source("01_first", Repository("owner/course", "v1"))
+    source = lesson_rules.setup_source("01_first", Repository("owner/course", "v1"))
     state.run = lambda: exec(compile(source, "setup", "exec"), {})
     return state
 

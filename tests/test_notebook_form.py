@@ -4,7 +4,7 @@ from pathlib import Path
 
 import canonical
 import execute
-import lesson
+import lesson_rules
 import nbformat
 import pytest
 from nbformat import NotebookNode
@@ -31,7 +31,7 @@ def test_a_good_lesson_has_no_problem(small_lesson: NotebookNode, tmp_path: Path
 
 def test_setup_cell_is_short_and_names_the_lesson(small_lesson: NotebookNode) -> None:
     setup = small_lesson.cells[1].source
-    assert len(setup.splitlines()) <= lesson.CODE_LINES
+    assert len(setup.splitlines()) <= lesson_rules.CODE_LINES
     assert max(map(len, setup.splitlines())) <= 110
     assert setup.endswith('device = course_utils.start("01_first")')
 
@@ -219,7 +219,7 @@ PICTURE = nbformat.v4.new_output(
 )
 def test_a_broken_rule_is_named(cell: NotebookNode, problem: str, small_lesson: NotebookNode) -> None:
     small_lesson.cells.append(cell)
-    found = lesson.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
+    found = lesson_rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
     assert len(found) == 1, found
     assert f"cell 'part-1-adding-numbers-3': {problem}" in found[0]
 
@@ -227,12 +227,12 @@ def test_a_broken_rule_is_named(cell: NotebookNode, problem: str, small_lesson: 
 def test_exempt_cells_with_a_reason_are_accepted(small_lesson: NotebookNode) -> None:
     tags = ["nbval-ignore-output", "long-cell"]
     small_lesson.cells.append(code("x = 1\n" * 16, tags=tags, reason="times differ from run to run"))
-    assert lesson.problems(canonical.canonical(small_lesson), Path("01_first.ipynb")) == []
+    assert lesson_rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb")) == []
 
 
 def test_a_heavy_notebook_is_named(small_lesson: NotebookNode) -> None:
     small_lesson.cells.append(nbformat.v4.new_markdown_cell("word " * 400_000))
-    found = lesson.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
+    found = lesson_rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
     assert "01_first.ipynb: 2.0 MB on disk, at most 1.5 MB" in found
 
 
@@ -249,7 +249,7 @@ def test_a_heavy_notebook_is_named(small_lesson: NotebookNode) -> None:
 def test_a_wrong_head_is_named(old: str, new: str, problem: str, small_lesson: NotebookNode) -> None:
     assert old in small_lesson.cells[0].source
     small_lesson.cells[0].source = small_lesson.cells[0].source.replace(old, new)
-    (found,) = lesson.problems(small_lesson, Path("01_first.ipynb"))
+    (found,) = lesson_rules.problems(small_lesson, Path("01_first.ipynb"))
     assert problem in found
 
 
@@ -265,7 +265,7 @@ def test_a_name_without_a_number_is_refused(small_lesson: NotebookNode, tmp_path
     (found,) = notebooks.check(write(small_lesson, tmp_path, "draft"))
     assert found == "draft.ipynb: the file's name must read like 01_device_basics.ipynb"
     with pytest.raises(ValueError, match="reads like 01_device_basics, not 'draft'"):
-        lesson.new_lesson("draft", "Draft")
+        lesson_rules.new_lesson("draft", "Draft")
 
 
 # --- comfort: headings, heights, pictures ---
@@ -323,7 +323,7 @@ def test_an_uncomfortable_lesson_is_named(
     cells: list[NotebookNode], problem: str, small_lesson: NotebookNode
 ) -> None:
     small_lesson.cells += cells
-    (found,) = lesson.problems(small_lesson, Path("01_first.ipynb"))
+    (found,) = lesson_rules.problems(small_lesson, Path("01_first.ipynb"))
     assert problem in found
 
 
@@ -338,7 +338,7 @@ def test_an_uncomfortable_lesson_is_named(
 )
 def test_a_comfortable_lesson_has_no_problem(cells: list[NotebookNode], small_lesson: NotebookNode) -> None:
     small_lesson.cells += cells
-    assert lesson.problems(small_lesson, Path("01_first.ipynb")) == []
+    assert lesson_rules.problems(small_lesson, Path("01_first.ipynb")) == []
 
 
 def test_a_long_cell_that_says_nothing_is_marked(

@@ -11,7 +11,7 @@ import slideshow
 from classroom import slides
 from classroom.layout import CODE_COLUMNS, SLIDE_LINES, cell_height, text_height
 from classroom.notes import read_notes
-from classroom.pieces import deck_cells
+from classroom.slide_cells import deck_cells
 from classroom.slide_types import write_types
 from nbformat import NotebookNode
 from project import lesson_paths

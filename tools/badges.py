@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import canonical
-import lesson
+import lesson_rules
 from project import ROOT, Repository, lesson_paths, read_repository, write_repository
 
 BEGIN, END = "<!-- lessons:begin -->", "<!-- lessons:end -->"
@@ -45,12 +45,13 @@ def table(paths: list[Path], repository: Repository) -> str:
     """The lessons as a markdown table; raises ValueError where a first cell does not follow the skeleton."""
     rows = ["| Lesson | Open | Time | After it you can |", "|---|---|---|---|"]
     for path in paths:
-        head = lesson.HEAD.match(canonical.read(path).cells[0].source)
+        head = lesson_rules.HEAD.match(canonical.read(path).cells[0].source)
         if not head:
-            raise ValueError(f"{path.name}: the first cell does not follow the skeleton in tools/lesson.py")
+            raise ValueError(f"{path.name}: the first cell is not the skeleton in tools/lesson_rules.py")
         name = f"[{head['number']} {head['title']}](notebooks/{path.name})"
         outcome = head["outcome"].replace("|", "\\|")
-        opened = f"{lesson.badge(path.stem, repository)} [with its results](notebooks/executed/{path.name})"
+        badge = lesson_rules.badge(path.stem, repository)
+        opened = f"{badge} [with its results](notebooks/executed/{path.name})"
         rows.append(f"| {name} | {opened} | {head['time']} | {outcome} |")
     return "\n".join(rows)
 
@@ -61,7 +62,7 @@ def wanted(repository: Repository, root: Path = ROOT) -> dict[Path, str]:
     Raises ValueError where a lesson's first cell or README.md has no place for it.
     """
     paths = lesson_paths(root / "notebooks")
-    texts = {file: text for path in paths for file, text in lesson.files(path, repository).items()}
+    texts = {file: text for path in paths for file, text in lesson_rules.files(path, repository).items()}
     rows = table(paths, repository)
     texts[root / "colab_badges.md"] = PAGE.format(table=rows)
     readme = root / "README.md"

@@ -13,7 +13,7 @@
 - Execution counts 1..n once every code cell has been run, else none is touched.
 - Outputs: neighbouring pieces of a stream joined; without metadata (but for a picture's alternative
   text), what a progress bar has wiped away, widget state, memory addresses and
-  paths of the machine (patterns in course_utils/nbval_sanitize.cfg, which pytest uses too).
+  paths of the machine (patterns in tools/nbval_sanitize.cfg, which pytest uses too).
 """
 
 import re

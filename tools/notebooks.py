@@ -1,7 +1,7 @@
 """Author's tool for the lessons: `python tools/notebooks.py COMMAND [LESSONS]`; without a name, all lessons.
 
     new NAME TITLE     make an empty lesson, for example: new 01_device_basics "Device basics"
-    check              say what breaks the canonical form (tools/canonical.py) or a rule (tools/lesson.py)
+    check              say what breaks the form (tools/canonical.py) or a rule (tools/lesson_rules.py)
     fix                write the canonical form of both files of a lesson (notebooks/NAME.ipynb, and
                        notebooks/executed/NAME.ipynb with the outputs), the slide types, the badge and the
                        setup cell; then check
@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 
 import canonical
-import lesson
+import lesson_rules
 import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -62,12 +62,12 @@ def check(path: Path) -> list[str]:
         for file, text in texts.items()
         if not file.is_file() or text.encode() != file.read_bytes()
     ]
-    return found + lesson.problems(nbformat.reads(texts[executed(path)], as_version=4), path)
+    return found + lesson_rules.problems(nbformat.reads(texts[executed(path)], as_version=4), path)
 
 
 def fix(path: Path) -> list[str]:
     """Bring one lesson into form; returns what only its author can mend."""
-    write_files(lesson.files(path))
+    write_files(lesson_rules.files(path))
     return check(path)
 
 
@@ -76,7 +76,7 @@ def run(path: Path, *, twice: bool) -> list[str]:
     from execute import run_lesson  # only this command needs a kernel
 
     notebook = canonical.read(path)
-    lesson.write_common_cells(notebook, path.stem)
+    lesson_rules.write_common_cells(notebook, path.stem)
     try:
         result = run_lesson(canonical.canonical(notebook), path.parent, twice=twice)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
@@ -96,7 +96,7 @@ def from_py(source: Path, folder: Path = NOTEBOOKS) -> Path:
     jupytext = _jupytext()
     path = folder / f"{source.stem}.ipynb"
     notebook = jupytext.read(source, fmt="py:percent")
-    lesson.write_common_cells(notebook, path.stem)
+    lesson_rules.write_common_cells(notebook, path.stem)
     if path.exists():
         from jupytext.combine import combine_inputs_with_outputs
 
@@ -163,7 +163,7 @@ def _do(args: argparse.Namespace) -> list[str]:
         path = NOTEBOOKS / f"{args.name}.ipynb"
         if path.exists():
             raise FileExistsError(f"{path.name} is already there")
-        write(path, lesson.new_lesson(args.name, args.title))
+        write(path, lesson_rules.new_lesson(args.name, args.title))
         print(f"made {path.relative_to(ROOT)}")
     elif args.command == "from-py":
         for file in args.files:

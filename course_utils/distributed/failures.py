@@ -7,9 +7,9 @@ from contextlib import suppress
 from course_utils.errors import explain
 from course_utils.errors.known import NCCL_TIMEOUT
 
+from .hung_rank import where_it_stood
 from .launching import Agent, text_of
 from .logs import Rank
-from .standing import where_it_stood
 
 _PREFIX = re.compile(r"^\[(?:rank|default)\d+\]: ?", re.MULTILINE)
 _EXCEPTION = re.compile(r"^(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Timeout|Exit)\b.*$", re.MULTILINE)

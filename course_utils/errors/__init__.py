@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .known import Known, known_errors
+from .known import KnownError, known_errors
 from .placeholders import fill
 from .where import Place, find_home, find_places, moves, table
 
@@ -108,7 +108,7 @@ def explain(error: BaseException | str | None = None, /, **named: Any) -> Explan
     return Explanation(what, None, (), lines, table(places), _SEARCH, known=False)
 
 
-def _fix(known: Known, values: dict[str, str], places: list[Place]) -> str:
+def _fix(known: KnownError, values: dict[str, str], places: list[Place]) -> str:
     """Say what to do: code for the objects that are astray, else the answer for this kind of error."""
     home = find_home(places)
     general = known.fix.format(**values)

@@ -17,7 +17,7 @@ _PARTS = {
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownError:
     """One kind of error.
 
     Attributes:
@@ -34,10 +34,10 @@ class Known:
 
 
 @cache
-def known_errors() -> tuple[Known, ...]:
+def known_errors() -> tuple[KnownError, ...]:
     """Return all kinds, in the order in which they are looked for."""
-    text = Path(__file__).with_name("known.toml").read_text(encoding="utf-8")
-    return tuple(Known(_pattern(facts.pop("pattern")), **facts) for facts in tomllib.loads(text)["known"])
+    families = tomllib.loads(Path(__file__).with_name("known.toml").read_text(encoding="utf-8"))["known"]
+    return tuple(KnownError(_pattern(facts.pop("pattern")), **facts) for facts in families)
 
 
 def _pattern(written: str | list[str], parts: Mapping[str, str] = _PARTS) -> re.Pattern[str]:

@@ -16,9 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler
 
 from .guessing import read_guess
+from .instruments.comm_hook import judge_talk
 from .instruments.listening import listening
 from .instruments.ranks import hold, on_ranks
-from .instruments.talking import judge_talk
 from .instruments.vectors import flat
 from .lesson import Lesson
 from .trying import Known, Seen, same

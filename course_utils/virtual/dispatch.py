@@ -12,7 +12,7 @@ import torch
 
 from .errors import device_assert
 from .machine import Machine, active
-from .rules import Facts, common_device, facts, iterated_device
+from .rules import Facts, common_device, elementwise_device, facts
 from .tensor import VirtualTensor, reshape, view, wrap
 
 aten = torch.ops.aten
@@ -92,7 +92,7 @@ def _check_each(op: Facts, args: Sequence[Any]) -> torch.device:
     for row in zip(*lists, strict=False):
         row = [value for value in row if isinstance(value, torch.Tensor)]
         if len({tensor.device for tensor in row if tensor.is_cuda or tensor.dim()}) > 1:
-            iterated_device([("", tensor) for tensor in row], op.mutates)  # then they run one by one
+            elementwise_device([("", tensor) for tensor in row], op.mutates)  # then they run one by one
     return lists[0][0].device
 
 

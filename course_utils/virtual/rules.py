@@ -104,7 +104,7 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     if op.base == "masked_fill":
         _check_mask(named)
     if op.iterated or op.base == "masked_fill":
-        return iterated_device(named, op.mutates)
+        return elementwise_device(named, op.mutates)
     if op.base.startswith("_scaled_dot_product"):
         _check_attention(named)
     if op.base == "mv":
@@ -120,7 +120,7 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     return first
 
 
-def iterated_device(named: list[tuple[str, torch.Tensor]], mutates: bool) -> torch.device:
+def elementwise_device(named: list[tuple[str, torch.Tensor]], mutates: bool) -> torch.device:
     """TensorIterator: the first GPU counts; 0-dimensional CPU tensors pass, unless they are the output."""
     __tracebackhide__ = True
     common = next(tensor.device for _, tensor in named if tensor.is_cuda)

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from classroom import slides
-from classroom.pieces import deck_cells
+from classroom.slide_cells import deck_cells
 from playwright.sync_api import Browser, Page, TimeoutError, expect
 from project import ROOT
 

@@ -18,7 +18,7 @@ from start.options import slides as options_of
 from traitlets.config import Config
 
 from classroom.notes import GUIDE, Notes, read_notes, section_of
-from classroom.pieces import HIDDEN, deck_cells
+from classroom.slide_cells import HIDDEN, deck_cells
 from course_utils.figures.text import in_words
 from course_utils.lessons import CourseError, choose, lesson_paths, with_results
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from course_utils.data.standin import make_standin
@@ -64,7 +65,7 @@ class Operations(TorchDispatchMode):
         result = func(*args, **kwargs)
         if formula is not None:
             self.flop += formula(*args, **kwargs, out_val=result)
-        elif not _is_view(func):
+        elif not func.is_view:
             largest = _largest((args, result))
             name = func._schema.name.partition("::")[2]
             self.numbers += largest
@@ -72,18 +73,9 @@ class Operations(TorchDispatchMode):
         return result
 
 
-@cache
-def _is_view(func: Any) -> bool:
-    """Tell whether an operation returns memory that was there, and writes nothing."""
-    infos = [value.alias_info for value in func._schema.returns]
-    return any(info is not None and not info.is_write for info in infos)
-
-
 def _largest(value: Any) -> int:
     """Return how many numbers the largest tensor has, also inside lists."""
-    if isinstance(value, list | tuple):
-        return max(map(_largest, value), default=0)
-    return value.numel() if isinstance(value, torch.Tensor) else 0
+    return max((item.numel() for item in tree_leaves(value) if isinstance(item, torch.Tensor)), default=0)
 
 
 def judge_operations(answer: Callable[..., Any]) -> float:

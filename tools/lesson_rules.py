@@ -161,7 +161,7 @@ def _first_cell_problems(notebook: NotebookNode, name: str) -> list[str]:
     repository = read_repository()
     head = HEAD.match(sources[0])
     if not head:
-        found.append("the first cell does not follow the skeleton in tools/lesson.py")
+        found.append("the first cell does not follow the skeleton in tools/lesson_rules.py")
     elif head["number"] != named["number"]:
         found.append(f"the title says lesson {head['number']}, the file's name {named['number']}")
     elif head["badge"] != opening_links(name, repository):
