@@ -10,6 +10,8 @@ import torch
 import torchvision
 from project import ROOT
 
+from course_utils.machine.doctor.processes import ask_driver
+
 UNKNOWN = "unknown"
 
 
@@ -21,7 +23,7 @@ def describe() -> dict[str, object]:
         "memory": card.total_memory,
         "multiprocessors": card.multi_processor_count,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "driver": driver(),
+        "driver": ask_driver().version or UNKNOWN,
         "cuda": torch.version.cuda or f"HIP {torch.version.hip}",
         "cudnn": torch.backends.cudnn.version(),
         "torch": torch.__version__,
@@ -35,12 +37,6 @@ def describe() -> dict[str, object]:
         "allocator_settings": os.environ.get("PYTORCH_ALLOC_CONF")
         or os.environ.get("PYTORCH_CUDA_ALLOC_CONF"),
     }
-
-
-def driver() -> str:
-    """The version of NVIDIA's driver, from the command that comes with it."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    return _first_line(command) or UNKNOWN
 
 
 def cpu() -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from course_utils.memory.labels import tensors_in
 
 from ..trying import Known
 from .vectors import agree, flat, peak_of
@@ -49,8 +50,8 @@ class _Place(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         self.most = max(self.most, torch.cuda.memory_allocated(self.gpu))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and tensor.numel() > _SMALL and tensor.device != self.gpu:
+        for tensor in tensors_in(result):
+            if tensor.numel() > _SMALL and tensor.device != self.gpu:
                 self.elsewhere = str(tensor.device)
         return result
 
@@ -63,7 +64,8 @@ def judge_golf(answer: Callable[..., Any], gpu: torch.device) -> float:
     before = _state(played)
     place = _Place(gpu)
     start = torch.cuda.memory_allocated(gpu)
-    peak = peak_of(lambda: _play(answer, played, place), gpu)
+    with place:
+        peak = peak_of(lambda: answer(*played), gpu)
     handle.remove()
     _is_honest(place, start + peak)
     moves = [_moved(before, _state(played))]
@@ -75,12 +77,6 @@ def judge_golf(answer: Callable[..., Any], gpu: torch.device) -> float:
     _compare(played, plain, right, sum(rows), moves)
     _goes_on(played, plain)
     return peak / 2**20
-
-
-def _play(answer: Callable[..., Any], job: Job, place: _Place) -> None:
-    """Call an answer and watch it."""
-    with place:
-        answer(*job)
 
 
 def _is_honest(place: _Place, peak: int) -> None:

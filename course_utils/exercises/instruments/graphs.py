@@ -13,6 +13,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from course_utils.memory.labels import tensors_in
+
 from ..trying import Known
 
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
@@ -103,7 +105,7 @@ def _written(func: Any, args: Any, kwargs: Any) -> Iterator[torch.Tensor]:
         said = argument.alias_info is not None and argument.alias_info.is_write
         if said or argument.name.startswith("running_"):  # batch_norm writes to these, and does not say so
             value = args[position] if position < len(args) else kwargs.get(argument.name)
-            yield from (leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor))
+            yield from tensors_in(value)
 
 
 # ---- the judge -----------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
+
+from course_utils.memory.labels import tensors_in
 
 from .placement import some_gpus
 
@@ -29,7 +31,7 @@ def two_devices() -> Iterator[tuple[torch.device, torch.device]]:
 
 def places(*values: Any) -> set[torch.device]:
     """Return the devices of the tensors in `values`, also of those in lists and dicts."""
-    return {value.device for value in tree_leaves(values) if isinstance(value, torch.Tensor)}
+    return {tensor.device for tensor in tensors_in(values)}
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Watch(TorchFunctionMode):
 
     def _mended(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Note a mix, and return what the function gives with all its tensors on one device."""
-        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
+        tensors = list(tensors_in((args, kwargs)))
         astray = [tensor for tensor in tensors if tensor.device != self.home]
         name = func.__name__
         self.mixes.append(Mix(name, astray, self._depth > 0))

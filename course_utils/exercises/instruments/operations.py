@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from course_utils.data.standin import make_standin
+from course_utils.memory.labels import tensors_in
 
 from ..trying import Known
 
@@ -66,16 +66,11 @@ class Operations(TorchDispatchMode):
         if formula is not None:
             self.flop += formula(*args, **kwargs, out_val=result)
         elif not func.is_view:
-            largest = _largest((args, result))
+            largest = max((tensor.numel() for tensor in tensors_in((args, result))), default=0)
             name = func._schema.name.partition("::")[2]
             self.numbers += largest
             self.heavy = name if largest > _LARGE and name.startswith(_HEAVY) else self.heavy
         return result
-
-
-def _largest(value: Any) -> int:
-    """Return how many numbers the largest tensor has, also inside lists."""
-    return max((item.numel() for item in tree_leaves(value) if isinstance(item, torch.Tensor)), default=0)
 
 
 def judge_operations(answer: Callable[..., Any]) -> float:

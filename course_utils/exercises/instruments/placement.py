@@ -9,6 +9,7 @@ from unittest.mock import patch
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from course_utils.memory.labels import tensors_in
 from course_utils.virtual import virtual_gpus
 from course_utils.virtual.tensor import VirtualTensor
 
@@ -113,7 +114,7 @@ class Copies(TorchDispatchMode):
         data = args[0] if args else None
         if isinstance(data, torch.Tensor):
             return self._moved((data,), result)
-        for tensor in _tensors(data):  # each is fetched as a number
+        for tensor in tensors_in(data):  # each is fetched as a number
             self.note(tensor.device, CPU, tensor.nbytes)
         self.note(CPU, result.device, result.nbytes)
 
@@ -124,7 +125,7 @@ class Copies(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def _look(self, func: Any, args: Any) -> None:
-        tensors = _tensors(args)
+        tensors = list(tensors_in(args))
         if func is aten._local_scalar_dense.default:
             self.note(tensors[0].device, CPU, tensors[0].itemsize)
         elif func is aten.copy_.default:
@@ -133,10 +134,3 @@ class Copies(TorchDispatchMode):
             for tensor in tensors:
                 if not tensor.is_cuda and tensor.dim():  # a single number travels with the operation
                     self.note(CPU, gpu, tensor.nbytes)
-
-
-def _tensors(value: Any) -> list[torch.Tensor]:
-    """Return the tensors in a value, also inside lists."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    return [t for item in value for t in _tensors(item)] if isinstance(value, list | tuple) else []
