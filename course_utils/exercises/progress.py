@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from course_utils.machine.environment import in_colab
+
 from .showing import Page, show
 
 PROGRESS = "progress.json"  # in the folder of the lessons
@@ -22,7 +24,7 @@ def _path() -> Path | None:
     named = os.environ.get("COURSE_PROGRESS", "")
     if named:
         return None if named == "off" else Path(named)
-    return None if "COLAB_RELEASE_TAG" in os.environ else Path.cwd() / PROGRESS
+    return None if in_colab() else Path.cwd() / PROGRESS
 
 
 def _tell(text: str) -> None:

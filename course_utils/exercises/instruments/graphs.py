@@ -74,8 +74,7 @@ class _Notes(TorchDispatchMode):
             raise RuntimeError(
                 "operation not permitted when a graph is being captured: nothing is computed yet"
             )
-        returns = [value.alias_info for value in func._schema.returns]
-        if any(info is not None and not info.is_write for info in returns):
+        if func.is_view:
             return func(*args, **kwargs)
         same = tree_map(_same_memory, (args, kwargs))
         for tensor in _written(func, *same):
