@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from course_utils.exercises.instruments import ranks
 from course_utils.exercises.instruments.ranks import on_ranks
-from course_utils.exercises.trying import Known
+from course_utils.exercises.trying import Mistake
 
 
 def typed(source: str) -> Any:
@@ -121,8 +121,8 @@ FACTS = {
 }
 
 
-def known(source: str) -> Known:
-    with pytest.raises(Known) as found:
+def known(source: str) -> Mistake:
+    with pytest.raises(Mistake) as found:
         values(2, f"def answer():\n    {source}")
     return found.value
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from course_utils.exercises.guessing import judge_guess, read_guess
-from course_utils.exercises.trying import Judge, Known, NotYet, Seen, Trial, same
+from course_utils.exercises.trying import Judge, Mistake, NotYet, Seen, Trial, same
 
 SAY = {"double": "{x} gives {seen}, not {best}.", "late": "Late.", "fails": "{seen}", "other": "{seen}?"}
 
@@ -56,7 +56,7 @@ def test_an_error_of_no_known_mistake_is_the_readers() -> None:
 
 def test_a_trial_can_name_a_mistake_and_tell_about_it() -> None:
     def observe(answer: Any, x: int) -> int:
-        raise Known("double", seen="this")
+        raise Mistake("double", seen="this")
 
     with pytest.raises(AssertionError):  # the worked answer itself gets so far
         judge(observe)(lambda x: x + 2)
@@ -124,7 +124,7 @@ def test_how_guesses_are_read(guess: Any, choices: list[Any], several: bool, rea
     ],
 )
 def test_what_can_be_no_answer(guess: Any, choices: list[Any], several: bool) -> None:
-    with pytest.raises(Known, match="form"):
+    with pytest.raises(Mistake, match="form"):
         read_guess(guess, choices, several)
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .trying import Known, NotYet, same
+from .trying import Mistake, NotYet, same
 
 WORDS = ("true", "outdated", "false")  # what a claim can be
 
@@ -15,7 +15,7 @@ def judge_guess(guess: Any, actual: Any, read: Callable[[Any], Any], table: Mapp
     Args:
         guess: what the reader wrote or chose.
         actual: what came out.
-        read: returns a guess in the form in which guesses are compared; may raise `Known`.
+        read: returns a guess in the form in which guesses are compared; may raise `Mistake`.
         table: of the exercise, with its `mistakes`, by key, and perhaps `items` and `within`.
 
     Raises:
@@ -34,7 +34,7 @@ def judge_guess(guess: Any, actual: Any, read: Callable[[Any], Any], table: Mapp
         in_doubt = [item for item in table.get("items", ()) if (item in said) != (item in best)]
         key = next(iter(alike + in_doubt), "other")
         facts: dict[str, Any] = {}
-    except Known as known:
+    except Mistake as known:
         key, facts = known.key, known.facts
     say = table.get("items", {}).get(key) or table["mistakes"][key]["say"]
     raise NotYet(key, say.format_map({"actual": actual, "guess": guess, **facts}))
@@ -44,7 +44,7 @@ def read_guess(guess: Any, choices: Sequence[Any], several: bool = False) -> Any
     """Return a guess as text of the choices, a number, a list of numbers or, with `several`, a set of words.
 
     Raises:
-        Known: "form", for what can be no answer.
+        Mistake: "form", for what can be no answer.
     """
     texts = {_letters(choice): choice for choice in choices if isinstance(choice, str)}
     if several:
@@ -57,14 +57,14 @@ def read_guess(guess: Any, choices: Sequence[Any], several: bool = False) -> Any
         return float(guess)
     elif isinstance(guess, list | tuple) and all(map(_is_number, guess)) and not texts:
         return [float(number) for number in guess]
-    raise Known("form", choices=", ".join(map(repr, choices)))
+    raise Mistake("form", choices=", ".join(map(repr, choices)))
 
 
 def _form(read: Callable[[Any], Any], value: Any, otherwise: Any = None) -> Any:
     """Return a value in the form of a guess; `otherwise` where it can be none."""
     try:
         return read(value)
-    except Known:
+    except Mistake:
         return otherwise
 
 

@@ -7,7 +7,7 @@ import torch
 from .instruments.pretend import Queues, machine
 from .instruments.recorder import Launches, StaysInside, TorchCalls
 from .lesson import Lesson
-from .trying import Known, Seen, same
+from .trying import Mistake, Seen, mistake_if, same
 
 lesson = Lesson("01")
 summary = lesson.summary
@@ -17,18 +17,15 @@ globals().update(lesson.exercises)
 @lesson.trial([(letter, part) for part in ("found", "why") for letter in "ABCDE"])
 def five_machines(answer: Any, letter: str, part: str) -> Any:
     """See one row of the table: what torch.cuda answers, or why."""
-    if not isinstance(answer, dict) or set(answer) != set("ABCDE"):
-        raise Known("rows")
+    mistake_if(not isinstance(answer, dict) or set(answer) != set("ABCDE"), "rows")
     row = answer[letter]
     if not isinstance(row, tuple | list) or len(row) != 3 or any(item in (None, ...) for item in row):
-        raise Known("gaps")
+        raise Mistake("gaps")
     available, count, why = row
     if not isinstance(available, bool) or isinstance(count, bool) or not isinstance(count, int):
-        raise Known("types")
-    if str(why).strip().lower() not in ("build", "driver", "hidden", "free"):
-        raise Known("word")
-    if available != (count > 0):
-        raise Known("contradiction")
+        raise Mistake("types")
+    mistake_if(str(why).strip().lower() not in ("build", "driver", "hidden", "free"), "word")
+    mistake_if(available != (count > 0), "contradiction")
     return why.strip().lower() if part == "why" else (available, count)
 
 
@@ -39,12 +36,9 @@ def pick_device(answer: Any, kind: str | None, count: int) -> Any:
         try:
             got = answer()
         finally:
-            if calls.names:  # tensors that were made or tried to be made, also where the error is caught
-                raise Known("tensor")
-    if isinstance(got, str):
-        raise Known("string")
-    if not isinstance(got, torch.device):
-        raise Known("nothing", seen=got)
+            mistake_if(calls.names, "tensor")
+    mistake_if(isinstance(got, str), "string")
+    mistake_if(not isinstance(got, torch.device), "nothing", seen=got)
     return Seen((got.type, got.index if got.type != "cpu" else None), device=got)
 
 
@@ -71,10 +65,9 @@ def seconds_per_call(answer: Any, name: str, gpus: int, backlog: float, first: f
     except (RuntimeError, ValueError, AssertionError) as error:
         if device.type == "cuda":
             raise
-        raise Known("mac" if name == "mps:0" else "cpu") from error
+        raise Mistake("mac" if name == "mps:0" else "cpu") from error
     got = got.item() if isinstance(got, torch.Tensor) and got.numel() == 1 else got
-    if isinstance(got, bool) or not isinstance(got, int | float):
-        raise Known("nothing", seen=got)
+    mistake_if(isinstance(got, bool) or not isinstance(got, int | float), "nothing", seen=got)
     times = got / seconds if queues.calls and queues.readings else 0
     seen = (round(times, 2), bool(queues.calls), bool(queues.readings), bool(queues.slept))
     return Seen(seen, calls=queues.calls, times=got / seconds)
@@ -93,22 +86,14 @@ def nearest(answer: Any, n: int, k: int, d: int) -> Seen:
     before = points.clone(), centres.clone()
     with StaysInside(), Launches() as launches:
         got = answer(points, centres)
-    if not same((points, centres), before):
-        raise Known("changed")
-    if isinstance(got, torch.return_types.min):
-        raise Known("pair")
-    if not isinstance(got, torch.Tensor):
-        raise Known("list", type=type(got).__name__)
+    mistake_if(not same((points, centres), before), "changed")
+    mistake_if(isinstance(got, torch.return_types.min), "pair")
+    mistake_if(not isinstance(got, torch.Tensor), "list", type=type(got).__name__)
     got = got.cpu()
-    if got.is_floating_point():
-        raise Known("distances")
-    if n != k and got.shape == (k,):
-        raise Known("swapped")
-    if got.shape != (n,):
-        raise Known("shape", shape=tuple(got.shape))
-    if got.dtype == torch.bool or not ((got >= 0) & (got < k)).all():
-        raise Known("range")
-    if n == 200 and launches.count >= _GIVEN:
-        raise Known("as_many", launches=launches.count)
+    mistake_if(got.is_floating_point(), "distances")
+    mistake_if(n != k and got.shape == (k,), "swapped")
+    mistake_if(got.shape != (n,), "shape", shape=tuple(got.shape))
+    mistake_if(got.dtype == torch.bool or not ((got >= 0) & (got < k)).all(), "range")
+    mistake_if(n == 200 and launches.count >= _GIVEN, "as_many", launches=launches.count)
     distances = (points[:, None].double() - centres.double()).norm(dim=-1)
     return Seen(distances.gather(1, got.long()[:, None])[:, 0], score=launches.count)

@@ -12,7 +12,7 @@ from torch import nn
 from .guessing import read_guess
 from .instruments.placement import Copies, some_gpus, visible_gpus
 from .lesson import Lesson
-from .trying import Known, Seen
+from .trying import Mistake, Seen, mistake_if
 
 lesson = Lesson("02")
 summary = lesson.summary
@@ -81,9 +81,8 @@ def standardize(answer: Any, look: Callable[..., Any]) -> Any:
     try:
         layer, other = answer(mean, std), answer(torch.zeros(3), torch.ones(3))
     except KeyError as error:
-        raise Known("taken") if "already exists" in str(error) else error from error
-    if not isinstance(layer, nn.Module):
-        raise Known("module")
+        raise Mistake("taken") if "already exists" in str(error) else error from error
+    mistake_if(not isinstance(layer, nn.Module), "module")
     with some_gpus() as gpus:
         return look(layer, other, x, gpus[-1])
 
@@ -167,10 +166,8 @@ def evaluate(answer: Any, sizes: tuple[int, ...], gpu: int) -> Seen:
         with Copies() as copies:
             found = answer(model, list(zip(images, labels, strict=True)), gpus[gpu])
         saw = model.saw(torch.cat(images), gpus[gpu])
-    if not isinstance(found, tuple | list) or len(found) != 2:
-        raise Known("pair")
-    if not all(type(number) in (float, int) for number in found):
-        raise Known("tensor")
+    mistake_if(not isinstance(found, tuple | list) or len(found) != 2, "pair")
+    mistake_if(not all(type(number) in (float, int) for number in found), "tensor")
     counted = sum(copies.host) >= sum(sizes) * 3 * 16 * 16  # no answer gets by with less than the images
     kib = sum(copies.host) / 1024
     return Seen(

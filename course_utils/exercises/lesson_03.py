@@ -11,7 +11,7 @@ from .instruments.mixes import Watch, two_devices
 from .instruments.placement import Copies, some_gpus
 from .instruments.six_bugs import BUGS, Script, bugs_left, run, trained
 from .lesson import Lesson
-from .trying import Known, Seen, told
+from .trying import Mistake, Seen, mistake_if, told
 
 lesson = Lesson("03")
 summary = lesson.summary
@@ -23,8 +23,7 @@ CPU = torch.device("cpu")
 # ---- predictions ---------------------------------------------------------------------------------------
 def _settled(actual: str, nothing: str) -> None:
     """Say so where the lesson runs on a device that refuses no mix, and so settles nothing."""
-    if actual == nothing:
-        raise Known("unsettled")
+    mistake_if(actual == nothing, "unsettled")
 
 
 @lesson.trial()
@@ -113,10 +112,9 @@ def left_behind(answer: Any, turned: bool, astray: str) -> Seen:
         model.scatter(home, other if astray == _ASTRAY[6] else CPU, set(astray.split()))
         before = model.homes()
         names = answer(model, home)
-        if model.homes() != before:
-            raise Known("moved")
+        mistake_if(model.homes() != before, "moved")
     if not isinstance(names, (list, tuple, set, dict)) or not all(isinstance(n, str) for n in names):
-        raise Known("names")
+        raise Mistake("names")
     missing, listed = set(astray.split()) - set(names), set(names) - set(astray.split())
     return Seen(sorted(names), home=home, missing=sorted(missing), listed=sorted(listed))
 
@@ -133,9 +131,10 @@ def add_positions(answer: Any, count: bool, number: int, shape: tuple[int, int])
             try:
                 result = answer(x)
             except RuntimeError as error:
-                raise Known("fixed", place=place, error=error) if "device" in str(error) else error from error
-        if not isinstance(result, torch.Tensor):
-            raise Known("return")
+                raise (
+                    Mistake("fixed", place=place, error=error) if "device" in str(error) else error
+                ) from error
+        mistake_if(not isinstance(result, torch.Tensor), "return")
         seen = {
             "values": result.detach().cpu().float(),
             "x": x.detach().cpu(),
@@ -171,7 +170,7 @@ def _errors(script: Script, place: torch.device) -> None:
         names = ", ".join(name for key, name in BUGS.items() if key not in left)
         found = f"{len(BUGS.keys() - set(left))} of 6 found{': ' * bool(names)}{names}."
         key = left[0] if place == torch.device("cuda", 0) else "hard_coded"
-        raise Known(key, found=found, place=place, error=told(error)) from error
+        raise Mistake(key, found=found, place=place, error=told(error)) from error
 
 
 def _results(script: Script, place: torch.device) -> Seen:
@@ -197,7 +196,7 @@ def _copies(script: Script, place: torch.device) -> None:
     for phase, more, needed in (("training", copies(5, 2), 2), ("test", copies(3, 4), 3)):
         needed = 0 if place == CPU else needed
         if (each := (more - base) // 2) > needed:
-            raise Known("copies", place=place, phase=phase, copies=each, needed=needed)
+            raise Mistake("copies", place=place, phase=phase, copies=each, needed=needed)
 
 
 def _moves(script: Script, place: torch.device) -> None:
@@ -208,11 +207,11 @@ def _moves(script: Script, place: torch.device) -> None:
     for module in model.modules():
         for name, value in vars(module).items():
             if isinstance(value, torch.Tensor) and value.device != place:
-                raise Known("stuck", place=place, name=name, device=value.device)
+                raise Mistake("stuck", place=place, name=name, device=value.device)
     try:
         model(torch.rand(2, 6).to(place))
     except RuntimeError as error:
-        raise Known("fails", place=place, error=told(error)) from error
+        raise Mistake("fails", place=place, error=told(error)) from error
 
 
 # ---- the challenge -------------------------------------------------------------------------------------
@@ -247,16 +246,11 @@ def accuracy(answer: Any, number: int) -> Seen:
         except RuntimeError as error:
             if number == 0 or "device" not in str(error):
                 raise
-            raise Known("fixed", home=home, error=error) from error
+            raise Mistake("fixed", home=home, error=error) from error
         held = (torch.cuda.max_memory_allocated(home) - held) / batch if home != CPU else 0
-    if isinstance(share, torch.Tensor):
-        raise Known("tensor")
-    if not isinstance(share, (int, float)):
-        raise Known("number")
-    if model.places - {home} or model.weight.device != home:
-        raise Known("elsewhere", home=home)
-    if model.rows != rows:
-        raise Known("rows", rows=model.rows, all=rows)
-    if held > 3.5:  # half a batch of room for scores, guesses and labels
-        raise Known("memory" if held * 64 >= rows else "kept", held=held)
+    mistake_if(isinstance(share, torch.Tensor), "tensor")
+    mistake_if(not isinstance(share, (int, float)), "number")
+    mistake_if(model.places - {home} or model.weight.device != home, "elsewhere", home=home)
+    mistake_if(model.rows != rows, "rows", rows=model.rows, all=rows)
+    mistake_if(held > 3.5, "memory" if held * 64 >= rows else "kept", held=held)
     return Seen(float(share), score=len(copies.host))

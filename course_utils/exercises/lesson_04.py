@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from .instruments.racing import judge_epoch, race
 from .lesson import Lesson
-from .trying import Known, Seen, same
+from .trying import Mistake, Seen, mistake_if, same
 
 lesson = Lesson("04")
 summary = lesson.summary
@@ -28,13 +28,15 @@ def _scores(net: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
         return net(pictures)
     except RuntimeError as error:
         if re.search(r"shape '\[[1-9]\d*, (-1|1800)\]' is invalid", str(error)):
-            raise Known("fixed", count=len(pictures)) from error
+            raise Mistake("fixed", count=len(pictures)) from error
         if "view size" in str(error) or "is invalid for input of size" in str(error):
-            raise Known("still") from error
+            raise Mistake("still") from error
         if match := re.search(r"cannot be multiplied \((\d+)x(\d+) and (\d+)x", str(error)):
             rows, features, expected = map(int, match.groups())
             key = "flat" if rows != len(pictures) else "size"
-            raise Known(key, count=len(pictures), rows=rows, features=features, expected=expected) from error
+            raise Mistake(
+                key, count=len(pictures), rows=rows, features=features, expected=expected
+            ) from error
         raise
 
 
@@ -43,9 +45,8 @@ def _rows(net: nn.Module, count: int) -> Any:
     scores = _scores(net, torch.randn(count, 3, 32, 32))
     shape = tuple(getattr(scores, "shape", ()))
     if len(shape) == 2 and shape[0] > count:
-        raise Known("rows", count=count, rows=shape[0])
-    if shape != (count, 10):
-        raise Known("shape", count=count, shape=shape)
+        raise Mistake("rows", count=count, rows=shape[0])
+    mistake_if(shape != (count, 10), "shape", count=count, shape=shape)
     return bool(scores.min() >= 0 and torch.allclose(scores.sum(1), torch.ones(count), atol=1e-4))
 
 
@@ -53,11 +54,10 @@ def _layers(net: nn.Module, _: int) -> Any:
     """See the layers, and whether a relu stands between them."""
     net(torch.randn(2, 3, 32, 32))  # a lazy layer learns its size
     layers = [[m for m in net.modules() if isinstance(m, kind)] for kind in (nn.Conv2d, nn.Linear)]
-    if any(len(found) != 1 for found in layers):
-        raise Known("layers")
+    mistake_if(any(len(found) != 1 for found in layers), "layers")
     (first,), (last,) = layers
     if first.weight.shape != (8, 3, 3, 3) or first.bias is None or last.in_features != 8 * 15 * 15:
-        raise Known("pool")
+        raise Mistake("pool")
     first.weight.zero_()
     first.bias.fill_(-1.0)  # relu makes 0 of it, so that only the last bias is left
     return torch.allclose(net(torch.randn(2, 3, 32, 32)), last.bias.expand(2, 10), atol=1e-5)
@@ -104,10 +104,8 @@ def mean_loss(answer: Any, size: int, batch_size: int, drop_last: bool, smoothin
     loader = DataLoader(TensorDataset(x, y), batch_size=batch_size, drop_last=drop_last)
     criterion, device = nn.CrossEntropyLoss(label_smoothing=smoothing), device or torch.device("cpu")
     said = answer(model.to(device), loader, criterion, device)
-    if said is None:
-        raise Known("nothing")
-    if not isinstance(said, int | float | torch.Tensor):
-        raise Known("number", type=type(said).__name__)
+    mistake_if(said is None, "nothing")
+    mistake_if(not isinstance(said, int | float | torch.Tensor), "number", type=type(said).__name__)
     sizes, loss = [len(target) for _, target in loader], torch.as_tensor(said)
     seen = (model.training, loss.requires_grad, loss.detach().cpu().float())
     return Seen(seen, sizes=sizes, said=seen[2].item())
@@ -173,12 +171,11 @@ def resume(save_run: Callable[..., Any], load_run: Callable[..., Any], seed: int
 
     def save(file: Path, run: _Run) -> None:
         save_run(file, *run.parts)
-        if not file.exists():
-            raise Known("no_file")
+        mistake_if(not file.exists(), "no_file")
         try:
             torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
-            raise Known("pickle") from error
+            raise Mistake("pickle") from error
 
     run = _Run(seed)
     run.train(2)
@@ -193,7 +190,7 @@ def resume(save_run: Callable[..., Any], load_run: Callable[..., Any], seed: int
     missing = [key for key, state in saved.items() if not same(found[key], state)]
     if missing and seen["resumes"] != goes_on:
         seeded = torch.equal(found["rng"], torch.Generator().manual_seed(seed).get_state())
-        raise Known("seed" if missing[0] == "rng" and seeded else missing[0])
+        raise Mistake("seed" if missing[0] == "rng" and seeded else missing[0])
     return seen
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from .instruments.placement import Copies, some_gpus
 from .instruments.recorder import TorchCalls
 from .lesson import Lesson
-from .trying import Known, Seen, told
+from .trying import Mistake, Seen, mistake_if, told
 
 lesson = Lesson("05")
 summary = lesson.summary
@@ -46,18 +46,14 @@ def _splits(batch: int) -> list[list[int]]:
 def _read_split(guess: Any, actual: Sequence[int]) -> list[int]:
     """Read a guessed split; GPUs without rows may be left out or be 0."""
     if not isinstance(guess, list | tuple) or not all(type(size) is int and size >= 0 for size in guess):
-        raise Known("form")
+        raise Mistake("form")
     rows, guess = list(actual), list(guess)
     while guess and not guess[-1]:
         guess.pop()
-    if sum(guess) != sum(rows):
-        raise Known("sum", said=sum(guess), total=sum(rows))
-    if guess != rows and len(guess) >= len(rows) and guess == _even(sum(rows), len(guess)):
-        raise Known("even")
-    if guess != rows and sorted(guess) == sorted(rows):
-        raise Known("order")
-    if len(guess) < len(rows):
-        raise Known("too_few", said=len(guess), parts=len(rows))
+    mistake_if(sum(guess) != sum(rows), "sum", said=sum(guess), total=sum(rows))
+    mistake_if(guess != rows and len(guess) >= len(rows) and guess == _even(sum(rows), len(guess)), "even")
+    mistake_if(guess != rows and sorted(guess) == sorted(rows), "order")
+    mistake_if(len(guess) < len(rows), "too_few", said=len(guess), parts=len(rows))
     return guess
 
 
@@ -76,12 +72,9 @@ def split_by_hand(answer: Any, batch: int, gpus: int) -> list[int]:
     with TorchCalls() as calls:
         sizes = answer(batch, gpus)
         sizes = sizes if sizes is None else list(sizes)
-    if sizes is None:
-        raise Known("nothing")
-    if not all(hasattr(size, "__index__") for size in sizes):
-        raise Known("whole", seen=sizes)
-    if calls.names and sizes == _chunks(batch, gpus):
-        raise Known("torch")
+    mistake_if(sizes is None, "nothing")
+    mistake_if(not all(hasattr(size, "__index__") for size in sizes), "whole", seen=sizes)
+    mistake_if(calls.names and sizes == _chunks(batch, gpus), "torch")
     return list(map(index, sizes))
 
 
@@ -151,14 +144,11 @@ def load_saved(answer: Any, make: Callable[[], nn.Module], wrapped: bool, change
 @lesson.trial()
 def good_batch_size(answer: Any) -> int:
     samples, gpus, least = 5_000, 8, 49
-    if not hasattr(answer, "__index__") or not least <= index(answer) <= samples:
-        raise Known("form")
+    mistake_if(not hasattr(answer, "__index__") or not least <= index(answer) <= samples, "form")
     for key, rows in (("", index(answer)), ("last_", samples % index(answer))):
         sizes = _chunks(rows, gpus)
-        if 1 in sizes:
-            raise Known(f"{key}single", rows=rows, sizes=sizes)
-        if 0 < len(sizes) < gpus:
-            raise Known(f"{key}idle", rows=rows, sizes=sizes, parts=len(sizes))
+        mistake_if(1 in sizes, f"{key}single", rows=rows, sizes=sizes)
+        mistake_if(0 < len(sizes) < gpus, f"{key}idle", rows=rows, sizes=sizes, parts=len(sizes))
     return index(answer)
 
 
@@ -172,7 +162,7 @@ def _reduced(answer: Reduce, devices: list[torch.device], shape: tuple[int, ...]
         except Exception as error:
             if len(devices) == 2:
                 raise
-            raise Known("count", error=told(error)) from error
+            raise Mistake("count", error=told(error)) from error
     return [(str(tensor.device), tensor.cpu().double().mul(1_000).long()) for tensor in tensors], traffic
 
 
@@ -201,7 +191,7 @@ def fair_all_reduce(answer: Reduce, count: int, length: int) -> Seen:
         except RuntimeError as error:
             if length % count == 0:
                 raise
-            raise Known("remainder", error=told(error)) from error
+            raise Mistake("remainder", error=told(error)) from error
     if traffic.host:
         return Seen((ends, "through the CPU"))
     share, least = traffic.busiest / (4 * length), 2 * (count - 1) / count

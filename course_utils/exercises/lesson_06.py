@@ -15,7 +15,7 @@ from .instruments.golfing import golf_job, judge_golf
 from .instruments.placement import some_gpus
 from .instruments.vectors import agree, flat, peak_of
 from .lesson import Lesson
-from .trying import Known, Seen
+from .trying import Mistake, Seen, mistake_if
 
 __all__ = ["golf_job"]
 
@@ -62,13 +62,10 @@ def ValidationLog(log: type) -> None:
         layers = [nn.Linear(64, 1024), nn.Tanh(), nn.Sigmoid(), nn.Tanh(), nn.Linear(1024, 10)]
         model = nn.Sequential(*layers).to(gpu)
         few, many = _kept(log, model, gpu, 2), _kept(log, model, gpu, 10)
-        if many - few > 8 * _LIMIT:
-            raise Known("losses", kib=(many - few) / 8 / KIB)
-        if many > _LIMIT:
-            raise Known("last", kib=many / KIB)
+        mistake_if(many - few > 8 * _LIMIT, "losses", kib=(many - few) / 8 / KIB)
+        mistake_if(many > _LIMIT, "last", kib=many / KIB)
         failed = _kept(log, model, gpu, 1, damaged=3)
-        if failed > _LIMIT:
-            raise Known("error", kib=failed / 3 / KIB)
+        mistake_if(failed > _LIMIT, "error", kib=failed / 3 / KIB)
         _judge_log(log(), model, gpu)
 
 
@@ -82,18 +79,14 @@ def _judge_log(log: Any, model: nn.Module, gpu: torch.device) -> None:
         losses = [cross_entropy(s, y).item() for s, (_, y) in zip(scores, batches, strict=True)]
     mean = log.mean()
     if not isinstance(mean, float | torch.Tensor) or abs(float(mean) - sum(losses) / 3) > 1e-3:
-        raise Known("mean", losses=", ".join(f"{loss:.3f}" for loss in losses), mean=mean)
+        raise Mistake("mean", losses=", ".join(f"{loss:.3f}" for loss in losses), mean=mean)
     texts = [str(item) for item in log.failed] if isinstance(log.failed, list) else []
-    if len(texts) != 1 or "batch_size" not in texts[0]:
-        raise Known("failed")
+    mistake_if(len(texts) != 1 or "batch_size" not in texts[0], "failed")
     wanted = scores[-1].cpu()
-    if not isinstance(log.last, torch.Tensor) or log.last.shape != wanted.shape:
-        raise Known("scores")
-    if not torch.allclose(log.last.detach().cpu(), wanted, atol=1e-5):
-        raise Known("scores")
+    mistake_if(not isinstance(log.last, torch.Tensor) or log.last.shape != wanted.shape, "scores")
+    mistake_if(not torch.allclose(log.last.detach().cpu(), wanted, atol=1e-5), "scores")
     log.batch(model, *_batch(gpu, _ROWS - 1))
-    if log.last is None or not torch.allclose(log.last.detach().cpu(), wanted, atol=1e-5):
-        raise Known("not_good")
+    mistake_if(log.last is None or not torch.allclose(log.last.detach().cpu(), wanted, atol=1e-5), "not_good")
 
 
 # ---- section 3: gradients added up ---------------------------------------------------------------------
@@ -131,10 +124,8 @@ def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: tuple[
         model.zero_grad()
         needed = peak_of(lambda: cross_entropy(model(x[:size]), y[:size], reduction="sum").backward(), gpu)
     _judge_parts(sizes, n, size, n - len(unlabelled))
-    if len(steps) != 1:
-        raise Known("steps" if steps else "no_step", steps=len(steps))
-    if agree(step, right) and peak > 1.2 * needed:
-        raise Known("late", peak=peak / MIB, needed=needed / MIB)
+    mistake_if(len(steps) != 1, "steps" if steps else "no_step", steps=len(steps))
+    mistake_if(agree(step, right) and peak > 1.2 * needed, "late", peak=peak / MIB, needed=needed / MIB)
     return step.cpu()
 
 
@@ -144,11 +135,9 @@ def _judge_parts(sizes: list[int], n: int, size: int, labelled: int) -> None:
     spares = max(sizes, default=0) <= size and labelled <= sum(sizes) < n
     if spares or sorted(sizes, reverse=True) == expected:
         return
-    if sizes == [len(part) for part in torch.arange(n).chunk(size)]:
-        raise Known("chunk")
-    if max(sizes, default=0) > size:
-        raise Known("whole", most=max(sizes))
-    raise Known("dropped" if sum(sizes) < n else "parts", sizes=sizes, rows=sum(sizes))
+    mistake_if(sizes == [len(part) for part in torch.arange(n).chunk(size)], "chunk")
+    mistake_if(max(sizes, default=0) > size, "whole", most=max(sizes))
+    raise Mistake("dropped" if sum(sizes) < n else "parts", sizes=sizes, rows=sum(sizes))
 
 
 # ---- section 4: a step that survives -------------------------------------------------------------------
@@ -235,29 +224,25 @@ def careful_step(
     if reached is None:
         return 0, torch.zeros(1)
     if model.kept() > 0.5:
-        raise Known("inside" if model.inside else "kept", mib=model.kept())
-    if len(steps) != 1:
-        raise Known("steps", steps=len(steps))
+        raise Mistake("inside" if model.inside else "kept", mib=model.kept())
+    mistake_if(len(steps) != 1, "steps", steps=len(steps))
     if agree(step, right) and (returned != reached or isinstance(returned, bool)):
-        raise Known("returned", reached=reached, returned=returned)
+        raise Mistake("returned", reached=reached, returned=returned)
     dropped = sum(rows for rows in model.sizes if rows <= fits) < n
     return dropped, step.cpu()
 
 
 def _judge_errors(error: BaseException | None, breaks: Exception | None, reached: int | None) -> None:
     """See that errors arrive: another one than out-of-memory, and out-of-memory where nothing fits."""
-    if error is not breaks and breaks is not None:
-        raise Known("swallow", error=breaks)
+    mistake_if(error is not breaks and breaks is not None, "swallow", error=breaks)
     if error is breaks is not None:
         return
     if reached is not None and error is not None:
         raise error
-    if isinstance(error, _Endless):
-        raise Known("endless")
-    if reached is None and error is None:
-        raise Known("silent")
+    mistake_if(isinstance(error, _Endless), "endless")
+    mistake_if(reached is None and error is None, "silent")
     if reached is None and not isinstance(error, torch.OutOfMemoryError):
-        raise Known("zero", error=type(error).__name__)
+        raise Mistake("zero", error=type(error).__name__)
 
 
 # ---- Your turn -----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from .instruments.listening import listening
 from .instruments.ranks import hold, on_ranks
 from .instruments.vectors import flat
 from .lesson import Lesson
-from .trying import Known, Seen, same
+from .trying import Mistake, Seen, mistake_if, same
 
 lesson = Lesson("07")
 summary = lesson.summary
@@ -33,8 +33,7 @@ globals().update(lesson.exercises)
 def rank_three_gets(guess: Any, actual: list[int]) -> list[float]:
     """Read a list of sample numbers."""
     numbers = read_guess(guess, rank_three_gets.choices)
-    if numbers != actual and sorted(numbers) == sorted(actual):
-        raise Known("order")
+    mistake_if(numbers != actual and sorted(numbers) == sorted(actual), "order")
     return numbers
 
 
@@ -65,8 +64,7 @@ def sampler_by_hand(
     with mock.patch.object(DistributedSampler, "__iter__", lambda self: walk(self)):
         given = answer(n, world, rank, epoch, drop_last)
         given = None if given is None else [int(number) for number in given]
-    if given is None:
-        raise Known("nothing")
+    mistake_if(given is None, "nothing")
     touched = not torch.equal(before, torch.get_rng_state())
     case = f"sampler_by_hand(n={n}, world={world}, rank={rank}, epoch={epoch}, drop_last={drop_last})"
     shown = f"{given[:8]}{' ...' if len(given) > 8 else ''}"
@@ -123,15 +121,12 @@ def accumulate_ddp(answer: Callable[..., Any], world: int, parts: int) -> Seen:
     found = [report.value for report in on_ranks(world, _step, answer, parts)]
     facts = {name: max(one[name] for one in found) for name in ("steps", "most", "times")}
     facts["case"] = f"With {world} rank{'s' * (world > 1)} and {parts} parts: "
-    if facts["steps"] != 1:
-        raise Known("steps" if facts["steps"] else "no_step", **facts)
+    mistake_if(facts["steps"] != 1, "steps" if facts["steps"] else "no_step", **facts)
     after = [one["after"] for one in found]
     if not same(after, [_plain_step(world, parts)] * world):
         return Seen(after, **facts)
-    if facts["most"] > _ROWS:
-        raise Known("whole", **facts)
-    if facts["times"] > 1.01:
-        raise Known("forward" if found[0]["quiet"] else "sent", **facts)
+    mistake_if(facts["most"] > _ROWS, "whole", **facts)
+    mistake_if(facts["times"] > 1.01, "forward" if found[0]["quiet"] else "sent", **facts)
     return Seen(after, **facts)
 
 
@@ -207,41 +202,33 @@ def save_once(answer: Callable[..., Any], world: int) -> None:
         _judge_writing(disk.done)
         _judge_content(_content(file))
         for rank, state in enumerate(found):
-            if not _is_new(state):
-                raise Known("early", rank=rank)
+            mistake_if(not _is_new(state), "early", rank=rank)
         if left := sorted(path.name for path in Path(folder).iterdir() if path != file):
-            raise Known("left", name=left[0])
+            raise Mistake("left", name=left[0])
 
 
 def _judge_writing(done: list[list[tuple[str, bool]]]) -> None:
     """Check who did what to files: (what, whether to the checkpoint itself) for each thing, by rank."""
     writers = [str(rank) for rank, things in enumerate(done) if {"write", "rename"} & {t for t, _ in things}]
-    if not writers:
-        raise Known("nothing")
+    mistake_if(not writers, "nothing")
     if len(writers) > 1:
-        raise Known("every_rank", ranks=" and ".join(writers))
+        raise Mistake("every_rank", ranks=" and ".join(writers))
     things = done[int(writers[0])]
-    if ("write", True) in things:
-        raise Known("half")
-    if ("away", True) in things:
-        raise Known("gap")
+    mistake_if(("write", True) in things, "half")
+    mistake_if(("away", True) in things, "gap")
 
 
 def _judge_content(state: Any) -> None:
     """Check what the file holds."""
     names = list(_net(2).state_dict())
-    if isinstance(state, str):
-        raise Known(state)
-    if not isinstance(state, dict):
-        raise Known("other", what=f"a {type(state).__name__}")
-    if [f"module.{name}" for name in names] == list(state):
-        raise Known("prefix")
-    if set(state) < set(names):
-        raise Known("buffers", name=min(set(names) - set(state)))
+    mistake_if(isinstance(state, str), state)
+    mistake_if(not isinstance(state, dict), "other", what=f"a {type(state).__name__}")
+    mistake_if([f"module.{name}" for name in names] == list(state), "prefix")
+    missing = set(names) - set(state)
+    mistake_if(set(state) < set(names), "buffers", name=min(missing, default=""))
     if set(state) != set(names):
-        raise Known("other", what=f"{list(state)[:2]} ...")
-    if not _is_new(state):
-        raise Known("old")
+        raise Mistake("other", what=f"{list(state)[:2]} ...")
+    mistake_if(not _is_new(state), "old")
 
 
 def _is_new(state: Any) -> bool:
@@ -269,11 +256,11 @@ def _measure(answer: Callable[..., Any], n: int, mistaken: tuple[int, ...]) -> t
     model = _Scores()
     share = answer(model, torch.stack([torch.arange(n), said], 1).float(), y)
     if share is None:
-        raise Known("nothing", rank=dist.get_rank())
+        raise Mistake("nothing", rank=dist.get_rank())
     try:
         return round(float(share), 4), model.asked
     except (TypeError, ValueError, RuntimeError) as error:
-        raise Known("number", type=type(share).__name__) from error
+        raise Mistake("number", type=type(share).__name__) from error
 
 
 @lesson.trial(
@@ -315,11 +302,10 @@ def _is_number(value: Any) -> bool:
 def scaled_up(answer: Callable[..., Any], samples: int, batch: int, gpus: int, rate: float) -> Seen:
     """See the steps of an epoch and the learning rate."""
     said = answer(samples, batch, gpus, rate)
-    if said is None:
-        raise Known("nothing")
+    mistake_if(said is None, "nothing")
     case = f"scaled_up({samples}, {batch}, {gpus}, {rate})"
     if not isinstance(said, list | tuple) or len(said) != 2 or not all(map(_is_number, said)):
-        raise Known("pair", case=case, seen=said)
+        raise Mistake("pair", case=case, seen=said)
     return Seen(said, case=case, steps=said[0], said_rate=said[1])
 
 
@@ -340,10 +326,8 @@ GIB = 2**30
 def gpus_needed(answer: Callable[..., Any], parameters: int, block: int, memory: int) -> Seen:
     """See the fewest GPUs, also where the numbers divide exactly, and where no number is enough."""
     said, case = answer(parameters, block, memory), f"gpus_needed({parameters:_}, {block:_}, {memory:_})"
-    if said is not None and not _is_number(said):
-        raise Known("number", case=case, seen=said)
-    if memory <= 8 * block and said is not None:
-        raise Known("impossible", case=case, seen=said)
+    mistake_if(said is not None and not _is_number(said), "number", case=case, seen=said)
+    mistake_if(memory <= 8 * block and said is not None, "impossible", case=case, seen=said)
     whole = said is None or hasattr(said, "__index__")
     return Seen((said, whole), case=case, said=said)
 
@@ -352,16 +336,14 @@ def gpus_needed(answer: Callable[..., Any], parameters: int, block: int, memory:
 def which_tool(answer: Any, number: int) -> str:
     """See the tool for one situation."""
     tools = ("one GPU", "DataParallel", "DDP", "FSDP", "model parallel")
-    if not isinstance(answer, dict) or len(answer) != 5:
-        raise Known("form")
+    mistake_if(not isinstance(answer, dict) or len(answer) != 5, "form")
     said = list(answer.values())[number]
-    if said is ... or said is None:
-        raise Known("gap")
+    mistake_if(said is ... or said is None, "gap")
     letters = "".join(letter for letter in str(said).lower() if letter not in " -_")
     names = {tool.lower().replace(" ", ""): tool for tool in tools}
     names |= {"distributeddataparallel": "DDP", "fsdp2": "FSDP", "fullyshard": "FSDP", "1gpu": "one GPU"}
     if letters not in names:
-        raise Known("word", said=said, tools=", ".join(map(repr, tools)))
+        raise Mistake("word", said=said, tools=", ".join(map(repr, tools)))
     return names[letters]
 
 

@@ -14,7 +14,7 @@ from .instruments.operations import drawings, judge_operations
 from .instruments.placement import some_gpus
 from .instruments.waiting import judge_no_waiting
 from .lesson import Lesson
-from .trying import Known, Seen
+from .trying import Mistake, Seen, mistake_if
 
 __all__ = ["PretendGraph", "drawings"]
 
@@ -36,8 +36,7 @@ def _number(said: Any) -> float:
     """Return the number that an answer returned."""
     if isinstance(said, torch.Tensor) and said.numel() == 1:
         said = said.item()
-    if isinstance(said, bool) or not hasattr(said, "__float__"):
-        raise Known("number", said=said)
+    mistake_if(isinstance(said, bool) or not hasattr(said, "__float__"), "number", said=said)
     return float(said)
 
 
@@ -68,7 +67,7 @@ def busy_share(answer: Callable[..., Any], kernels: Intervals, start: float, end
     try:
         return _number(answer(list(kernels), start, end))
     except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
-        raise Known("empty", error=type(error).__name__) if not kernels else error from error
+        raise Mistake("empty", error=type(error).__name__) if not kernels else error from error
 
 
 @lesson.trial(
@@ -108,17 +107,13 @@ def alternating_flip(answer: Callable[..., Any], epoch: int, begin: int) -> Any:
     batch, drawn = pictures[rows], first.clone()
     found = answer(batch, rows, drawn, epoch)
     if not isinstance(found, torch.Tensor) or found.shape != batch.shape:
-        raise Known("shape", shape=tuple(batch.shape))
-    if not torch.equal(batch, pictures[rows]) or not torch.equal(drawn, first):
-        raise Known("in_place")
+        raise Mistake("shape", shape=tuple(batch.shape))
+    mistake_if(not torch.equal(batch, pictures[rows]) or not torch.equal(drawn, first), "in_place")
     pairs = list(zip(found, batch, strict=True))
-    if any(torch.equal(one, two.flip(1)) for one, two in pairs):
-        raise Known("upside_down")
+    mistake_if(any(torch.equal(one, two.flip(1)) for one, two in pairs), "upside_down")
     kinds = [(torch.equal(one, two), torch.equal(one, two.flip(2))) for one, two in pairs]
-    if (False, False) in kinds:
-        raise Known("neither")
-    if len(kinds) > 1 and len(set(kinds)) == 1:
-        raise Known("batch")
+    mistake_if((False, False) in kinds, "neither")
+    mistake_if(len(kinds) > 1 and len(set(kinds)) == 1, "batch")
     return kinds
 
 
@@ -141,8 +136,7 @@ def triangle_rates(
 ) -> Seen:
     """See the learning rates of a training."""
     found = answer(pictures, batch, epochs, top, peak)
-    if found is None or not hasattr(found, "__iter__"):
-        raise Known("list", found=found)
+    mistake_if(found is None or not hasattr(found, "__iter__"), "list", found=found)
     rates = torch.tensor([float(rate) for rate in found], dtype=torch.float64)
     steps = epochs * -(-pictures // batch)
     shares = {"begins": rates[0] / top, "most": rates.max() / top, "ends": rates[-1] / top}
@@ -174,22 +168,18 @@ def whiten_patches(answer: Callable[..., Any], size: int, grey: bool) -> Seen:
         pictures = pictures[:, :1].expand(-1, 3, -1, -1)
     found, count = answer(pictures.clone(), size), 3 * size**2
     shape = tuple(getattr(found, "shape", ()))
-    if shape == (2 * count, 3, size, size):
-        raise Known("negatives", found=2 * count, count=count)
+    mistake_if(shape == (2 * count, 3, size, size), "negatives", found=2 * count, count=count)
     if shape != (count, 3, size, size):
-        raise Known("shape", wanted=(count, 3, size, size), shape=shape or found)
-    if not found.isfinite().all():
-        raise Known("nan")
+        raise Mistake("shape", wanted=(count, 3, size, size), shape=shape or found)
+    mistake_if(not found.isfinite().all(), "nan")
     if grey:  # the colours agree, so some directions have no variance
-        if found.abs().max() > 300:
-            raise Known("zero", largest=found.abs().max())
+        mistake_if(found.abs().max() > 300, "zero", largest=found.abs().max())
         return Seen([0.0])
     outputs = nn.functional.conv2d(fresh, found.detach().float()).transpose(0, 1).flatten(1)
     covariance = outputs.cov()
     scale = covariance.diagonal().clamp(min=1e-12).sqrt()
     correlation = (covariance / scale / scale[:, None]).fill_diagonal_(0).abs().max().item()
-    if correlation > 0.15:
-        raise Known("correlated", correlation=correlation)
+    mistake_if(correlation > 0.15, "correlated", correlation=correlation)
     variances = covariance.diagonal().sort().values.tolist()
     return Seen([correlation, *variances], least=variances[0], most=variances[-1])
 

@@ -74,12 +74,18 @@ class Raised:
     error: Exception
 
 
-class Known(Exception):
+class Mistake(Exception):
     """Raised by a trial that can name the mistake by itself; `facts` are what its text may name."""
 
     def __init__(self, key: str, **facts: Any) -> None:
         super().__init__(key)
         self.key, self.facts = key, facts
+
+
+def mistake_if(it_is: bool, key: str, **facts: Any) -> None:
+    """Raise the mistake of that key where `it_is` so."""
+    if it_is:
+        raise Mistake(key, **facts)
 
 
 def told(error: Exception) -> str:
@@ -90,7 +96,7 @@ def told(error: Exception) -> str:
     return f"{type(error).__name__}{line}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
-Outcome = Seen | Raised | Known
+Outcome = Seen | Raised | Mistake
 
 
 def like(one: Outcome, two: Outcome) -> bool:
@@ -129,7 +135,7 @@ class Trial:
     """How an exercise's answers are tried.
 
     Attributes:
-        observe: called with the answers and a case; returns a `Seen`, or the value of one. May raise `Known`.
+        observe: called with the answers and a case; returns a `Seen` or its value; may raise `Mistake`.
         cases: the further arguments of each call; a function where they depend on the machine.
         right: judges what was seen beside what the worked answer gives; with None every answer is right that
             the trial lets pass, and it alone can name mistakes.
@@ -149,7 +155,7 @@ class Trial:
         torch.default_generator.manual_seed(0)
         try:
             seen = self.observe(*answers, *case)
-        except Known as known:
+        except Mistake as known:
             return known
         except Exception as error:  # the reader's own code raised
             return Raised(error)
@@ -219,7 +225,7 @@ class Judge:
         """Return what to raise for answers that went wrong in the last case."""
         case, best = bests[-1]
         facts = self.trial.names(answers, case) | {"best": best.value}
-        if isinstance(seen, Known):
+        if isinstance(seen, Mistake):
             key, more = seen.key, seen.facts
         else:
             key = next(self._alike(seen, bests), "other") if self.trial.right else "other"

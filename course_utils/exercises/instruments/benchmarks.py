@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from ..trying import Known, same
+from ..trying import Mistake, mistake_if, same
 from .pretend import LAUNCH, Queues
 
 COMPILING, TESTING = 30.0, 4.0  # pretended seconds: of the first epoch at all, of each test
@@ -70,8 +70,7 @@ class Laboratory:
 def judge_benchmark(answer: Callable[..., Any]) -> None:
     """Let an answer measure two times, with several seeds and epochs."""
     found = [_try(answer, seeds, epochs) for seeds, epochs in (((1, 2, 3), 4), ((3, 1, 2), 4), ((5, 8), 3))]
-    if not same(found[0], found[1]):
-        raise Known("unseeded")
+    mistake_if(not same(found[0], found[1]), "unseeded")
 
 
 def _try(answer: Callable[..., Any], seeds: tuple[int, ...], epochs: int) -> float:
@@ -80,12 +79,11 @@ def _try(answer: Callable[..., Any], seeds: tuple[int, ...], epochs: int) -> flo
     torch.default_generator.seed()  # a seed that nobody knows: an answer has to set its own
     with lab.queues.instead(getattr(answer, "__globals__", {})):
         said = answer(lab.new_model, lab.train_epoch, lab.accuracy, lab.train, lab.test, seeds, epochs)
-    if lab.problem:
-        raise Known(lab.problem)
+    mistake_if(lab.problem != "", lab.problem)
     try:
         accuracy, seconds = (float(value) for value in said)
     except (TypeError, ValueError):
-        raise Known("returned", said=said) from None
+        raise Mistake("returned", said=said) from None
     measured = _measured(lab, len(seeds), epochs)
     _judge_accuracy(accuracy, measured)
     _judge_seconds(seconds, [epochs * model.seconds for model in measured])
@@ -96,12 +94,10 @@ def _measured(lab: Laboratory, seeds: int, epochs: int) -> list[Pretended]:
     """Return the networks that were measured: one for each seed, trained as long as asked for."""
     tested = [model for model in lab.models if model.tested]
     if any(model.epochs > epochs for model in tested):
-        raise Known("warm_up", learned=max(model.epochs for model in tested), epochs=epochs)
+        raise Mistake("warm_up", learned=max(model.epochs for model in tested), epochs=epochs)
     measured = [model for model in tested if model.epochs == epochs]
-    if len(measured) < seeds:
-        raise Known("seeds", seeds=seeds, measured=len(measured))
-    if len({model.luck for model in measured}) < seeds:
-        raise Known("same_seed")
+    mistake_if(len(measured) < seeds, "seeds", seeds=seeds, measured=len(measured))
+    mistake_if(len({model.luck for model in measured}) < seeds, "same_seed")
     return measured
 
 
@@ -112,13 +108,10 @@ def _judge_accuracy(said: float, measured: list[Pretended]) -> None:
     )
     if same(said, mean(final)):
         return
-    if any(same(said, 100 * value) for value in (mean(final), max(final))):
-        raise Known("percent")
-    if same(said, max(final)) or same(said, min(final)) or same(said, final[-1]):
-        raise Known("lucky")
-    if same(said, max(best)) or same(said, mean(best)):
-        raise Known("best_epoch")
-    raise Known("accuracy", said=said, mean=mean(final))
+    mistake_if(any(same(said, 100 * value) for value in (mean(final), max(final))), "percent")
+    mistake_if(same(said, max(final)) or same(said, min(final)) or same(said, final[-1]), "lucky")
+    mistake_if(same(said, max(best)) or same(said, mean(best)), "best_epoch")
+    raise Mistake("accuracy", said=said, mean=mean(final))
 
 
 def _judge_seconds(said: float, true: list[float]) -> None:
@@ -126,16 +119,11 @@ def _judge_seconds(said: float, true: list[float]) -> None:
     slack = 0.01
     if abs(said - mean(true)) < slack:
         return
-    if any(abs(said - value) < slack for value in (min(true), max(true), true[-1])):
-        raise Known("fastest")
-    if abs(said - sum(true)) < slack:
-        raise Known("sum")
-    if said < 0.1 * min(true):
-        raise Known("launch")
-    if COMPILING / len(true) <= said - mean(true) < 2 * COMPILING:
-        raise Known("compile")
+    mistake_if(any(abs(said - value) < slack for value in (min(true), max(true), true[-1])), "fastest")
+    mistake_if(abs(said - sum(true)) < slack, "sum")
+    mistake_if(said < 0.1 * min(true), "launch")
+    mistake_if(COMPILING / len(true) <= said - mean(true) < 2 * COMPILING, "compile")
     if said > mean(true) and any(abs(said - mean(true) - n * TESTING) < slack for n in range(1, 9)):
-        raise Known("testing")
-    if said > mean(true):
-        raise Known("before")
-    raise Known("short", said=said, mean=mean(true))
+        raise Mistake("testing")
+    mistake_if(said > mean(true), "before")
+    raise Mistake("short", said=said, mean=mean(true))

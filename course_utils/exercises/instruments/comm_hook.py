@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from ..trying import Known
+from ..trying import Mistake, mistake_if
 from .ranks import on_ranks
 from .vectors import flat
 
@@ -96,15 +96,14 @@ def _compare(answer: Callable[..., Any], world: int) -> float:
     apart = max((result["weights"] - found[0]["weights"]).norm() for result in found)
     if not apart <= 1e-3 * found[0]["weights"].norm():
         what = "nothing is sent" if share < 1e-9 else "what they return is not the same on all of them"
-        raise Known("apart", world=world, what=what)
+        raise Mistake("apart", world=world, what=what)
     mean = torch.stack([flat(result["own"]) for result in found]).mean(0)
     times = float(flat(found[0]["returned"]) @ mean / (mean @ mean))
-    if times > 1.3:  # all steps together: what is left out once may come later
-        raise Known("scale", world=world, times=times)
+    mistake_if(times > 1.3, "scale", world=world, times=times)
     for rank, (one, other) in enumerate(zip(plain, found, strict=True)):
         (first, aim), last = one["losses"], other["losses"][1]
         reached = (first - last) / (first - aim)
         if not reached >= ENOUGH:
             key = "worse" if reached >= 0.1 else "no_training"
-            raise Known(key, world=world, rank=rank, first=first, last=last, aim=aim, reached=reached)
+            raise Mistake(key, world=world, rank=rank, first=first, last=last, aim=aim, reached=reached)
     return share

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from course_utils.memory.labels import tensors_in
 
-from ..trying import Known
+from ..trying import Mistake, mistake_if
 from .vectors import agree, flat, peak_of
 
 BATCH, WIDTH, BLOCKS = 256, 512, 8
@@ -81,10 +81,8 @@ def judge_golf(answer: Callable[..., Any], gpu: torch.device) -> float:
 
 def _is_honest(place: _Place, peak: int) -> None:
     """See that all of the step was on the card, and that its peak is what PyTorch says."""
-    if place.elsewhere:
-        raise Known("elsewhere", place=place.elsewhere)
-    if place.most > peak:
-        raise Known("reset")
+    mistake_if(place.elsewhere, "elsewhere", place=place.elsewhere)
+    mistake_if(place.most > peak, "reset")
 
 
 def _state(job: Job) -> tuple[torch.Tensor, list[int]]:
@@ -116,36 +114,30 @@ def _is_whole(played: Job, plain: Job) -> None:
     """See that model and optimizer are what they were: the same layers, in float32, on the card."""
     for parameter, other in zip(played[0].parameters(), plain[0].parameters(), strict=True):
         if (parameter.dtype, parameter.device) != (other.dtype, other.device):
-            raise Known("changed", what=f"A parameter has become {parameter.dtype} on {parameter.device}.")
+            raise Mistake("changed", what=f"A parameter has become {parameter.dtype} on {parameter.device}.")
     layers, others = (
         [type(layer) for layer in model.modules() if not list(layer.children())]
         for model in (played[0], plain[0])
     )
-    if layers != others:
-        raise Known("changed", what="The model has other layers than before.")
+    mistake_if(layers != others, "changed", what="The model has other layers than before.")
 
 
 def _compare(played: Job, plain: Job, right: torch.Tensor, rows: int, moves: list[Any]) -> None:
     """Compare steps, gradients (as Adam has noted them) and parameters with those of the plain step."""
     (move, counts), (wanted, _) = moves
-    if set(counts) == {0}:
-        raise Known("no_step")
-    if set(counts) != {1}:
-        raise Known("steps")
+    mistake_if(set(counts) == {0}, "no_step")
+    mistake_if(set(counts) != {1}, "steps")
     noted, expected = (_averages(job, "exp_avg") for job in (played, plain))
     off = 10 * (noted - expected)  # Adam keeps 0.9 of the old average and adds 0.1 of the gradient
     if not agree(off + right, right, 2e-4):
         found = (off + right) @ right / (right @ right)
         similar = torch.cosine_similarity(off + right, right, dim=0)
-        if rows < BATCH:
-            raise Known("samples", rows=rows, all=BATCH)
+        mistake_if(rows < BATCH, "samples", rows=rows, all=BATCH)
         if similar > 0.9999 and not 0.99 < found < 1.01:
-            raise Known("scale", times=found.item())
-        if similar > 0.98:
-            raise Known("precision")
-        raise Known("gradient")
-    if not agree(move, wanted, 1e-2):
-        raise Known("other_step")
+            raise Mistake("scale", times=found.item())
+        mistake_if(similar > 0.98, "precision")
+        raise Mistake("gradient")
+    mistake_if(not agree(move, wanted, 1e-2), "other_step")
 
 
 def _goes_on(played: Job, plain: Job) -> None:
@@ -153,10 +145,8 @@ def _goes_on(played: Job, plain: Job) -> None:
     before, others = _state(played), _state(plain)
     model, _, x, y = played
     nn.functional.cross_entropy(model(x), y).backward()
-    if not torch.equal(_state(played)[0], before[0]):
-        raise Known("left")
+    mistake_if(not torch.equal(_state(played)[0], before[0]), "left")
     _plain_step(*played)
     _plain_step(*plain)
     move, counts = _moved(before, _state(played))
-    if set(counts) != {1} or not agree(move, _moved(others, _state(plain))[0], 2e-2):
-        raise Known("left")
+    mistake_if(set(counts) != {1} or not agree(move, _moved(others, _state(plain))[0], 2e-2), "left")

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from course_utils.memory.labels import tensors_in
 
-from ..trying import Known
+from ..trying import Mistake, mistake_if
 
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
 _READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select")
@@ -139,8 +139,7 @@ def judge_replay(answer: Callable[..., Any]) -> None:
     given = [(x.clone(), y.clone()) for x, y in run.batches]
     said = answer(run.step, run.batches, graph)
     _judge_use(run, graph)
-    if said is None or len(said) != len(given):
-        raise Known("count", batches=len(given))
+    mistake_if(said is None or len(said) != len(given), "count", batches=len(given))
     losses = torch.stack([torch.as_tensor(loss).detach().float() for loss in said])
     _judge_losses(losses, given, graph, said)
     if not all(
@@ -148,19 +147,15 @@ def judge_replay(answer: Callable[..., Any]) -> None:
         for pair, kept in zip(run.batches, given, strict=True)
         for a, b in zip(pair, kept, strict=True)
     ):
-        raise Known("overwrites")
+        raise Mistake("overwrites")
 
 
 def _judge_use(run: _Training, graph: PretendGraph) -> None:
     """Ask for one capture and one replay for each batch."""
-    if not graph.captures:
-        raise Known("eager", steps=run.steps)
-    if graph.captures > 1:
-        raise Known("captures", captures=graph.captures)
-    if run.steps > 1:
-        raise Known("eager", steps=run.steps)
-    if not graph.replays:
-        raise Known("never")
+    mistake_if(not graph.captures, "eager", steps=run.steps)
+    mistake_if(graph.captures > 1, "captures", captures=graph.captures)
+    mistake_if(run.steps > 1, "eager", steps=run.steps)
+    mistake_if(not graph.replays, "never")
 
 
 def _judge_losses(losses: torch.Tensor, given: Batches, graph: PretendGraph, said: Any) -> None:
@@ -172,18 +167,11 @@ def _judge_losses(losses: torch.Tensor, given: Batches, graph: PretendGraph, sai
 
     if are(given) and graph.replays == len(given):
         return
-    if len(losses) > 1 and torch.equal(losses, losses[:1].expand_as(losses)):
-        raise Known("same_loss")
-    if losses.isnan().any():
-        raise Known("nan")
-    if are(given[:1] * len(given)):
-        raise Known("same_batch")
-    if are([(x, given[0][1]) for x, _ in given]):
-        raise Known("labels")
-    if are([(given[0][0], y) for _, y in given]):
-        raise Known("pictures")
-    if graph.replays != len(given):
-        raise Known("replays", replays=graph.replays, batches=len(given))
-    if are([given[0], *given[:-1]]):
-        raise Known("late")
-    raise Known("other")
+    mistake_if(len(losses) > 1 and torch.equal(losses, losses[:1].expand_as(losses)), "same_loss")
+    mistake_if(losses.isnan().any(), "nan")
+    mistake_if(are(given[:1] * len(given)), "same_batch")
+    mistake_if(are([(x, given[0][1]) for x, _ in given]), "labels")
+    mistake_if(are([(given[0][0], y) for _, y in given]), "pictures")
+    mistake_if(graph.replays != len(given), "replays", replays=graph.replays, batches=len(given))
+    mistake_if(are([given[0], *given[:-1]]), "late")
+    raise Mistake("other")

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import flop_registry
 from course_utils.data.standin import make_standin
 from course_utils.memory.labels import tensors_in
 
-from ..trying import Known
+from ..trying import Mistake, mistake_if
 
 TRAIN, TEST, WANTED = 1000, 1000, 0.55
 _HEAVY = (
@@ -81,14 +81,12 @@ def judge_operations(answer: Callable[..., Any]) -> float:
     with Operations() as counted:
         torch.default_generator.manual_seed(0)
         model = answer(pictures.clone(), names[labels])
-        if not callable(model):
-            raise Known("returned", said=model)
+        mistake_if(not callable(model), "returned", said=model)
         if isinstance(model, torch.nn.Module):
             model.eval()
         with torch.no_grad():
             scores = model(unseen.clone())
-    if tuple(getattr(scores, "shape", ())) != (TEST, 10):
-        raise Known("shape", pictures=TEST)
+    mistake_if(tuple(getattr(scores, "shape", ())) != (TEST, 10), "shape", pictures=TEST)
     _judge_counts(counted)
     chosen, right = scores.argmax(1), names[answers]
     _judge_accuracy((chosen == right).float().mean().item(), (chosen == answers).float().mean().item())
@@ -97,17 +95,13 @@ def judge_operations(answer: Callable[..., Any]) -> float:
 
 def _judge_counts(counted: Operations) -> None:
     """See that the operations are of a kind that the counter counts."""
-    if counted.heavy:
-        raise Known("heavy", name=counted.heavy)
+    mistake_if(counted.heavy, "heavy", name=counted.heavy)
     if counted.numbers > counted.flop:
-        raise Known("unseen", gflop=counted.flop / 1e9, billions=counted.numbers / 1e9)
+        raise Mistake("unseen", gflop=counted.flop / 1e9, billions=counted.numbers / 1e9)
 
 
 def _judge_accuracy(accuracy: float, by_old_names: float) -> None:
     """Ask for the accuracy, by the classes' numbers of this judge and not by those they have elsewhere."""
-    if by_old_names > max(0.2, accuracy + 0.1):
-        raise Known("known", elsewhere=by_old_names, accuracy=accuracy)
-    if accuracy < 0.2:
-        raise Known("untrained", accuracy=accuracy)
-    if accuracy < WANTED:
-        raise Known("accuracy", accuracy=accuracy)
+    mistake_if(by_old_names > max(0.2, accuracy + 0.1), "known", elsewhere=by_old_names, accuracy=accuracy)
+    mistake_if(accuracy < 0.2, "untrained", accuracy=accuracy)
+    mistake_if(accuracy < WANTED, "accuracy", accuracy=accuracy)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from course_utils.machine.timing import synchronize
 
-from ..trying import Known
+from ..trying import Mistake, mistake_if
 from .watching import Marks, Watched, easy_pictures, first_loop, marked_pictures, read_marks
 
 
@@ -28,47 +28,37 @@ def judge_epoch(answer: Callable[..., Any]) -> None:
     marks = read_marks(model.inputs)
     _check_training(model, marks, labels)
     if any(torch.equal(a, b.detach()) for a, b in zip(before, model.parameters(), strict=True)):
-        raise Known("frozen")
+        raise Mistake("frozen")
     _check_variety(marks)
     loss = criterion(torch.cat(model.logits).float().cpu(), labels[marks.numbers]).item()
     said = said[0] if isinstance(said, tuple) else said
     rounding = 1e-4 if model.logits[0].dtype == torch.float32 else 1e-2  # autocast has fewer digits
     if said is None or not math.isclose(float(said), loss, rel_tol=rounding):
-        raise Known("mean", loss=loss, said=said)
+        raise Mistake("mean", loss=loss, said=said)
     model.forget()
     answer(model, *data)
-    if torch.equal(read_marks(model.inputs).numbers, marks.numbers):
-        raise Known("again")
+    mistake_if(torch.equal(read_marks(model.inputs).numbers, marks.numbers), "again")
 
 
 def _check_training(model: Watched, marks: Marks, labels: torch.Tensor) -> None:
     """Ask that every batch was trained on, each picture once, with its own label and fresh gradients."""
-    if max(batch.abs().max().item() for batch in model.inputs) > 10:
-        raise Known("range")
-    if not model.steps or len(model.gradients) != len(model.logits):
-        raise Known("untrained")
-    if len(marks.numbers.unique()) != len(labels):
-        raise Known("repeats")
-    if not torch.equal(model.targets(), labels[marks.numbers]):
-        raise Known("labels")
-    if model.uses_old_gradients():
-        raise Known("zero_grad")
+    mistake_if(max(batch.abs().max().item() for batch in model.inputs) > 10, "range")
+    mistake_if(not model.steps or len(model.gradients) != len(model.logits), "untrained")
+    mistake_if(len(marks.numbers.unique()) != len(labels), "repeats")
+    mistake_if(not torch.equal(model.targets(), labels[marks.numbers]), "labels")
+    mistake_if(model.uses_old_gradients(), "zero_grad")
 
 
 def _check_count(model: Watched, pictures: int) -> None:
     """Ask that every picture was seen."""
-    if model.rows != pictures:
-        raise Known("count", rows=model.rows, pictures=pictures)
+    mistake_if(model.rows != pictures, "count", rows=model.rows, pictures=pictures)
 
 
 def _check_variety(marks: Marks) -> None:
     """Ask for a random order, and for a shift and a mirror of its own for each picture."""
-    if torch.equal(marks.numbers, marks.numbers.sort().values):
-        raise Known("order")
-    if any(len(flip) >= 16 and len(flip.unique()) == 1 for flip in marks.mirrored):
-        raise Known("mirror")
-    if any(len(place) >= 8 and len(place.unique()) == 1 for place in marks.places):
-        raise Known("shift")
+    mistake_if(torch.equal(marks.numbers, marks.numbers.sort().values), "order")
+    mistake_if(any(len(flip) >= 16 and len(flip.unique()) == 1 for flip in marks.mirrored), "mirror")
+    mistake_if(any(len(place) >= 8 and len(place.unique()) == 1 for place in marks.places), "shift")
 
 
 def race(answer: Callable[..., Any], epochs: int = 10) -> float:
@@ -86,7 +76,7 @@ def race(answer: Callable[..., Any], epochs: int = 10) -> float:
         _check_count(fast, len(labels))
     if fast.accuracy() < 0.9:
         key = "steps" if len(fast.steps) < 5 else "learns"
-        raise Known(key, accuracy=fast.accuracy(), steps=len(fast.steps), epochs=epochs)
+        raise Mistake(key, accuracy=fast.accuracy(), steps=len(fast.steps), epochs=epochs)
     return min(slow_seconds) / min(fast_seconds)  # the best of each: whatever else runs only adds time
 
 

@@ -21,7 +21,7 @@ import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
 from torch.testing._internal.distributed.multi_threaded_pg import ThreadLocalWorld
 
-from ..trying import Known, told
+from ..trying import Mistake, told
 from .rank_group import JudgedGroup
 
 PATIENCE = 20.0  # seconds in which some rank has to come to a collective or to its end
@@ -115,7 +115,7 @@ def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Report]
     """Run `trial(*given)` on `world` ranks; return what came of it, by rank. Shows what was printed.
 
     Raises:
-        Known: where the trial raised, where ranks do not meet, or where one comes to no end.
+        Mistake: where the trial raised, where ranks do not meet, or where one comes to no end.
     """
     baton, reports = _Baton(world), [Report() for _ in range(world)]
     threads = [
@@ -151,7 +151,7 @@ def _attend(baton: _Baton) -> None:
         while set(baton.state) != {"done"}:
             before = baton.handed_on
             if not baton.changed.wait_for(lambda: baton.handed_on != before, PATIENCE):  # noqa: B023
-                raise Known("endless", ranks=f"Rank {baton.turn}", seconds=PATIENCE)
+                raise Mistake("endless", ranks=f"Rank {baton.turn}", seconds=PATIENCE)
 
 
 def _run(baton: _Baton, rank: int, report: Report, trial: Callable[..., Any], given: tuple[Any, ...]) -> None:
@@ -206,16 +206,16 @@ def _complain(reports: list[Report]) -> None:
     """Say why ranks did not come to the end of a trial."""
     world = len(reports)
     for rank, report in enumerate(reports):
-        if isinstance(report.error, Known):
+        if isinstance(report.error, Mistake):
             raise report.error
         if report.error is not None:
-            raise Known("raises", rank=rank, world=world, error=told(report.error))
+            raise Mistake("raises", rank=rank, world=world, error=told(report.error))
     waits = {rank: report.waits for rank, report in enumerate(reports) if report.waits}
     if waits:
         there = "; ".join(f"rank {rank} in {what}" for rank, what in waits.items())
         away = [str(rank) for rank in range(world) if rank not in waits]
         names = f"Rank{'s' * (len(away) > 1)} {' and '.join(away)}"
-        raise Known("never_comes" if away else "different", world=world, there=there, away=names)
+        raise Mistake("never_comes" if away else "different", world=world, there=there, away=names)
 
 
 def _in_words(what: tuple[Any, ...]) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..trying import Known
+from ..trying import Mistake
 
 _NO_WORK = ("_unsafe_view", "_reshape_alias", "empty", "empty_like", "empty_strided", "new_empty")
 _WAYS_OUT = ("numpy", "tolist", "__array__", "__dlpack__", "cpu")
@@ -46,5 +46,5 @@ class StaysInside(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         there = (*args[1:], *(kwargs or {}).values()) if name == "to" else ()
         if name in _WAYS_OUT or any(isinstance(item, str) and item == "cpu" for item in there):
-            raise Known("left", way="It" if name in ("to", "cpu") else f"{name}()")
+            raise Mistake("left", way="It" if name in ("to", "cpu") else f"{name}()")
         return func(*args, **(kwargs or {}))

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from ..trying import Known
+from ..trying import Mistake, mistake_if
 from .placement import CPU, Copies
 from .vectors import agree, flat
 
@@ -137,29 +137,27 @@ def judge_no_waiting(answer: Callable[..., Any], gpu: torch.device) -> None:
         _judge_result(run, Epoch(plain_epoch, batches, gpu))
         for kind in _KINDS:
             if steps := [step for what, step in run.waited if what == kind]:
-                raise Known(kind, step=steps[0], batches=batches)
+                raise Mistake(kind, step=steps[0], batches=batches)
     try:
         Epoch(answer, 4, gpu, bad=True)
     except ValueError:
         return
-    raise Known("nan_lost")
+    raise Mistake("nan_lost")
 
 
 def _judge_result(run: Epoch, plain: Epoch) -> None:
     """Ask for the same training, on the GPU, and the same two numbers."""
-    if run.devices == {"cpu"}:
-        raise Known("elsewhere")
-    if not agree(run.parameters, plain.parameters):
-        raise Known("training")
+    mistake_if(run.devices == {"cpu"}, "elsewhere")
+    mistake_if(not agree(run.parameters, plain.parameters), "training")
     try:
         loss, accuracy = map(_number, run.said)
     except (TypeError, ValueError, RuntimeError):
-        raise Known("returned", said=run.said) from None
+        raise Mistake("returned", said=run.said) from None
     right = [_number(value) for value in plain.said]
     if not math.isclose(loss, right[0], rel_tol=1e-4):
-        raise Known("loss", right=right[0], said=loss)
+        raise Mistake("loss", right=right[0], said=loss)
     if not math.isclose(accuracy, right[1], rel_tol=1e-4):
-        raise Known("accuracy", right=right[1], said=accuracy)
+        raise Mistake("accuracy", right=right[1], said=accuracy)
 
 
 def _number(value: Any) -> float:
