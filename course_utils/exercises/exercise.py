@@ -32,9 +32,9 @@ class Exercise:
         lesson: number of the lesson, such as "05".
         siblings: the names of all exercises of the lesson, in order.
         name: its name in the lesson's module, as a rule of the answer, too.
+        judge: raises NotYet for a wrong answer; may return a Score.
         question: of a prediction or a myth card, one sentence.
         kind, minutes, difficulty: shown in its heading.
-        judge: raises NotYet for a wrong answer; may return a Score.
         stub: the cell that the reader fills in, without the call of `check`.
         worked: a right answer to the cell, and `reasoning`, why it is one.
         hints: from a nudge to nearly everything.
@@ -47,18 +47,18 @@ class Exercise:
     lesson: str
     siblings: Sequence[str]
     name: str
+    judge: Callable[..., Score | None]
     question: str
     kind: Kind
     minutes: int
     difficulty: Difficulty
-    judge: Callable[..., Score | None]
     stub: str
     worked: str
     reasoning: str
-    hints: tuple[str, ...]
+    hints: Sequence[str]
     why: str
-    choices: Sequence[Any] | Callable[[], Sequence[Any]] = ()
-    several: bool = False
+    choices: Sequence[Any] | Callable[[], Sequence[Any]]
+    several: bool
     _given: int = field(default=0, repr=False)
     _guess: Any = field(default=..., repr=False)
 

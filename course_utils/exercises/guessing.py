@@ -6,8 +6,6 @@ from typing import Any
 
 from .trying import Mistake, NotYet, same
 
-WORDS = ("true", "outdated", "false")  # what a claim can be
-
 
 def judge_guess(guess: Any, actual: Any, read: Callable[[Any], Any], table: Mapping[str, Any]) -> None:
     """Compare a guess with what came out, and a wrong one with the known mistakes.

@@ -22,41 +22,17 @@ The table of an exercise has
 
 import tomllib
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from . import progress
 from .exercise import Exercise
-from .guessing import WORDS, judge_guess, read_guess
+from .guessing import judge_guess, read_guess
 from .trying import Answers, Case, Judge, Score, Trial, same
 
-GENERAL = {  # what may have to be said in any exercise
-    "form": {"say": "Choose one of {choices}."},
-    "raises": {"say": "On rank {rank} of {world} your code raised {error}"},
-    "never_comes": {
-        "say": "Of {world} ranks, {there} would wait for ever: {away} came to the end without it. Every rank "
-        "has to come to every collective."
-    },
-    "different": {
-        "say": "The ranks wait for each other in different collectives: {there}. All of them must call the "
-        "same, on tensors of one size."
-    },
-    "endless": {
-        "say": "{ranks} came to no end, nor to a collective, within {seconds:.0f} s. Is there a loop that "
-        "does not end?"
-    },
-    "unsettled": {
-        "say": "On this device nothing was refused. To settle it: COURSE_DEVICE=virtual, then restart."
-    },
-    "other": {"say": "This is not it yet. A hint may help."},
-    "nothing": {"say": "Your function returns nothing. Does it end in `return`?"},
-}
-_MYTH = {
-    "hints": ["Run the cell below, which settles it, and read its output."],
-    "choices": WORDS,
-    "mistakes": {"form": {"say": 'Answer with one of three words: "true", "outdated" or "false".'}},
-}
+USUAL = tomllib.loads(Path(__file__).with_name("usual.toml").read_text(encoding="utf-8"))
 
 
 class Lesson:
@@ -151,23 +127,8 @@ class Lesson:
 
     def _exercise(self, name: str, table: dict[str, Any]) -> Exercise:
         """Return what an author's table describes."""
-        return Exercise(
-            self.number,
-            list(self.tables),
-            name,
-            table["question"],
-            table["kind"],
-            table["minutes"],
-            table["difficulty"],
-            partial(self._judge, name),
-            table["stub"].strip(),
-            table["worked"].strip(),
-            table["reasoning"],
-            tuple(table["hints"]),
-            table["why"],
-            table["choices"],
-            table["several"],
-        )
+        written = {one.name: table[one.name] for one in fields(Exercise) if one.name in table}
+        return Exercise(self.number, list(self.tables), name, partial(self._judge, name), **written)
 
 
 def _merged(above: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
@@ -180,34 +141,15 @@ def _merged(above: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _filled(name: str, table: dict[str, Any]) -> dict[str, Any]:
-    """Return a table with what is the same for all exercises of its kind."""
-    usual = {
-        "minutes": 2,
-        "difficulty": "easy",
-        "choices": (),
-        "several": False,
-        "question": "",
-        "mistakes": {},
-    }
-    if table["kind"] == "predict":
-        call = f"exercise.{name}.guess"
-        usual |= {"stub": f"{call}(...)", "worked": f"{call}({table['right']!r})"}
-    if table["kind"] == "myth":
-        stub, worked = f'{name} = ...  # "true", "outdated" or "false"', f'{name} = "{table["right"]}"'
-        usual |= {
-            "stub": stub,
-            "worked": worked,
-            "question": table["claim"],
-            "reasoning": table["why"],
-            **_MYTH,
-        }
-    own = {
-        key: {"say": one} if isinstance(one, str) else one for key, one in table.get("mistakes", {}).items()
-    }
+    """Return a table with what is usual for all exercises, and for those of its kind."""
+    own = {key: one if isinstance(one, dict) else {"say": one} for key, one in table["mistakes"].items()}
     if table["kind"] == "myth":
         own = {key: {"guesses": [key], **one} for key, one in own.items()}
-    both = GENERAL | usual["mistakes"]
-    return usual | table | {"mistakes": both | {key: both.get(key, {}) | one for key, one in own.items()}}
+    kind = {
+        key: text.format_map({"name": name, **table}) if isinstance(text, str) else text
+        for key, text in USUAL.get(table["kind"], {}).items()
+    }
+    return _merged(_merged(USUAL["every"], kind), table | {"mistakes": own})
 
 
 @cache

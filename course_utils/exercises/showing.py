@@ -52,16 +52,19 @@ def _marked(text: str) -> str:
     return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
+def _in_notebook() -> bool:
+    """Tell whether a kernel runs this, as it does in a notebook."""
+    ipython = sys.modules.get("IPython")
+    return hasattr(ipython.get_ipython() if ipython else None, "kernel")
+
+
 def show(page: Page) -> None:
     """Display a message in a notebook, print it elsewhere."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if shell is not None and type(shell).__name__ != "TerminalInteractiveShell":
-        from IPython.display import display
+    if not _in_notebook():
+        return print(page)
+    from IPython.display import display
 
-        display(page)
-    else:
-        print(page)
+    display(page)
 
 
 def ask(
@@ -82,8 +85,7 @@ def ask(
         answer: gets the choice, or `...` for none, and returns what to show below the buttons.
         several: whether any number may be chosen; `answer` then gets the list of them.
     """
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is None or not hasattr(shell, "kernel") or os.environ.get("COURSE_WIDGETS") == "off":
+    if not _in_notebook() or os.environ.get("COURSE_WIDGETS") == "off":
         return False
     try:
         from ipywidgets import HTML, VBox
