@@ -34,6 +34,7 @@ from . import (
     creation,
     cuda_api,
     gradients,
+    legacy,
     memory_api,
     moves,
     parallel,
@@ -56,6 +57,7 @@ _ROOMS = (
     autocast,
     recurrent,
     composites,
+    legacy,
 )
 _UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _MISSING = object()

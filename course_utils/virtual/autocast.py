@@ -2,12 +2,14 @@
 
 Virtual tensors carry CUDA's autocast key, so PyTorch's own context manager reaches CUDA's autocast kernels.
 Those skip tensors that C++ does not see on a GPU; therefore the same lists of operations are registered here,
-for as long as virtual GPUs are on. CPU tensors are left alone, as on a real GPU.
-Lists: https://docs.pytorch.org/docs/stable/amp.html#cuda-op-specific-behavior.
+for as long as virtual GPUs are on. CPU tensors are left alone, as on a real GPU. The lists are read from the
+header that the installed PyTorch brings along, so they are those of its version.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,24 +17,22 @@ import torch
 from .machine import Machine
 from .tensor import VirtualTensor
 
-_LOWER = """addbmm addmm addmv addr baddbmm bmm chain_matmul linalg_multi_dot linalg_vecdot conv1d conv2d
-conv3d conv_transpose1d conv_transpose2d.input conv_transpose3d.input convolution gru_cell
-linear lstm_cell matmul mm mv prelu rnn_relu_cell rnn_tanh_cell scaled_dot_product_attention
-lstm.input gru.input rnn_tanh.input rnn_relu.input""".split()
-_FLOAT32 = """linalg_vector_norm linalg_matrix_norm frobenius_norm.dim acos asin cosh erfinv exp expm1 log
-log10 log2 log1p reciprocal rsqrt sinh tan softplus layer_norm native_layer_norm group_norm
-logsumexp pdist renorm dist cdist norm.Scalar norm.ScalarOpt_dim pow.Tensor_Scalar
-pow.Tensor_Tensor pow.Scalar softmax.int log_softmax.int cumsum cumprod prod prod.dim_int sum
-sum.dim_IntList cosine_similarity poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d
-hinge_embedding_loss kl_div l1_loss smooth_l1_loss huber_loss mse_loss margin_ranking_loss
-multilabel_margin_loss soft_margin_loss triplet_margin_loss multi_margin_loss
-binary_cross_entropy_with_logits""".split()
-_WIDEST = (
-    """addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put scatter_add tensordot""".split()
-)
+_HEADER = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
+# what cuDNN's RNNs add
+_RECURRENT = ["lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input"]
 _key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
 # Low-precision copies of parameters, made once per autocast block: id -> (parameter, copy).
 _copies: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+
+def lists() -> dict[str, list[str]]:
+    """Return the operations by policy: "LOWER_PRECISION_FP", "FP32", "FP32_SET_OPT_DTYPE", "PROMOTE"."""
+    text = _HEADER.read_text(encoding="utf-8")
+    found = {}
+    for policy, body in re.findall(r"#define AT_FORALL_(\w+)\(_\)(.*?)\n\n", text, re.S):
+        names = re.findall(r"_\((\w+)(?:, (\w+))?\)", body)
+        found[policy] = [f"{name}.{overload}".rstrip(".") for name, overload in names]
+    return found
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
@@ -43,8 +43,8 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
         return value
     if value.dtype in (dtype, torch.float64):
         return value
-    keep = value.requires_grad and value.is_leaf and dtype is not torch.float32
-    if not keep or not torch.is_autocast_cache_enabled():
+    keep = value.requires_grad and value.is_leaf and torch.is_grad_enabled()
+    if not keep or dtype is torch.float32 or not torch.is_autocast_cache_enabled():
         return value.to(dtype)
     if id(value) not in _copies:
         _copies[id(value)] = (value, value.to(dtype))
@@ -83,11 +83,12 @@ def _banned(*args: Any, **kwargs: Any) -> None:
 
 def register() -> torch.library.Library:
     """Register CUDA's lists for virtual tensors; `_destroy()` of the result takes them back."""
-    library = torch.library.Library("aten", "IMPL")
+    library, known = torch.library.Library("aten", "IMPL"), lists()
+    float32 = [*known["FP32"], *known["FP32_SET_OPT_DTYPE"], "norm.Scalar", "norm.ScalarOpt_dim"]
     rules = (
-        (_LOWER, lambda args: torch.get_autocast_dtype("cuda")),
-        (_FLOAT32, lambda args: torch.float32),
-        (_WIDEST, _widest),
+        (known["LOWER_PRECISION_FP"] + _RECURRENT, lambda args: torch.get_autocast_dtype("cuda")),
+        (float32, lambda args: torch.float32),
+        (known["PROMOTE"], _widest),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "Overriding a previously registered kernel"

@@ -52,6 +52,50 @@ def _taking_in(real: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _ctc_loss(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the CTC loss: its lengths may be numbers, or tensors anywhere."""
+    taking_in = _taking_in(real)
+
+    def run(scores: torch.Tensor, targets: torch.Tensor, *rest: Any) -> torch.Tensor:
+        lengths = [one.tolist() if isinstance(one, torch.Tensor) else one for one in rest[:2]]
+        return taking_in(scores, targets, *lengths, *rest[2:])
+
+    return run
+
+
+def _pad(tensor: torch.Tensor, rows: int, value: float, side: str = "right") -> torch.Tensor:
+    """Return a tensor with rows of `value` added at one side, up to `rows`."""
+    missing = rows - len(tensor)
+    sides = [0, missing] if side == "right" else [missing, 0]
+    return functional.pad(tensor, [0, 0] * (tensor.dim() - 1) + sides, value=value)
+
+
+def _pad_sequence(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `pad_sequence`: its result is on the sequences' device."""
+
+    def run(sequences: Any, batch_first: bool = False, value: float = 0.0, side: str = "right") -> Any:
+        if type(sequences[0]) is not VirtualTensor:
+            return real(sequences, batch_first, value, side)
+        rows = max(map(len, sequences))
+        return torch.stack([_pad(one, rows, value, side) for one in sequences], 0 if batch_first else 1)
+
+    return run
+
+
+def _pad_packed(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the unpacking of a packed sequence: the result is on its device, the lengths on the CPU."""
+
+    def run(data: torch.Tensor, sizes: torch.Tensor, batch_first: bool, value: float, total: int) -> Any:
+        if type(data) is not VirtualTensor:
+            return real(data, sizes, batch_first, value, total)
+        steps = [_pad(step, int(sizes[0]), value) for step in data.split(sizes.tolist())]
+        steps += [torch.full_like(steps[0], value)] * (total - len(steps))
+        lengths = (sizes > torch.arange(int(sizes[0]))[:, None]).sum(1)
+        return torch.stack(steps, 1 if batch_first else 0), lengths
+
+    return run
+
+
 def _dropout(real: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap dropout: on CUDA it is one kernel that keeps a mask of booleans, on the CPU one of floats."""
 
@@ -66,5 +110,8 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for each of these functions."""
     for owner, names in _NAMES.items():
         yield from ((owner, name, _taking_in(getattr(owner, name))) for name in names.split())
+    yield torch, "ctc_loss", _ctc_loss(torch.ctc_loss)
+    yield torch._C._nn, "pad_sequence", _pad_sequence(torch._C._nn.pad_sequence)
+    yield torch._VF, "_pad_packed_sequence", _pad_packed(torch._VF._pad_packed_sequence)
     yield torch, "dropout", _dropout(torch.dropout)
     yield torch._VF, "dropout", _dropout(torch._VF.dropout)  # what nn.functional calls

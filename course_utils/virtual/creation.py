@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch.jit import _builtins
 from torch.utils._device import DeviceContext, _device_constructors
 
 from .dispatch import check_generator, on_stream_of
@@ -125,6 +126,9 @@ def _new_tensor(tensor: torch.Tensor, data: Any, **kwargs: Any) -> torch.Tensor:
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for every factory."""
+    _builtins._get_builtin_table()  # TorchScript's, which is made once: with PyTorch's own functions
+    find = _builtins._find_builtin
+    yield _builtins, "_find_builtin", lambda function: find(getattr(function, "__wrapped__", function))
     owners = {
         torch: [f.__name__ for f in _constructors] + _LIKE + _RANDOM,
         torch.Tensor: _NEW,

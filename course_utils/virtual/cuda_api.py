@@ -1,11 +1,14 @@
 """`torch.cuda` and `torch.accelerator` for virtual GPUs: which devices there are, which is current."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import torch
+import torch.utils._triton
+from torch._subclasses.meta_utils import MetaTensorDescriber
 from torch.cuda._utils import _get_device_index
 
 from . import streams
@@ -14,6 +17,18 @@ from .tensor import VirtualTensor
 
 NAME = "Virtual GPU (CPU)"
 CAPABILITY = (8, 0)  # behaves as an Ampere card: bfloat16 is supported
+# Limits of that capability: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#compute-capabilities.
+# What only a real card has, such as a clock, is 0.
+_LIMITS = {
+    "warp_size": 32,
+    "max_threads_per_block": 1024,
+    "max_threads_per_multi_processor": 2048,
+    "regs_per_multiprocessor": 65_536,
+    "shared_memory_per_block": 48 * 2**10,
+    "shared_memory_per_block_optin": 163 * 2**10,
+    "shared_memory_per_multiprocessor": 164 * 2**10,
+}
+_NONE = "is_integrated is_multi_gpu_board clock_rate memory_clock_rate memory_bus_width L2_cache_size"
 
 
 def _devices(machine: Machine) -> dict[str, Any]:
@@ -29,10 +44,13 @@ def _devices(machine: Machine) -> dict[str, Any]:
             minor=CAPABILITY[1],
             total_memory=machine.capacity,
             multi_processor_count=1,
-            is_integrated=0,
-            is_multi_gpu_board=0,
-            warp_size=32,
             gcnArchName=NAME,
+            uuid=UUID(int=number),
+            pci_domain_id=0,
+            pci_bus_id=number,
+            pci_device_id=0,
+            **_LIMITS,
+            **dict.fromkeys(_NONE.split(), 0),
         )
 
     def exchange(device: int) -> int:
@@ -62,7 +80,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "current_device": lambda: machine.current,
         "set_device": set_device,
         "_exchange_device": exchange,
-        "_maybe_exchange_device": exchange,
+        "_maybe_exchange_device": lambda device: exchange(device),  # torch.compile wants two functions
         "get_device_name": lambda device=None: properties(device).name,
         "get_device_properties": properties,
         "get_device_capability": lambda device=None: (properties(device).major, properties(device).minor),
@@ -102,6 +120,38 @@ def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _grouped(lists: Any, with_indices: bool = False) -> dict[Any, Any]:
+    """Group the tensors at each position of all lists by device and dtype of the first, for optimizers."""
+    groups: dict[Any, Any] = {}
+    for index, row in enumerate(zip(*(one or [None] * len(lists[0]) for one in lists), strict=True)):
+        group, indices = groups.setdefault((row[0].device, row[0].dtype), ([[] for _ in lists], []))
+        for values, value, given in zip(group, row, lists, strict=True):
+            values.extend([value] if given else [])
+        indices.extend([index] if with_indices else [])
+    return groups
+
+
+def _compiling_for_the_cpu(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what `torch.compile` looks at each tensor with; it refuses virtual ones."""
+
+    def describe(self: Any, tensor: torch.Tensor, **options: Any) -> Any:
+        if isinstance(tensor, VirtualTensor):
+            raise RuntimeError("torch.compile has no kernels for virtual GPUs: leave it out here")
+        return real(self, tensor, **options)
+
+    return describe
+
+
+def _profiling_the_cpu(profile: type) -> Callable[..., None]:
+    """Return how a profiler begins: it looks at the CPU, where all the work is done."""
+    real = profile.__init__
+
+    def begin(self: Any, enabled: bool = True, *, use_device: str | None = None, **options: Any) -> None:
+        real(self, enabled, use_device=None if use_device == "cuda" else use_device, **options)
+
+    return begin
+
+
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for `torch.cuda`, `torch.accelerator` and what they share."""
     cuda = _devices(machine) | streams.functions(machine)
@@ -113,7 +163,11 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
         yield torch._C, name, value
     yield torch, "Stream", streams.Stream
     yield torch, "Event", streams.Event
+    yield torch.utils._triton, "has_triton_package", lambda: False  # no compiler for kernels
+    yield MetaTensorDescriber, "describe_tensor", _compiling_for_the_cpu(MetaTensorDescriber.describe_tensor)
     yield torch.backends.cudnn, "is_acceptable", lambda tensor: False  # RNNs run their CPU kernels
+    yield torch._C, "_group_tensors_by_device_and_dtype", _grouped
+    yield torch.autograd.profiler.profile, "__init__", _profiling_the_cpu(torch.autograd.profiler.profile)
     for module in ("torch.optim.optimizer", "torch.utils._foreach_utils"):  # on CUDA, foreach is the default
         known = import_module(module)
         yield known, "_foreach_supported_types", [*known._foreach_supported_types, VirtualTensor]

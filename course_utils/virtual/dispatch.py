@@ -5,19 +5,23 @@ charged to the device. (PyTorch calls this hook `__torch_dispatch__`; it lies be
 need no code of their own.)
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map_only
 
-from .errors import device_assert
+from .errors import alert_any_order, device_assert
 from .machine import Machine, active
+from .randomness import home_of
 from .rules import Facts, common_device, elementwise_device, facts
 from .tensor import VirtualTensor, reshape, view, wrap
 
 aten = torch.ops.aten
 
 # Out-of-range indices are found by a CUDA kernel, which kills the whole context.
+_OUT_OF_RANGE = re.compile(r"out of (range|bounds)")
 _NOTHING: dict[int, Any] = {}
 _ASSERTING = frozenset(
     """nll_loss_forward nll_loss2d_forward embedding index_select gather scatter scatter_add index
@@ -39,6 +43,9 @@ def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: 
     inner_args = [_unwrap(value, seen) for value in args]
     inner_kwargs = {key: _unwrap(value, seen) for key, value in kwargs.items()} if kwargs else {}
     device = _device_of(op, seen, args, kwargs or {})
+    if device.type == "meta":  # forward mode asks for the shape of what it adds to nothing
+        shapes = tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), (inner_args, inner_kwargs))
+        return func(*shapes[0], **shapes[1])
     if op.random:
         check_generator(inner_kwargs.get("generator"), device)
         result = on_stream_of(machine, device, func, inner_args, inner_kwargs)
@@ -48,7 +55,7 @@ def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: 
         return args[0] if op.mutates else result
     same = {id(t._inner): t for t in seen if type(t) is VirtualTensor} if op.mutates else _NOTHING
     if op.per_tensor and isinstance(result, (list, tuple)):
-        homes = [t.device for t in args[0]]
+        homes = [t.device for t in next(value for value in args if isinstance(value, (list, tuple)))]
         return [_rewrap(r, home, same) for r, home in zip(result, homes, strict=True)]
     return _rewrap(result, device, same)
 
@@ -78,6 +85,8 @@ def _device_of(
         return first
     if op.per_tensor:
         return _check_each(op, args)
+    if any(tensor.is_meta for tensor in seen):
+        return torch.device("meta")
     if active().taking_in or torch._C._current_graph_task_id() != -1:
         # The autograd engine makes zero gradients on the device C++ knows, the CPU: take them in, too.
         gpus = {tensor.device for tensor in seen if tensor.is_cuda}
@@ -99,11 +108,13 @@ def _check_each(op: Facts, args: Sequence[Any]) -> torch.device:
 def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
     """Call the CPU kernel; an index out of range becomes CUDA's device-side assert."""
     __tracebackhide__ = True
+    if op.any_order and torch.are_deterministic_algorithms_enabled():
+        alert_any_order(op.any_order)
     try:
         return func(*args, **kwargs)
-    except IndexError:
-        if op.base not in _ASSERTING:
-            raise
+    except IndexError as error:
+        if op.base not in _ASSERTING or not _OUT_OF_RANGE.search(str(error)):
+            raise  # such as a mask of another shape, which the host finds
         machine.broken = True
         raise device_assert() from None
 
@@ -123,8 +134,8 @@ def on_stream_of(machine: Machine, device: torch.device, func: Any, args: Any, k
 
 def check_generator(generator: Any, device: torch.device) -> None:
     """Raise PyTorch's error for a generator of another device type."""
-    if generator is not None and generator.device.type != device.type:
-        found = generator.device.type
+    found = None if generator is None else home_of(generator).type
+    if found not in (None, device.type):
         raise RuntimeError(f"Expected a '{device.type}' device type for generator but found '{found}'")
 
 
@@ -157,9 +168,21 @@ def _item(tensor: VirtualTensor) -> Any:
     return tensor._inner.item()
 
 
+def _pack_padded(given: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
+    """Pack a padded batch: the lengths, and the batch sizes that come of them, are on the CPU."""
+    if lengths.is_cuda:
+        raise RuntimeError(
+            "'lengths' argument should be a 1D CPU int64 tensor, but got "
+            f"{lengths.dim()}D {lengths.device} {lengths.type().split('.')[-1].removesuffix('Tensor')} tensor"
+        )
+    data, sizes = aten._pack_padded_sequence(given._inner, lengths, batch_first)
+    return wrap(data, given.device), sizes
+
+
 _SPECIAL: dict[Any, Callable[..., Any]] = {
     aten._local_scalar_dense.default: _item,
     aten.copy_.default: _copy,
+    aten._pack_padded_sequence.default: _pack_padded,
     aten.is_pinned.default: lambda tensor, device=None: False,
     aten._has_compatible_shallow_copy_type.default: lambda first, second: True,
 }

@@ -1,5 +1,6 @@
 """The exact words of CUDA's errors, as PyTorch 2.11 to 2.15 prints them."""
 
+import warnings
 from typing import NoReturn
 
 import torch
@@ -49,6 +50,27 @@ INDICES = "indices should be either on cpu or on the same device as the indexed 
 def refuse(text: str) -> NoReturn:
     """Raise the error that a real GPU raises here."""
     raise RuntimeError(text)
+
+
+def alert_any_order(name: str) -> None:
+    """Refuse an operation without a fixed order, or warn, as `torch.use_deterministic_algorithms` asks."""
+    asked = "True, warn_only=True" if torch.is_deterministic_algorithms_warn_only_enabled() else "True"
+    text = (
+        f"{name} does not have a deterministic implementation, but you set "
+        f"'torch.use_deterministic_algorithms({asked})'. You can "
+    )
+    if "warn" not in asked:
+        refuse(
+            f"{text}turn off determinism just for this operation, or you can use the 'warn_only=True' option, "
+            "if that's acceptable for your application. You can also file an issue at "
+            "https://github.com/pytorch/pytorch/issues to help us prioritize adding deterministic support "
+            "for this operation."
+        )
+    warnings.warn(
+        f"{text}file an issue at https://github.com/pytorch/pytorch/issues to help us prioritize adding "
+        "deterministic support for this operation.",
+        stacklevel=2,
+    )
 
 
 def misplaced_gradient(gradient: torch.device, tensor: torch.device) -> str:

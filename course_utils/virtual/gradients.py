@@ -26,7 +26,7 @@ def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
     homes = [output.device if isinstance(output, VirtualTensor) else None for output in outputs]
     if any(homes):
         node = next((o.grad_fn for o in outputs if isinstance(o, VirtualTensor) and o.requires_grad), None)
-        if node is not None:
+        if isinstance(node, BackwardCFunction):  # not of a view that was changed in place
             node._homes = homes
             node._input_homes = [a.device if isinstance(a, torch.Tensor) else None for a in args]
     return result
@@ -54,11 +54,17 @@ def _check_returned(node: Any, gradients: tuple[Any, ...]) -> None:
             raise RuntimeError(f"Function {type(node).__name__} returned an {text}")
 
 
+def _is_batched(tensor: torch.Tensor) -> bool:
+    """Tell whether this is `vmap`'s tensor, which does not know where its parts are."""
+    return "Batched" in repr(torch._C._dispatch_keys(tensor))
+
+
 def _run(tensors: Any, gradients: Any, *args: Any, **kwargs: Any) -> Any:
     """Start the engine, with gradients that are where their tensors are."""
     for position, (tensor, gradient) in enumerate(zip(tensors, gradients, strict=False)):
-        mixed = isinstance(tensor, torch.Tensor) and gradient is not None and gradient.device != tensor.device
-        if mixed:
+        if gradient is None or not isinstance(tensor, torch.Tensor) or _is_batched(gradient):
+            continue
+        if gradient.device != tensor.device:
             raise RuntimeError(INVALID_GRADIENT.format(position, tensor.device, gradient.device))
     results = _real_run(tensors, gradients, *args, **kwargs)
     inputs = args[2] if len(args) > 2 else kwargs.get("inputs", ())
@@ -69,7 +75,9 @@ def _at_home(gradients: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, 
     """Put the gradients that the engine made itself where their inputs are."""
     return tuple(
         gradient.to(given.device)
-        if isinstance(gradient, torch.Tensor) and isinstance(given, VirtualTensor)
+        if isinstance(gradient, torch.Tensor)
+        and isinstance(given, VirtualTensor)
+        and not _is_batched(gradient)
         else gradient
         for gradient, given in zip(gradients, inputs, strict=True)
     )

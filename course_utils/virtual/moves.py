@@ -3,11 +3,11 @@
 Each replacement hands plain CPU work to the real method and acts only where a virtual GPU is involved.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, UninitializedTensorMixin
 
 from .machine import Machine, active
 from .tensor import VirtualTensor, become, wrap
@@ -99,6 +99,20 @@ def _promise(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return promise
 
 
+def _lazy(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Wrap `UninitializedParameter(device=...)` and its like: a promise, too."""
+
+    def new(cls: Any, requires_grad: bool = False, device: Any = None, *args: Any, **kwargs: Any) -> Any:
+        home = None if device is None else active().device(device)
+        on_gpu = home is not None and home.type == "cuda"
+        made = real(cls, requires_grad, "cpu" if on_gpu else device, *args, **kwargs)
+        if on_gpu:
+            made._promised = home
+        return made
+
+    return new
+
+
 def _promised_device(self: Any) -> torch.device:
     """`.device` of a lazy parameter."""
     return getattr(self, "_promised", None) or _real_device.__get__(self)
@@ -141,6 +155,8 @@ def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False
 
 def type_(tensor: torch.Tensor, dtype: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
     """`Tensor.type`: the name of the type, such as torch.cuda.FloatTensor, or a conversion."""
+    if isinstance(dtype, type):
+        dtype = f"{dtype.__module__}.{dtype.__name__}"
     if isinstance(dtype, str) and dtype.startswith("torch.cuda."):
         return cuda(tensor).to(torch.empty(0).type(dtype.replace("torch.cuda.", "torch.")).dtype)
     if dtype is None and isinstance(tensor, VirtualTensor):
@@ -148,6 +164,11 @@ def type_(tensor: torch.Tensor, dtype: Any = None, non_blocking: bool = False, *
     if isinstance(dtype, str) and isinstance(tensor, VirtualTensor):
         return _real_type(cpu(tensor), dtype)
     return _real_type(tensor) if dtype is None else _real_type(tensor, dtype, non_blocking, **kwargs)
+
+
+def type_as(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """`Tensor.type_as`: the tensor with the dtype of another, and where that is."""
+    return to(tensor, other.device, other.dtype)
 
 
 def pin_memory(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:
@@ -174,18 +195,18 @@ def _set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
         _real_data.__set__(tensor, new)
 
 
+_METHODS = {"to": to, "cuda": cuda, "cpu": cpu, "copy_": copy_, "type": type_, "type_as": type_as}
+for _name, _method in _METHODS.items():  # a tensor that outlives its GPU still has to say so
+    setattr(VirtualTensor, _name, _method)
+
+
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the methods of torch.Tensor that know virtual GPUs."""
-    methods = {
-        "to": to,
-        "cuda": cuda,
-        "cpu": cpu,
-        "copy_": copy_,
-        "type": type_,
-        "data": property(_real_data.__get__, _set_data),
-    }
-    yield from ((torch.Tensor, name, method) for name, method in methods.items())
+    yield from ((torch.Tensor, name, method) for name, method in _METHODS.items())
+    yield torch.Tensor, "data", property(_real_data.__get__, _set_data)
     yield UninitializedTensorMixin, "materialize", _materialize
+    for lazy in (UninitializedParameter, UninitializedBuffer):
+        yield lazy, "__new__", _lazy(lazy.__new__)
     yield UninitializedTensorMixin, "device", property(_promised_device)
     yield torch.Tensor, "pin_memory", pin_memory
     yield torch.Tensor, "is_pinned", is_pinned

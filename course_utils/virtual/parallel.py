@@ -25,6 +25,13 @@ def scatter(
 
     There are fewer parts than devices when the chunks run out; a part that is already there is a view.
     """
+    if not devices:
+        raise RuntimeError("Expected at least one device to scatter to")
+    if chunk_sizes is not None and len(chunk_sizes) != len(devices):
+        raise RuntimeError(
+            "Expected devices and chunk_sizes to be of same length, but got len(devices) = "
+            f"{len(devices)} and len(chunk_sizes) = {len(chunk_sizes)}"
+        )
     parts = tensor.chunk(len(devices), dim) if chunk_sizes is None else tensor.split(list(chunk_sizes), dim)
     return [part.to(active().device(device)) for part, device in zip(parts, devices, strict=False)]
 
@@ -39,6 +46,8 @@ def scatter_out(tensor: torch.Tensor, out: Sequence[torch.Tensor], dim: int = 0,
 def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | None = None) -> torch.Tensor:
     """Concatenate tensors from several devices along `dim` on `destination` (-1 is the CPU)."""
     target = torch.device("cpu") if destination == -1 else active().device(destination)
+    if not tensors:
+        raise RuntimeError("Expected at least one tensor to gather from")
     first = tensors[0]
     for position, tensor in enumerate(tensors):
         if tensor.is_cpu:
@@ -50,6 +59,11 @@ def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | Non
             raise RuntimeError(
                 f"Expected all input tensors to have the same number of dimensions, but tensor at index "
                 f"{position}has {tensor.dim()} dimensions, (expected {first.dim()})"
+            )
+        expected = [*first.shape[:dim], tensor.size(dim), *first.shape[dim:][1:]]
+        if list(tensor.shape) != expected:
+            raise RuntimeError(
+                f"Input tensor at index {position} has invalid shape {list(tensor.shape)}, but expected {expected}"
             )
     shape = list(first.shape)
     shape[dim] = sum(tensor.size(dim) for tensor in tensors)

@@ -5,6 +5,7 @@ the CPU. `torch.cuda.manual_seed` gives the device a stream of its own; `torch.m
 """
 
 import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,15 @@ class _CudaGenerator(_RealGenerator):
         return super().set_state(_state_of(state))
 
 
+# C++ hands on a generator without its Python side: where each that was made for a GPU is, by its address there
+_homes: dict[int, torch.device] = {}
+
+
+def home_of(generator: _RealGenerator) -> torch.device:
+    """Return the device of a generator, also of one that has been through C++."""
+    return _homes.get(generator._cdata, generator.device)
+
+
 class _GeneratorType(type):
     """Lets `isinstance(g, torch.Generator)` hold for every generator, also for those made before."""
 
@@ -44,7 +54,8 @@ class Generator(metaclass=_GeneratorType):
 
 def _generator(device: torch.device) -> _CudaGenerator:
     generator = _CudaGenerator()
-    generator._home = device
+    generator._home = _homes[generator._cdata] = device
+    weakref.finalize(generator, _homes.pop, generator._cdata, None)
     return generator
 
 

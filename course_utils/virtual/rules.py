@@ -39,6 +39,24 @@ _ON_GPU = {
     "stack": ("wrapper_CUDA_cat", {}),
     "convolution": ("wrapper_CUDA__cudnn_convolution", {"input": "self"}),
 }
+# What CUDA can only do in an order of its own, by the name that its refusal has in libtorch_cuda.
+_ANY_ORDER = {
+    name.replace("_out_cuda", "").replace("_cuda", ""): name
+    for name in """avg_pool3d_backward_cuda
+max_pool3d_with_indices_backward_cuda adaptive_max_pool2d_backward_cuda adaptive_max_pool3d_backward_cuda
+fractional_max_pool2d_backward_cuda fractional_max_pool3d_backward_cuda upsample_linear1d_backward_out_cuda
+upsample_bilinear2d_backward_out_cuda upsample_bicubic2d_backward_out_cuda
+upsample_trilinear3d_backward_out_cuda reflection_pad1d_backward_out_cuda reflection_pad3d_backward_out_cuda
+replication_pad1d_backward_cuda replication_pad2d_backward_cuda replication_pad3d_backward_cuda
+grid_sampler_2d_backward_cuda grid_sampler_3d_backward_cuda""".split()
+} | {
+    "_adaptive_avg_pool2d_backward": "adaptive_avg_pool2d_backward_cuda",
+    "_adaptive_avg_pool3d_backward": "adaptive_avg_pool3d_backward_cuda",
+    "_ctc_loss_backward": "ctc_loss_backward_gpu",
+    "max_unpool2d": "max_unpooling2d_forward_out",
+    "max_unpool3d": "max_unpooling3d_forward_out",
+    "nll_loss2d_forward": "nll_loss2d_forward_out_cuda_template",
+}
 _INDEXING = frozenset({"index", "index_put", "_index_put_impl", "_unsafe_index", "_unsafe_index_put"})
 
 
@@ -55,6 +73,7 @@ class Facts:
         pointwise = torch.Tag.pointwise in func.tags and self.base not in _NOT_ITERATED
         self.iterated = pointwise or self.base in _ITERATED
         self.per_tensor = self.name.startswith("_foreach_")
+        self.any_order = _ANY_ORDER.get(self.base)
         self.arguments = [argument.name for argument in schema.arguments]
         self.wrapper, self.renamed = _ON_GPU.get(self.base, (self._wrapper(schema.overload_name), {}))
 

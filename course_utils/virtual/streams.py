@@ -17,6 +17,7 @@ class Stream:
     def __init__(self, device: Any = None, priority: int = 0, **_: Any) -> None:
         self.device = active().device(device)
         self.device_index = self.device.index
+        self.device_type = 1  # c10::DeviceType::CUDA
         self.priority = priority
         self.stream_id = self.cuda_stream = next(_numbers)
 

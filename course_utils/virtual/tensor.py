@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 
 from .errors import NUMPY, misplaced_gradient
-from .machine import active
+from .machine import active, is_active
 
 _CPU = torch.device("cpu")
 _make = torch.Tensor._make_wrapper_subclass
@@ -25,6 +25,11 @@ class VirtualTensor(torch.Tensor):
     _home: torch.device
 
     __torch_function__ = torch._C._disabled_torch_function_impl
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """`type(p)(data, requires_grad=...)` for a parameter `p`, `type(x)(2, 3)` for another tensor."""
+        of_parameter = bool(kwargs) or any(isinstance(value, torch.Tensor) for value in args)
+        return (torch.nn.Parameter if of_parameter else torch.Tensor)(*args, **kwargs)
 
     # ---- where it is ----------------------------------------------------------------------------
     @property
@@ -94,15 +99,35 @@ class VirtualTensor(torch.Tensor):
         return self._inner.untyped_storage()
 
     def tolist(self) -> Any:
+        active()
         return self._inner.tolist()
 
     def numpy(self, *, force: bool = False) -> Any:
+        active()
         if force:
             return self._inner.numpy(force=True)
         raise TypeError(NUMPY.format(device=self.device))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         raise TypeError(NUMPY.format(device=self.device))
+
+    def new(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.is_sparse and args:
+            return torch.sparse_coo_tensor(*args, **kwargs)
+        plain = [value._inner if isinstance(value, VirtualTensor) else value for value in args]
+        return wrap(self._inner.new(*plain), self.device)
+
+    def coalesce(self) -> torch.Tensor:
+        return wrap(self._inner.coalesce(), self.device)
+
+    def is_coalesced(self) -> bool:
+        return self._inner.is_coalesced()
+
+    def indices(self) -> torch.Tensor:
+        return view(self._inner.indices(), self.device)
+
+    def values(self) -> torch.Tensor:
+        return view(self._inner.values(), self.device)
 
     def pin_memory(self, device: Any = None) -> NoReturn:
         raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
@@ -123,9 +148,10 @@ class VirtualTensor(torch.Tensor):
         return plain.__reduce_ex__(protocol)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if isinstance(key, torch.Tensor) and key.dtype is torch.bool:
-            key = key.to(self.device)  # a mask may be on the CPU
-        super().__setitem__(key, value)
+        if isinstance(key, tuple):
+            super().__setitem__(tuple(_listed(item, self.device) for item in key), value)
+        else:
+            super().__setitem__(_listed(key, self.device), value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> torch.Tensor:
         if id(self) in memo:
@@ -146,6 +172,16 @@ class VirtualTensor(torch.Tensor):
 
 
 VirtualTensor.__name__ = VirtualTensor.__qualname__ = "Tensor"  # so that error messages read as usual
+
+
+def _listed(key: Any, device: torch.device) -> Any:
+    """Return what an assignment goes to on the device: PyTorch puts lists and arrays there, too."""
+    if isinstance(key, torch.Tensor):
+        return key.to(device) if key.is_cpu and key.dim() else key
+    if not hasattr(key, "__len__") or not len(key):
+        return key
+    numbers = hasattr(key, "dtype") or all(isinstance(item, (int, list)) for item in key)
+    return torch.tensor(key, device=device) if numbers else key
 
 
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
@@ -247,6 +283,8 @@ def describe(tensor: VirtualTensor) -> str:
     """Print as PyTorch prints a CUDA tensor: values, device, then what differs from the defaults."""
     from torch import _tensor_str
 
+    if not is_active():
+        return f"<a tensor on {tensor.device} of virtual GPUs that are switched off>"
     inner = tensor._inner.detach()
     suffixes = [f"device='{tensor.device}'"]
     if inner.numel() == 0 and inner.dim() != 1:

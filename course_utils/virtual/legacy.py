@@ -1,0 +1,43 @@
+"""`torch.cuda.FloatTensor` and its like: the types that tensors had before dtypes, still met in older code."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from .machine import Machine
+from .moves import cuda
+from .tensor import VirtualTensor
+
+_DTYPES = {
+    "Float": torch.float32,
+    "Double": torch.float64,
+    "Half": torch.float16,
+    "BFloat16": torch.bfloat16,
+    "Byte": torch.uint8,
+    "Char": torch.int8,
+    "Short": torch.int16,
+    "Int": torch.int32,
+    "Long": torch.int64,
+    "Bool": torch.bool,
+}
+
+
+class _LegacyType(type):
+    """The type of such a type: a virtual tensor of its dtype is an instance."""
+
+    dtype: torch.dtype
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, VirtualTensor) and instance.dtype is cls.dtype
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Make a tensor on the current GPU: of a size, or of numbers."""
+        return cuda(getattr(torch, cls.__name__)(*args, **kwargs))
+
+
+def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, name, value) for each type."""
+    for prefix, dtype in _DTYPES.items():
+        names = {"dtype": dtype, "is_cuda": True, "__module__": "torch.cuda"}
+        yield torch.cuda, f"{prefix}Tensor", _LegacyType(f"{prefix}Tensor", (), names)
