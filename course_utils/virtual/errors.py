@@ -61,8 +61,8 @@ def alert_any_order(name: str) -> None:
     )
     if "warn" not in asked:
         refuse(
-            f"{text}turn off determinism just for this operation, or you can use the 'warn_only=True' option, "
-            "if that's acceptable for your application. You can also file an issue at "
+            f"{text}turn off determinism just for this operation, or you can use the 'warn_only=True' "
+            "option, if that's acceptable for your application. You can also file an issue at "
             "https://github.com/pytorch/pytorch/issues to help us prioritize adding deterministic support "
             "for this operation."
         )

@@ -73,14 +73,12 @@ def _run(tensors: Any, gradients: Any, *args: Any, **kwargs: Any) -> Any:
 
 def _at_home(gradients: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Put the gradients that the engine made itself where their inputs are."""
-    return tuple(
-        gradient.to(given.device)
-        if isinstance(gradient, torch.Tensor)
-        and isinstance(given, VirtualTensor)
-        and not _is_batched(gradient)
-        else gradient
-        for gradient, given in zip(gradients, inputs, strict=True)
-    )
+
+    def moved(gradient: Any, given: Any) -> Any:
+        strays = type(given) is VirtualTensor and gradient is not None and not _is_batched(gradient)
+        return gradient.to(given.device) if strays else gradient
+
+    return tuple(map(moved, gradients, inputs))
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:

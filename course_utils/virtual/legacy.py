@@ -1,4 +1,4 @@
-"""`torch.cuda.FloatTensor` and its like: the types that tensors had before dtypes, still met in older code."""
+"""`torch.cuda.FloatTensor` and its like: the types of tensors before there were dtypes."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -63,7 +63,8 @@ def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | Non
         expected = [*first.shape[:dim], tensor.size(dim), *first.shape[dim:][1:]]
         if list(tensor.shape) != expected:
             raise RuntimeError(
-                f"Input tensor at index {position} has invalid shape {list(tensor.shape)}, but expected {expected}"
+                f"Input tensor at index {position} has invalid shape {list(tensor.shape)}, "
+                f"but expected {expected}"
             )
     shape = list(first.shape)
     shape[dim] = sum(tensor.size(dim) for tensor in tensors)

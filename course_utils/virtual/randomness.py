@@ -27,7 +27,7 @@ class _CudaGenerator(_RealGenerator):
         return super().set_state(_state_of(state))
 
 
-# C++ hands on a generator without its Python side: where each that was made for a GPU is, by its address there
+# C++ hands on a generator without its Python side: where each of a GPU is, by its address there
 _homes: dict[int, torch.device] = {}
 
 
