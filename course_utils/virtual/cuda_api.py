@@ -1,5 +1,7 @@
 """`torch.cuda` and `torch.accelerator` for virtual GPUs: which devices there are, which is current."""
 
+import functools
+import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import SimpleNamespace
@@ -7,8 +9,6 @@ from typing import Any
 from uuid import UUID
 
 import torch
-import torch.utils._triton
-from torch._subclasses.meta_utils import MetaTensorDescriber
 from torch.cuda._utils import _get_device_index
 
 from . import streams
@@ -80,7 +80,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "current_device": lambda: machine.current,
         "set_device": set_device,
         "_exchange_device": exchange,
-        "_maybe_exchange_device": lambda device: exchange(device),  # torch.compile wants two functions
+        "_maybe_exchange_device": exchange,
         "get_device_name": lambda device=None: properties(device).name,
         "get_device_properties": properties,
         "get_device_capability": lambda device=None: (properties(device).major, properties(device).minor),
@@ -131,15 +131,12 @@ def _grouped(lists: Any, with_indices: bool = False) -> dict[Any, Any]:
     return groups
 
 
-def _compiling_for_the_cpu(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what `torch.compile` looks at each tensor with; it refuses virtual ones."""
-
-    def describe(self: Any, tensor: torch.Tensor, **options: Any) -> Any:
-        if isinstance(tensor, VirtualTensor):
-            raise RuntimeError("torch.compile has no kernels for virtual GPUs: leave it out here")
-        return real(self, tensor, **options)
-
-    return describe
+def _compile(model: Any = None, **options: Any) -> Any:
+    """`torch.compile`: there is no compiler for virtual GPUs, so the code runs as it is, and that is said."""
+    if model is None:
+        return functools.partial(_compile, **options)
+    warnings.warn("torch.compile: virtual GPUs have no compiler, the code runs as it is", stacklevel=2)
+    return model
 
 
 def _profiling_the_cpu(profile: type) -> Callable[..., None]:
@@ -163,8 +160,7 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
         yield torch._C, name, value
     yield torch, "Stream", streams.Stream
     yield torch, "Event", streams.Event
-    yield torch.utils._triton, "has_triton_package", lambda: False  # no compiler for kernels
-    yield MetaTensorDescriber, "describe_tensor", _compiling_for_the_cpu(MetaTensorDescriber.describe_tensor)
+    yield torch, "compile", _compile
     yield torch.backends.cudnn, "is_acceptable", lambda tensor: False  # RNNs run their CPU kernels
     yield torch._C, "_group_tensors_by_device_and_dtype", _grouped
     yield torch.autograd.profiler.profile, "__init__", _profiling_the_cpu(torch.autograd.profiler.profile)
