@@ -1,5 +1,6 @@
 """Machines made up from facts, and the true texts of PyTorch, CUDA and NVIDIA's driver."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def machine(**changes: dict[str, Any]) -> Facts:
         ),
     }
     for name, values in changes.items():
-        parts[name] = values if values is None else _changed(parts[name], values)
+        parts[name] = replace(parts[name], **values)
     return Facts(**parts)
 
 
@@ -76,7 +77,3 @@ def with_gpus(*gpus: Gpu, **changes: dict[str, Any]) -> Facts:
     )
     driver = vars(DRIVER) | {"gpus": tuple(gpu.name for gpu in gpus)} | changes.pop("driver", {})
     return machine(interpreter=seen, driver=driver, **changes)
-
-
-def _changed(part: Any, values: dict[str, Any]) -> Any:
-    return type(part)(**vars(part) | values)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from course_utils.machine import doctor as diagnosis
-from course_utils.machine.doctor.facts import Facts
+from course_utils.machine.doctor.facts import Facts, Interpreter
 
 from .machines import T4, machine, with_gpus
 
@@ -25,7 +25,11 @@ def python(code: str, *flags: str, cwd: Path = ROOT) -> subprocess.CompletedProc
     [
         (with_gpus(T4), 0, "This machine can run the course: with the real GPU Tesla T4"),
         (machine(), 0, "This machine can run the course: with virtual GPUs."),
-        (machine(interpreter=None), 1, "The course cannot run here yet. Nothing is installed here."),
+        (
+            machine(interpreter=vars(Interpreter())),
+            1,
+            "The course cannot run here yet. Nothing is installed here.",
+        ),
         (machine(interpreter={"vision": False}), 1, "The course cannot run here yet."),
         (machine(interpreter={"computes": False}), 1, "The course cannot run here yet."),
     ],

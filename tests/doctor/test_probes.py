@@ -201,7 +201,7 @@ def test_a_python_that_hangs_is_given_up(
             (tmp_path / "began").read_text()  # blocks until the program has come so far
             raise subprocess.TimeoutExpired(self.args, timeout)
 
-    monkeypatch.setattr(processes.subprocess, "Popen", Process)
+    monkeypatch.setattr(subprocess, "Popen", Process)
     found = processes.ask_interpreter(program(script % (tmp_path, tmp_path)), limit=7.0)
     assert (found.step, found.end, limits) == ("kernels", "no answer in 7 seconds", [7.0])
 
@@ -227,7 +227,7 @@ NEW_HEADER = "| NVIDIA-SMI 610.43.02              KMD Version: 610.43.02     CUD
 def test_nvidia_smi(
     program: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, driver: Driver
 ) -> None:
-    names = """--query-gpu=name,compute_cap) echo "Tesla T4, 7.5"; echo "NVIDIA H100, 9.0";;"""
+    names = """--query-gpu=compute_cap,name) echo "7.5, Tesla T4"; echo "9.0, NVIDIA H100";;"""
     program(f"""case "$1" in {names} *) {script};; esac""", "nvidia-smi")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     assert processes.ask_driver(tmp_path) == driver

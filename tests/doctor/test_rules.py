@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from course_utils.machine.doctor import fixes, report, rules_gpu, rules_no_gpu
-from course_utils.machine.doctor.facts import Facts, Finding, Gpu
+from course_utils.machine.doctor import report, rules_gpu
+from course_utils.machine.doctor.facts import Facts, Finding, Gpu, Interpreter
 
 from . import machines
 from .machines import RTX, T4, builds, machine, with_gpus
@@ -20,6 +20,7 @@ COLAB = {"host": "colab"}
 IN_COLAB = {"packages": builds("2.11.0+cu128", "0.26.0"), "torch": "2.11.0+cu128", "recorded": "2.11.0+cu128"}
 IN_COLAB |= {"needs_torch": "torch==2.11.0", "cuda": "12.8"}
 KERNEL = {"notebook": True}
+NOTHING = vars(Interpreter())  # the course's environment does not exist yet
 
 
 class Case(NamedTuple):
@@ -313,7 +314,7 @@ CASES = {
         CANNOT,
     ),
     "nothing is installed": Case(
-        machine(interpreter=None),
+        machine(interpreter=NOTHING),
         "problem",
         "Nothing is installed here",
         ".venv",
@@ -321,7 +322,7 @@ CASES = {
         CANNOT,
     ),
     "nothing is installed, Windows": Case(
-        machine(interpreter=None, place={"system": "win32"}),
+        machine(interpreter=NOTHING, place={"system": "win32"}),
         "problem",
         "Nothing",
         "",
@@ -682,7 +683,7 @@ CASES = {
     ),
     # room and data
     "no room to install": Case(
-        machine(interpreter=None, place={"disk_free": 5 * 10**9}),
+        machine(interpreter=NOTHING, place={"disk_free": 5 * 10**9}),
         "problem",
         "Only 5.0 GB of disk",
         "9.5 GB",
@@ -762,7 +763,7 @@ def test_one_cause_is_named_once(case: Case) -> None:
             "second environment",
         ),  # it is the one examined
         (machine(caller={"elsewhere": "/opt/other"}, place=COLAB), "second environment"),
-        (machine(caller={"elsewhere": "/opt/other"}, interpreter=None), "second environment"),
+        (machine(caller={"elsewhere": "/opt/other"}, interpreter=NOTHING), "second environment"),
         (
             with_gpus(T4, caller=KERNEL | {"uuids": (T4.uuid,), "changed": ("CUDA_VISIBLE_DEVICES",)}),
             "started",
@@ -797,7 +798,7 @@ def test_which_builds_run_on_which_gpu(
     ("number", "version"), [(12080, "12.8"), (13000, "13.0"), (11040, "11.4"), (13020, "13.2")]
 )
 def test_the_drivers_number_is_decoded(number: int, version: str) -> None:
-    assert rules_no_gpu.decoded(number) == version
+    assert rules_gpu.supported_cuda(machine(interpreter={"driver_cuda": number})) == version
 
 
 def test_a_fix_in_a_notebook_is_a_cell_and_a_click() -> None:
@@ -862,5 +863,8 @@ def test_the_report_keeps_commands_whole_and_ends_with_the_verdict() -> None:
 def test_another_build_is_of_versions_that_have_it(
     torch: str, vision: str, tag: str, versions: tuple[str, str]
 ) -> None:
-    facts = machine(interpreter={"packages": {"torch": torch, "torchvision": vision}})
-    assert "torch=={0}+{2} torchvision=={1}+{2} ".format(*versions, tag) in fixes.torch_build(facts, tag)
+    there = {"packages": {"torch": torch, "torchvision": vision}, "cuda": ""}
+    cuda = {"cu126": "12.8", "cu130": "13.0"}[tag]
+    findings = report.judge(machine(interpreter=there, driver=OFFERED | {"cuda": cuda}))
+    command = "torch=={0}+{2} torchvision=={1}+{2} ".format(*versions, tag)
+    assert any(command in finding.fix for finding in findings)

@@ -5,20 +5,20 @@ from dataclasses import dataclass, field
 
 from course_utils.machine.environment import Environment
 
-OK, NOTE, PROBLEM = "ok", "note", "problem"
-
 
 @dataclass(frozen=True)
 class Finding:
     """One finding: what it is, what it means, and the one command or click that puts it right.
 
     `level` is "ok", "note" (nothing stops you) or "problem"; `fix` is empty where there is nothing to do.
+    `stops`: the course cannot run, whatever else works.
     """
 
     level: str
     title: str
     meaning: str = ""
     fix: str = ""
+    stops: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,11 @@ class Gpu:
 class Interpreter:
     """A Python and its PyTorch, as `probe.py` saw them in a process of their own."""
 
-    path: str
+    path: str = ""  # empty where the course's environment does not exist yet
     version: tuple[int, ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)  # versions, build tag included: "2.15.0+cu132"
-    recorded: str = (
-        ""  # torch's version as pip recorded it: no build tag where it came from the package index
-    )
+    # as pip recorded torch: no build tag where it came from the package index
+    recorded: str = ""
     needs_torch: str = ""  # what torchvision's metadata asks for: "torch==2.11.0"
     absent: tuple[str, ...] = ()  # other packages of the course that it lacks, as they are imported: "PIL"
     torch_file: str = ""  # where `import torch` would find it
@@ -115,10 +114,10 @@ class Course:
 
 @dataclass(frozen=True)
 class Facts:
-    """All of it; `interpreter` is None where the course's environment does not exist yet."""
+    """All of it."""
 
     caller: Caller
-    interpreter: Interpreter | None
+    interpreter: Interpreter
     driver: Driver
     place: Place
     course: Course
@@ -129,11 +128,6 @@ class Facts:
         return self.driver.gpus or ("an NVIDIA GPU",) * self.driver.cards
 
     @property
-    def gpus_seen(self) -> tuple[Gpu, ...]:
-        """The GPUs that PyTorch sees, whether kernels run on them or not."""
-        return self.interpreter.gpus if self.interpreter else ()
-
-    @property
     def gpus_work(self) -> bool:
         """Whether there are GPUs, and kernels run on all that PyTorch sees."""
-        return bool(self.gpus_seen) and not any(gpu.error for gpu in self.gpus_seen)
+        return bool(self.interpreter.gpus) and not any(gpu.error for gpu in self.interpreter.gpus)

@@ -4,83 +4,45 @@ from collections.abc import Iterator
 
 from course_utils.machine.environment import SIZES
 
-from . import fixes
-from .facts import NOTE, OK, PROBLEM, Facts, Finding
+from .facts import Facts, Finding
+from .findings import finding
 
 GB = 10**9
-MEMORY, SHARED, DISK = 4 * GB, 10**9, 1 * GB  # below these the lessons get slow, or stop
+MEMORY, SHARED, DISK = 4.0, 1.0, 1.0  # GB; below these the lessons get slow, or stop
 
 
 def variables(facts: Facts) -> Iterator[Finding]:
-    """Environment variables that hurt."""
-    values = facts.place.variables
-    path, mode = values.get("LD_LIBRARY_PATH", ""), values.get("COURSE_DEVICE", "")
-    if ("stubs" in path or facts.place.strays) and not facts.gpus_work:
-        what = ", ".join(facts.place.strays) or "a folder of stubs, empty libraries made for compilers"
-        meaning = f"It leads to {what}. These can be loaded in place of those that PyTorch brings along."
-        fix = fixes.unset(facts, "LD_LIBRARY_PATH")
-        yield Finding(NOTE, "LD_LIBRARY_PATH leads to CUDA libraries", meaning, fix)
-    if values.get("CUDA_LAUNCH_BLOCKING", "0") != "0":
-        meaning = "Every kernel is waited for: good for finding an error, but slow, and timings are wrong."
-        fix = fixes.unset(facts, "CUDA_LAUNCH_BLOCKING")
-        yield Finding(NOTE, f"CUDA_LAUNCH_BLOCKING={values['CUDA_LAUNCH_BLOCKING']} is set", meaning, fix)
-    if values.get("NVIDIA_VISIBLE_DEVICES") in ("", "void", "none") and facts.place.container:
-        meaning = "The container is started without GPUs, even with --gpus."
-        title = f"NVIDIA_VISIBLE_DEVICES={values['NVIDIA_VISIBLE_DEVICES']} is set"
-        fix = "docker run -e NVIDIA_VISIBLE_DEVICES=all --gpus all ...   (on the host)"
-        yield Finding(NOTE, title, meaning, fix)
-    if mode not in ("", "auto"):
-        works = mode in ("virtual", "cpu") or (mode == "real" and facts.gpus_seen)
-        known = "PyTorch finds no real GPU" if mode == "real" else "it is none of auto, real, virtual and cpu"
-        meaning = "The lessons use that, and do not choose." if works else f"The lessons stop: {known}."
-        level, fix = NOTE if works else PROBLEM, fixes.unset(facts, "COURSE_DEVICE")
-        yield Finding(level, f"COURSE_DEVICE={mode} is set", meaning, fix)
-
-
-def virtual(facts: Facts) -> Iterator[Finding]:
-    """Virtual GPUs that are on in the asking notebook: the rest of the report is about the true machine."""
+    """Virtual GPUs that are on in the asking notebook, and environment variables that hurt."""
     if facts.caller.virtual:
-        meaning = "In this notebook torch.cuda shows these; all other lines here are about the real machine."
-        yield Finding(OK, f"Virtual GPUs are on: {facts.caller.virtual}", meaning)
+        yield finding(facts, "virtual")
+    values, strays = facts.place.variables, ", ".join(facts.place.strays)
+    if ("stubs" in values.get("LD_LIBRARY_PATH", "") or strays) and not facts.gpus_work:
+        yield finding(facts, "library_path", strays=strays, stubs=not strays)
+    if values.get("CUDA_LAUNCH_BLOCKING", "0") != "0":
+        yield finding(facts, "launch_blocking", value=values["CUDA_LAUNCH_BLOCKING"])
+    if values.get("NVIDIA_VISIBLE_DEVICES") in ("", "void", "none") and facts.place.container:
+        yield finding(facts, "container_told_to_hide", value=values["NVIDIA_VISIBLE_DEVICES"])
+    mode = values.get("COURSE_DEVICE", "")
+    if mode in ("virtual", "cpu") or (mode == "real" and facts.interpreter.gpus):
+        yield finding(facts, "device_chosen", mode=mode)
+    elif mode not in ("", "auto"):
+        yield finding(facts, "device_impossible", mode=mode, real=mode == "real", unknown=mode != "real")
 
 
 def room(facts: Facts) -> Iterator[Finding]:
     """Disk and memory."""
-    place, missing = facts.place, facts.interpreter is None or "torch" not in facts.interpreter.packages
-    needed = sum(SIZES.get(place.system, SIZES["linux"])) * GB if missing else DISK
-    if 0 <= place.disk_free < needed:
-        what = "to install PyTorch" if missing else "for data and checkpoints"
-        title = f"Only {place.disk_free / GB:.1f} GB of disk are free"
-        level = PROBLEM if missing else NOTE
-        yield Finding(level, title, f"{needed / GB:.1f} GB are needed {what}.", "delete what you do not need")
-    elif place.disk_free >= 0 and 0 <= place.memory < MEMORY:
-        meaning = "Run one lesson at a time, and close what you do not need."
-        fix = "in JupyterLab: Kernel > Shut Down All Kernels, before each lesson"
-        yield Finding(NOTE, f"Only {place.memory / GB:.1f} GB of memory", meaning, fix)
-    elif place.disk_free >= 0:
-        memory = f"{place.memory / GB:.0f} GB of memory, " if place.memory > 0 else ""
-        yield Finding(OK, f"{memory}{place.disk_free / GB:.0f} GB of disk free")
-    if place.container and 0 <= place.shared_memory < SHARED:
-        meaning = "Workers of a DataLoader die there with: Bus error. The lessons use none."
-        title = f"Only {place.shared_memory / GB:.2g} GB of shared memory in this container"
-        yield Finding(NOTE, title, meaning, "docker run --shm-size=2g ...   (on the host)")
+    place, installed = facts.place, "torch" in facts.interpreter.packages
+    disk, memory, shared = place.disk_free / GB, place.memory / GB, place.shared_memory / GB
+    needed = DISK if installed else sum(SIZES.get(place.system, SIZES["linux"]))
+    if 0 <= disk < needed:
+        yield finding(facts, "disk_nearly_full" if installed else "disk_too_small", disk=disk, needed=needed)
+    elif disk >= 0:
+        name = "little_memory" if 0 <= memory < MEMORY else "room"
+        yield finding(facts, name, memory=memory, disk=disk, memory_known=memory > 0)
+    if place.container and 0 <= shared < SHARED:
+        yield finding(facts, "little_shared_memory", shared=shared)
 
 
 def data(facts: Facts) -> Iterator[Finding]:
     """The pictures of lesson 04."""
-    state, folder = facts.course.data, facts.course.data_folder
-    standin = "lesson 04 downloads it (170 MB), or draws stand-in pictures and says so."
-    title, meaning = {
-        "official": ("CIFAR-10 is there", f"In the folder {folder}."),
-        "archive": ("CIFAR-10 is there, packed", f"Lesson 04 unpacks it in the folder {folder}."),
-        "pictures": (
-            "Pictures of your own are there",
-            f"Lesson 04 uses them in place of CIFAR-10, from the folder {folder}.",
-        ),
-        "standin": ("COURSE_DATA=standin", "Lesson 04 uses drawn stand-in pictures, as you asked."),
-        "none": ("CIFAR-10 is not there yet", f"The folder {folder} does not hold it: {standin}"),
-        "incomplete": ("CIFAR-10 is not complete", f"In the folder {folder} something is missing: {standin}"),
-        "lost": (f"COURSE_DATA names a folder that does not exist: {folder}", "Lesson 04 will stop there."),
-    }[state]
-    fix = fixes.unset(facts, "COURSE_DATA") if state == "lost" else ""
-    yield Finding({"incomplete": NOTE, "none": NOTE, "lost": PROBLEM}.get(state, OK), title, meaning, fix)
+    yield finding(facts, f"data_{facts.course.data}")

@@ -1,6 +1,7 @@
 """Look around without starting anything: the calling process, the machine, the course's folder."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -9,9 +10,9 @@ from pathlib import Path
 
 from course_utils.lessons import ROOT
 from course_utils.machine import environment
+from course_utils.machine.system import text_of
 
 from .facts import Caller, Course, Place
-from .processes import text_of
 
 _BATCHES, _ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"  # as in data.official, which needs numpy
 _FILES = ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
@@ -41,34 +42,34 @@ def look_at_caller(root: Path = Path("/")) -> Caller:
             uuids = tuple(str(getattr(card, "uuid", "")) for card in cards)
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     notebook = hasattr(shell, "kernel")
+    began = dict(
+        line.partition("=")[::2] for line in text_of(root / "proc/self/environ").split("\0") if "=" in line
+    )
     return Caller(
         notebook=notebook,
         elsewhere=_elsewhere(notebook, root),
         torch=str(getattr(torch, "__version__", "")),
         uuids=uuids,
         virtual=f"{virtual.count} of {virtual.capacity / 2**30:g} GiB" if virtual else "",
-        changed=_changed(root),
+        changed=tuple(name for name in VARIABLES if began and began.get(name) != os.environ.get(name)),
     )
 
 
 def look_at_place(root: Path = Path("/"), folder: Path = ROOT) -> Place:
     """Where this runs, and with how much room; `folder` is where the packages go."""
-    release = text_of(root / "proc/sys/kernel/osrelease").lower()
-    variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    # Kaggle first: its image is built on Colab's, and has Colab's variable too
-    host = environment.host()
+    host, variables = environment.host(), {name: os.environ[name] for name in VARIABLES if name in os.environ}
     container = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
     return Place(
         system=sys.platform,
-        wsl="microsoft" in release,
+        wsl="microsoft" in text_of(root / "proc/sys/kernel/osrelease").lower(),
         container=not host and (container or "KUBERNETES_SERVICE_HOST" in os.environ),
         host=host,
         home=str(Path.home()),
         variables=variables,
         strays=tuple(_strays(variables.get("LD_LIBRARY_PATH", ""))),
         memory=_memory(root),
-        shared_memory=_free(root / "dev/shm", total=True),
-        disk_free=_free(folder),
+        shared_memory=_disk(root / "dev/shm", "total"),
+        disk_free=_disk(folder, "free"),
     )
 
 
@@ -112,36 +113,23 @@ def _elsewhere(notebook: bool, root: Path) -> str:
     return str(Path(server).parent.parent) if known and not same else ""
 
 
-def _changed(root: Path) -> tuple[str, ...]:
-    """The variables that differ from those the process began with (Linux; elsewhere nothing is known)."""
-    began = dict(
-        line.partition("=")[::2] for line in text_of(root / "proc/self/environ").split("\0") if "=" in line
-    )
-    return tuple(name for name in VARIABLES if began and began.get(name) != os.environ.get(name))
-
-
 def _strays(path: str) -> Iterator[str]:
     """CUDA libraries on LD_LIBRARY_PATH: they are loaded before those that belong to PyTorch."""
     for folder in filter(None, path.split(os.pathsep)):
         for pattern in ("libcudnn.so*", "libcublas.so*", "libcudart.so*", "libnccl.so*"):
-            with suppress(OSError):
-                yield from sorted(map(str, Path(folder).glob(pattern)))[:1]
+            yield from sorted(map(str, Path(folder).glob(pattern)))[:1]
 
 
 def _memory(root: Path) -> int:
     """The machine's memory in bytes, or what its container may use; -1 where unknown."""
-    limit = text_of(root / "sys/fs/cgroup/memory.max").strip()
-    lines = [
-        line.split() for line in text_of(root / "proc/meminfo").splitlines() if line.startswith("MemTotal")
-    ]
-    sizes = [int(limit)] if limit.isdecimal() else []
-    return min([*sizes, *(int(line[1]) * 1024 for line in lines)], default=-1)
+    total = re.search(r"^MemTotal: *(\d+)", text_of(root / "proc/meminfo"), re.MULTILINE)
+    limit = re.match(r"\d+", text_of(root / "sys/fs/cgroup/memory.max"))
+    return min([*([int(total[1]) * 1024] if total else []), *([int(limit[0])] if limit else [])], default=-1)
 
 
-def _free(folder: Path, total: bool = False) -> int:
-    """Free (or all) bytes of the disk a folder is on; -1 where there is none."""
+def _disk(folder: Path, part: str) -> int:
+    """The bytes that are "free" on the disk a folder is on, or the "total"; -1 where there is none."""
     try:
-        usage = shutil.disk_usage(folder)
+        return getattr(shutil.disk_usage(folder), part)
     except OSError:
         return -1
-    return usage.total if total else usage.free
