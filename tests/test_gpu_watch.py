@@ -62,7 +62,7 @@ def test_the_last_reading_is_taken_when_the_work_is_done() -> None:
     with GpuWatch(PATIENCE, read=reader) as watch:
         assert reader.reached.wait(PATIENCE)
         now[0] = 7
-    assert watch.series(0, "memory.used")[1] == [1, 7]
+    assert list(watch.series(0, "memory.used").values()) == [1, 7]
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, torch.OutOfMemoryError])
@@ -133,7 +133,7 @@ def test_virtual_gpus_are_watched_from_the_thread() -> None:
         kept = torch.ones(25 * 2**20, device="cuda:1")
         assert seen.wait(PATIENCE)
         assert kept.is_cuda
-    assert (watch.source, max(watch.series(1, "memory.used")[1])) == ("virtual", 100)
+    assert (watch.source, max(watch.series(1, "memory.used").values())) == ("virtual", 100)
     assert "GPU 1, Virtual GPU (CPU): memory 0 to 100 MiB, utilisation unknown" in str(watch)
     assert "GPU 0" not in str(watch)  # it stayed empty
 
