@@ -52,7 +52,7 @@ def test_it_reads_while_the_block_runs() -> None:
     with GpuWatch(SOON, read=reader, clock=ticking()) as watch:
         assert reader.reached.wait(PATIENCE)
     assert len(watch.samples) == reader.calls >= 3
-    assert [sample.seconds for sample in watch.samples] == [1.0 + index for index in range(reader.calls)]
+    assert list(watch.samples) == [1.0 + index for index in range(reader.calls)]
     assert watch.problem == ""
 
 
@@ -140,7 +140,7 @@ def test_virtual_gpus_are_watched_from_the_thread() -> None:
 
 def watched(*readings: GpuStatus) -> GpuWatch:
     watch = GpuWatch(read=lambda: None, clock=ticking())
-    watch.samples = [gpu_watch.Sample(float(at), reading.gpus) for at, reading in enumerate(readings)]
+    watch.samples = {float(at): reading.gpus for at, reading in enumerate(readings)}
     return watch
 
 
@@ -163,5 +163,5 @@ def test_the_drawing_says_what_is_unknown() -> None:
 
 
 def test_the_public_function_watches_what_gpu_status_reads() -> None:
-    assert course_utils.watch_gpus(0.5)._read is gpu_status
+    assert course_utils.watch_gpus(0.5).read is gpu_status
     assert str(course_utils.watch_gpus()) == "nothing was read: the block has not run yet"

@@ -4,7 +4,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import matplotlib.style
 
@@ -20,38 +20,32 @@ MEMORY, UTILIZATION = "memory.used", "utilization.gpu"
 LABEL = "GPU {index}, {name}"
 
 
-class Sample(NamedTuple):
-    """One reading: seconds since the watch began, and gpustat's dictionary of each GPU (see `gpu_table`)."""
-
-    seconds: float
-    gpus: list[Gpu]
-
-
+@dataclass(eq=False)
 class GpuWatch:
     """Reads the GPUs in a thread while a `with` block runs. The block's own errors pass through.
 
     Attributes:
-        samples: the readings so far.
+        interval: seconds between two readings.
+        read: takes one reading.
+        clock: says the time, in seconds.
+        samples: the readings so far: seconds since the block began -> the GPUs (see `gpu_table`).
         problem: why reading ended early, in one line; "" if it did not.
         source: who was asked last, as in `GpuStatus`.
     """
 
-    def __init__(
-        self,
-        interval: float = INTERVAL,
-        *,
-        read: Callable[[], GpuStatus] = gpu_status,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.samples: list[Sample] = []
-        self.problem = ""
-        self.source = "nobody"
-        self._interval, self._read, self._clock = interval, read, clock
+    interval: float = INTERVAL
+    read: Callable[[], GpuStatus] = gpu_status
+    clock: Callable[[], float] = time.monotonic
+    samples: dict[float, list[Gpu]] = field(default_factory=dict)
+    problem: str = ""
+    source: str = "nobody"
+
+    def __post_init__(self) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch_gpus", daemon=True)
 
     def __enter__(self) -> "GpuWatch":
-        self._start = self._clock()
+        self._start = self.clock()
         self._thread.start()
         return self
 
@@ -61,7 +55,7 @@ class GpuWatch:
 
     def _run(self) -> None:
         """Read at once, then every `interval` seconds, and once more at the end."""
-        while self._sample() and not self._stop.wait(self._interval):
+        while self._sample() and not self._stop.wait(self.interval):
             pass
         if not self.problem:
             self._sample()
@@ -69,28 +63,28 @@ class GpuWatch:
     def _sample(self) -> bool:
         """Take one reading; return False, and say why, where there is none."""
         try:
-            status = self._read()
+            status = self.read()
         except Exception as error:  # whatever a reader does, the work that is watched goes on
             self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
             return False
         self.source, self.problem = status.source, "" if status.gpus else "no GPU to watch"
         if status.gpus:
-            self.samples.append(Sample(self._clock() - self._start, status.gpus))
+            self.samples[self.clock() - self._start] = status.gpus
         return bool(status.gpus)
 
     def series(self, index: int, key: str) -> dict[float, int]:
         """Return one GPU's `key`, such as "memory.used", by the seconds at which it was known."""
         return {
-            sample.seconds: gpu[key]
-            for sample in self.samples
-            for gpu in sample.gpus
+            seconds: gpu[key]
+            for seconds, gpus in self.samples.items()
+            for gpu in gpus
             if gpu["index"] == index and gpu[key] is not None
         }
 
     def __str__(self) -> str:
         if not self.samples:
             return f"nothing was read: {self.problem or 'the block has not run yet'}"
-        lines = [f"{len(self.samples)} readings in {self.samples[-1].seconds:.1f} s, asked: {self.source}"]
+        lines = [f"{len(self.samples)} readings in {max(self.samples):.1f} s, asked: {self.source}"]
         for gpu in self._shown():
             parts = []
             for key, name, unit in ((MEMORY, "memory", "MiB"), (UTILIZATION, "utilisation", "%")):
@@ -103,8 +97,7 @@ class GpuWatch:
 
     def _shown(self) -> list[Gpu]:
         """The GPUs of the first reading that were busy at any time, or else the first one."""
-        gpus = self.samples[0].gpus
-        keys = (MEMORY, UTILIZATION)
+        gpus, keys = next(iter(self.samples.values())), (MEMORY, UTILIZATION)
         busy = [gpu for gpu in gpus if any(any(self.series(gpu["index"], key).values()) for key in keys)]
         return busy or gpus[:1]
 

@@ -3,35 +3,23 @@
 import textwrap
 from dataclasses import replace
 
-from . import rules_gpu, rules_place, rules_python
+from . import rules
 from .facts import Facts, Finding
 from .findings import Version, finding
 
-RULES = (
-    rules_python.python,
-    rules_python.torch,
-    rules_python.replaced,
-    rules_python.torchvision,
-    rules_python.packages,
-    rules_gpu.gpus,
-    rules_gpu.settings,
-    rules_place.variables,
-    rules_place.room,
-    rules_place.data,
-)
 WIDTH, INDENT = 96, 10
 
 
 def judge(facts: Facts) -> list[Finding]:
     """Apply every rule; the verdict is the last finding."""
-    findings = [each for rule in RULES for each in rule(facts)]
+    findings = [each for rule in rules.RULES for each in rule(facts)]
     return [_shortened(each, facts) for each in [*findings, verdict(facts, findings)]]
 
 
 def verdict(facts: Facts, findings: list[Finding]) -> Finding:
     """Whether the course can run here, and on what; a "problem" with its first fix where it cannot."""
     it = facts.interpreter
-    old = it.version < rules_python.OLDEST_PYTHON or Version(it.torch).numbers < rules_python.OLDEST_TORCH
+    old = it.version < rules.OLDEST_PYTHON or Version(it.torch).numbers < rules.OLDEST_TORCH
     stops = [each for each in findings if each.stops]
     if old or not it.computes or not it.vision or stops:
         problems = [each for each in findings if each.level == "problem"]

@@ -17,16 +17,8 @@ from .facts import Caller, Course, Place
 _BATCHES, _ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"  # as in data.official, which needs numpy
 _FILES = ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
 _BATCH_BYTES = 31_000_000  # every batch is a little larger
-VARIABLES = (
-    "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_VISIBLE_DEVICES",
-    "CUDA_LAUNCH_BLOCKING",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "LD_LIBRARY_PATH",
-    "COURSE_DEVICE",
-    "COURSE_DATA",
-)
+VARIABLES = """CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES CUDA_LAUNCH_BLOCKING PYTORCH_ALLOC_CONF
+PYTORCH_CUDA_ALLOC_CONF LD_LIBRARY_PATH COURSE_DEVICE COURSE_DATA""".split()
 
 
 def look_at_caller(root: Path = Path("/")) -> Caller:
