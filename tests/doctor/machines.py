@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from course_utils.machine.doctor.facts import Caller, Course, Driver, Facts, Gpu, Interpreter, Place
+from course_utils.machine.doctor.facts import Caller, Driver, Facts, Gpu, Interpreter, Place
 from course_utils.machine.environment import Environment
 
 # test_probes.py compares these with the libraries that are installed
@@ -60,9 +60,14 @@ def machine(**changes: dict[str, Any]) -> Facts:
             step="end",
         ),
         "driver": Driver(),
-        "place": Place(home="/home/ann", memory=16 * 10**9, shared_memory=8 * 10**9, disk_free=50 * 10**9),
-        "course": Course(
-            Environment("own", Path("/home/ann/course/.venv")), "/home/ann/course", "none", "/data"
+        "place": Place(
+            Environment("own", Path("/home/ann/course/.venv")),
+            root="/home/ann/course",
+            data_folder="/data",
+            home="/home/ann",
+            memory=16 * 10**9,
+            shared_memory=8 * 10**9,
+            disk_free=50 * 10**9,
         ),
     }
     for name, values in changes.items():

@@ -50,10 +50,10 @@ def test_it_looks_at_the_kernels_own_python_in_a_notebook(monkeypatch: pytest.Mo
     for notebook, exists in ((True, False), (False, True), (False, False)):
         facts = machine(caller={"notebook": notebook})
         monkeypatch.setattr(diagnosis.surroundings, "look_at_caller", lambda facts=facts: facts.caller)
-        monkeypatch.setattr(diagnosis.surroundings, "look_at_course", lambda facts=facts: facts.course)
+        monkeypatch.setattr(diagnosis.surroundings, "look_at_place", lambda facts=facts: facts.place)
         monkeypatch.setattr(Path, "exists", lambda path, exists=exists: exists)
         diagnosis.collect()
-    assert asked == [sys.executable, str(machine().course.environment.python)]
+    assert asked == [sys.executable, str(machine().place.environment.python)]
 
 
 def test_in_a_cell_it_says_first_that_it_takes_a_while(

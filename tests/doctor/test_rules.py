@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from course_utils.machine.doctor import report, rules_gpu
+from course_utils.machine.doctor import report, rules
 from course_utils.machine.doctor.facts import Facts, Finding, Gpu, Interpreter
 
 from . import machines
@@ -701,13 +701,13 @@ CASES = {
         "Shut Down",
     ),
     "no data": Case(machine(), "note", "CIFAR-10 is not there yet", "draws stand-in pictures", ""),
-    "data": Case(machine(course={"data": "official"}), "ok", "CIFAR-10 is there", "/data", ""),
-    "data packed": Case(machine(course={"data": "archive"}), "ok", "packed", "/data", ""),
-    "data half there": Case(machine(course={"data": "incomplete"}), "note", "not complete", "stand-in", ""),
-    "own pictures": Case(machine(course={"data": "pictures"}), "ok", "Pictures of your own", "/data", ""),
-    "stand-in": Case(machine(course={"data": "standin"}), "ok", "COURSE_DATA=standin", "as you asked", ""),
+    "data": Case(machine(place={"data": "official"}), "ok", "CIFAR-10 is there", "/data", ""),
+    "data packed": Case(machine(place={"data": "archive"}), "ok", "packed", "/data", ""),
+    "data half there": Case(machine(place={"data": "incomplete"}), "note", "not complete", "stand-in", ""),
+    "own pictures": Case(machine(place={"data": "pictures"}), "ok", "Pictures of your own", "/data", ""),
+    "stand-in": Case(machine(place={"data": "standin"}), "ok", "COURSE_DATA=standin", "as you asked", ""),
     "data lost": Case(
-        machine(course={"data": "lost"}),
+        machine(place={"data": "lost"}),
         "problem",
         "does not exist: /data",
         "stop",
@@ -776,29 +776,10 @@ def test_what_does_no_harm_is_not_mentioned(facts: Facts, silence: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("archs", "capability", "covered"),
-    [
-        (("sm_75", "sm_80"), (7, 5), True),
-        (("sm_80",), (8, 9), True),
-        (("sm_86",), (8, 0), False),
-        (("sm_80", "sm_90"), (12, 0), False),
-        (("sm_90a",), (9, 0), True),
-        (("compute_90",), (12, 0), True),
-        (("sm_100", "sm_120"), (12, 1), True),
-        ((), (8, 0), False),
-    ],
-)
-def test_which_builds_run_on_which_gpu(
-    archs: tuple[str, ...], capability: tuple[int, int], covered: bool
-) -> None:
-    assert rules_gpu.covers(archs, capability) is covered
-
-
-@pytest.mark.parametrize(
     ("number", "version"), [(12080, "12.8"), (13000, "13.0"), (11040, "11.4"), (13020, "13.2")]
 )
 def test_the_drivers_number_is_decoded(number: int, version: str) -> None:
-    assert rules_gpu.supported_cuda(machine(interpreter={"driver_cuda": number})) == version
+    assert rules.supported_cuda(machine(interpreter={"driver_cuda": number})) == version
 
 
 def test_a_fix_in_a_notebook_is_a_cell_and_a_click() -> None:

@@ -86,8 +86,16 @@ class Caller:
 
 @dataclass(frozen=True)
 class Place:
-    """Where it runs. Sizes in bytes; -1 where unknown."""
+    """Where it runs, with what course and what data. Sizes in bytes; -1 where unknown.
 
+    `data` is "official", "archive" (packed), "incomplete", "pictures" (your own), "none", "standin" (asked
+    for) or "lost" (COURSE_DATA names no folder).
+    """
+
+    environment: Environment
+    root: str = ""  # the course's folder; empty where only the package is installed
+    data: str = "none"
+    data_folder: str = ""
     system: str = "linux"  # sys.platform
     wsl: bool = False
     container: bool = False
@@ -101,18 +109,6 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Course:
-    """The course itself, and its data: "official", "archive" (packed), "incomplete", "pictures" (your own),
-    "none", "standin" (asked for) or "lost" (COURSE_DATA names no folder).
-    """
-
-    environment: Environment
-    root: str = ""  # empty where only the package is installed
-    data: str = "none"
-    data_folder: str = ""
-
-
-@dataclass(frozen=True)
 class Facts:
     """All of it."""
 
@@ -120,7 +116,6 @@ class Facts:
     interpreter: Interpreter
     driver: Driver
     place: Place
-    course: Course
 
     @property
     def gpus_there(self) -> tuple[str, ...]:

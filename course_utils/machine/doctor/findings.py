@@ -56,7 +56,7 @@ def _holding(text: str | dict[str, str], known: dict[str, Any]) -> list[str]:
 
 def _circumstances(facts: Facts) -> dict[str, Any]:
     """What every text can name or depend on."""
-    notebook, host, kind = facts.caller.notebook, facts.place.host, facts.course.environment.kind
+    notebook, host, kind = facts.caller.notebook, facts.place.host, facts.place.environment.kind
     known = {
         **vars(facts),
         "always": True,
@@ -65,7 +65,7 @@ def _circumstances(facts: Facts) -> dict[str, Any]:
         "own": kind == "own" and not notebook,
         "active": kind == "active" and not notebook,
         "hosted": kind == "colab" and not notebook,
-        "clone": facts.course.root,
+        "clone": facts.place.root,
         "windows": facts.place.system == "win32",
         "mac": facts.place.system == "darwin",
         "wsl": facts.place.wsl,

@@ -44,7 +44,7 @@ def verdict(facts: Facts, findings: list[Finding]) -> Finding:
 def _shortened(finding: Finding, facts: Facts) -> Finding:
     """Paths without the user's name: from the course's folder on, or from ~ on, where that can be pasted."""
     sep = "\\" if facts.place.system == "win32" else "/"
-    home, root = facts.place.home.rstrip(sep) + sep, facts.course.root + sep
+    home, root = facts.place.home.rstrip(sep) + sep, facts.place.root + sep
     title, meaning, fix = finding.title, finding.meaning, finding.fix
     for long, short in ((root, ""), (home, f"~{sep}")):
         if len(long) > 1:

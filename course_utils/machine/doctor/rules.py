@@ -26,7 +26,7 @@ def python(facts: Facts) -> Iterator[Finding]:
     else:
         name = "python_old" if it.version < OLDEST_PYTHON else "python"
         yield finding(facts, name, version=".".join(map(str, it.version)))
-    examined = not caller.notebook and there == str(facts.course.environment.prefix)
+    examined = not caller.notebook and there == str(facts.place.environment.prefix)
     if there and not examined and not facts.place.host and "torch" in it.packages:
         yield finding(facts, "second_environment")  # where PyTorch is missing, torch() says both
 
@@ -46,7 +46,7 @@ def torch(facts: Facts) -> Iterator[Finding]:
             "torch_missing",
             error=error or "ModuleNotFoundError: No module named 'torch'",
             kernel_elsewhere=caller.notebook and caller.elsewhere,
-            clone_in_notebook=caller.notebook and facts.course.root,
+            clone_in_notebook=caller.notebook and facts.place.root,
         )
     elif error or not it.computes:
         reason = {"error": error or "it does not calculate", "runtime_missing": "WinError" in error}
@@ -93,7 +93,7 @@ def _meets(needs: str, torch: Version) -> bool:
 
 def packages(facts: Facts) -> Iterator[Finding]:
     """The smaller packages: in the way, missing, or pleasant to have."""
-    it, own = facts.interpreter, facts.course.environment.kind == "own" and not facts.caller.notebook
+    it, own = facts.interpreter, facts.place.environment.kind == "own" and not facts.caller.notebook
     if "pynvml" in it.packages:
         yield finding(facts, "pynvml")
     if "torch" not in it.packages:
@@ -102,7 +102,7 @@ def packages(facts: Facts) -> Iterator[Finding]:
     needed = ["pillow" if name == "PIL" else name for name in it.absent if name not in optional]
     pleasant = [name for name in it.absent if name in TABLES["pleasant"] and not facts.place.host]
     uses = " and ".join(TABLES["pleasant"][name] for name in pleasant)
-    pinned = facts.course.root and not facts.caller.notebook
+    pinned = facts.place.root and not facts.caller.notebook
     for name, names in (("packages_missing", needed), ("pleasant_missing", pleasant)):
         if names:
             lists = {"listed": ", ".join(names), "names": " ".join(names), "uses": uses}
@@ -260,7 +260,7 @@ def room(facts: Facts) -> Iterator[Finding]:
 
 def data(facts: Facts) -> Iterator[Finding]:
     """The pictures of lesson 04."""
-    yield finding(facts, f"data_{facts.course.data}")
+    yield finding(facts, f"data_{facts.place.data}")
 
 
 RULES = (python, torch, replaced, torchvision, packages, gpus, settings, variables, room, data)

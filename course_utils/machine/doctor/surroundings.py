@@ -12,7 +12,7 @@ from course_utils.lessons import ROOT
 from course_utils.machine import environment
 from course_utils.machine.system import text_of
 
-from .facts import Caller, Course, Place
+from .facts import Caller, Place
 
 _BATCHES, _ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"  # as in data.official, which needs numpy
 _FILES = ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
@@ -47,11 +47,17 @@ def look_at_caller(root: Path = Path("/")) -> Caller:
     )
 
 
-def look_at_place(root: Path = Path("/"), folder: Path = ROOT) -> Place:
-    """Where this runs, and with how much room; `folder` is where the packages go."""
+def look_at_place(root: Path = Path("/"), course: Path = ROOT) -> Place:
+    """Where this runs, with how much room, and what the course finds in its folder."""
     host, variables = environment.host(), {name: os.environ[name] for name in VARIABLES if name in os.environ}
     container = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
+    clone = (course / "notebooks").is_dir() and (course / "pyproject.toml").is_file()
+    data_folder, data = look_at_data(course if clone else None, os.environ)
     return Place(
+        environment=environment.find(course),
+        root=str(course) if clone else "",
+        data=data,
+        data_folder=data_folder,
         system=sys.platform,
         wsl="microsoft" in text_of(root / "proc/sys/kernel/osrelease").lower(),
         container=not host and (container or "KUBERNETES_SERVICE_HOST" in os.environ),
@@ -61,19 +67,12 @@ def look_at_place(root: Path = Path("/"), folder: Path = ROOT) -> Place:
         strays=tuple(_strays(variables.get("LD_LIBRARY_PATH", ""))),
         memory=_memory(root),
         shared_memory=_disk(root / "dev/shm", "total"),
-        disk_free=_disk(folder, "free"),
+        disk_free=_disk(course, "free"),
     )
 
 
-def look_at_course(root: Path = ROOT) -> Course:
-    """Where the course is installed, and what data it would use."""
-    here = (root / "notebooks").is_dir() and (root / "pyproject.toml").is_file()
-    folder, state = look_at_data(root if here else None, os.environ)
-    return Course(environment.find(root), str(root) if here else "", state, folder)
-
-
 def look_at_data(root: Path | None, variables: Mapping[str, str]) -> tuple[str, str]:
-    """Return the data folder and the name of what it holds (see `Course`), by the rules of `load_cifar10`."""
+    """Return the data folder and the name of what it holds (see `Place`), by the rules of `load_cifar10`."""
     named = variables.get("COURSE_DATA", "")
     if named == "standin":
         return named, named
