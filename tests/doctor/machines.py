@@ -77,7 +77,7 @@ def machine(**changes: dict[str, Any]) -> Facts:
 
 def with_gpus(*gpus: Gpu, **changes: dict[str, Any]) -> Facts:
     """A machine whose GPUs work, but for `changes`."""
-    seen = {"gpus": gpus, "accelerator": "cuda", "errors": {}, "driver_cuda": 13000} | changes.pop(
+    seen = {"gpus": gpus, "accelerator": "cuda", "errors": {}, "driver_cuda": "13.0"} | changes.pop(
         "interpreter", {}
     )
     driver = vars(DRIVER) | {"gpus": tuple(gpu.name for gpu in gpus)} | changes.pop("driver", {})

@@ -145,7 +145,7 @@ def test_gpus_are_tried_one_by_one(fake_torch: Callable[..., None]) -> None:
     assert (found.accelerator, found.archs, found.driver_cuda, found.vision) == (
         "cuda",
         ("sm_80",),
-        12080,
+        "12.8",
         True,
     )
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from course_utils.machine.doctor import report, rules
+from course_utils.machine.doctor import report
 from course_utils.machine.doctor.facts import Facts, Finding, Gpu, Interpreter
 
 from . import machines
@@ -773,13 +773,6 @@ def test_one_cause_is_named_once(case: Case) -> None:
 )
 def test_what_does_no_harm_is_not_mentioned(facts: Facts, silence: str) -> None:
     assert silence not in report.text(report.judge(facts))
-
-
-@pytest.mark.parametrize(
-    ("number", "version"), [(12080, "12.8"), (13000, "13.0"), (11040, "11.4"), (13020, "13.2")]
-)
-def test_the_drivers_number_is_decoded(number: int, version: str) -> None:
-    assert rules.supported_cuda(machine(interpreter={"driver_cuda": number})) == version
 
 
 def test_a_fix_in_a_notebook_is_a_cell_and_a_click() -> None:

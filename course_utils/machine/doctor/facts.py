@@ -48,7 +48,7 @@ class Interpreter:
     computes: bool = False  # on the CPU
     cuda: str = ""  # the CUDA version PyTorch was built with; empty for a CPU-only build
     archs: tuple[str, ...] = ()  # "sm_75" ...
-    driver_cuda: int = 0  # the CUDA version of the driver as PyTorch reads it: 12080
+    driver_cuda: str = ""  # the newest CUDA version that PyTorch says the driver supports: "12.8"
     accelerator: str = ""  # "cuda", "mps", "xpu"; empty: none that can be used
     gpus: tuple[Gpu, ...] = ()
     libcuda: str = ""  # the driver library that was loaded

@@ -87,8 +87,10 @@ def torchvision(facts: Facts) -> Iterator[Finding]:
 def _meets(needs: str, torch: Version) -> bool:
     """Whether a PyTorch is one that torchvision's metadata asks for, as in "torch==2.15.0"."""
     asked = re.fullmatch(r"torch(==|>=)([\d.]+)", needs)
-    wanted = Version(asked[2] if asked else torch).numbers
-    return torch.numbers == wanted or (torch.numbers > wanted and asked[1] == ">=")
+    if not asked:
+        return True
+    wanted = Version(asked[2]).numbers
+    return torch.numbers == wanted if asked[1] == "==" else torch.numbers >= wanted
 
 
 def packages(facts: Facts) -> Iterator[Finding]:
@@ -163,7 +165,7 @@ def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
 def why_none(facts: Facts) -> Finding:
     """Say why PyTorch sees no GPU: the first cause that explains it, from the plainest to the rarest."""
     it, driver, place, there = facts.interpreter, facts.driver, facts.place, facts.gpus_there
-    supported, silent = supported_cuda(facts), not facts.driver.version and not facts.driver.error
+    supported, silent = it.driver_cuda or driver.cuda, not facts.driver.version and not facts.driver.error
     causes = {
         "hosted_without_gpu": place.host and not there,
         "driver_mixed": "version mismatch" in driver.error,
@@ -204,12 +206,6 @@ def _about_driver(facts: Facts, supported: str) -> dict[str, Any]:
         # the build for CUDA 12.6 has no kernels for cards of the Blackwell generation and later
         "cuda_12_will_do": Version(supported).numbers >= (12, 0) and driver.capability < (10,),
     }
-
-
-def supported_cuda(facts: Facts) -> str:
-    """The newest CUDA version that the driver supports, as PyTorch or nvidia-smi say it; empty: unknown."""
-    number = facts.interpreter.driver_cuda  # 12080 is "12.8"
-    return f"{number // 1000}.{number % 1000 // 10}" if number else facts.driver.cuda
 
 
 def _said(it: Interpreter) -> str:
