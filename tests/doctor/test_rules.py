@@ -119,6 +119,14 @@ CASES = {
         machine(driver=OFFERED, interpreter={"errors": {"devices": "RuntimeError: CUDA unknown error"}}),
         "problem | cannot use this machine's GPU | CUDA unknown error | restart the machine",
     ),
+    "a riddle in Colab": (
+        machine(driver=OFFERED, place=COLAB, interpreter=IN_COLAB | {"errors": {}}),
+        "problem | cannot use this machine's GPU | It does not say why. | Disconnect and delete runtime",
+    ),
+    "a Mac without a GPU": (
+        machine(place={"system": "darwin"}),
+        "ok | This Mac has no GPU | virtual GPUs | ",
+    ),
     # B3: no kernels for the GPU
     "B3 card too old for the build": (
         with_gpus(P100),
@@ -221,6 +229,10 @@ CASES = {
     "B6 a second environment": (
         machine(caller={"elsewhere": "/opt/other"}),
         "note | second environment | activated /opt/other | deactivate",
+    ),
+    "B6 a second environment, in a notebook": (
+        machine(caller=KERNEL | {"elsewhere": "/opt/lab"}),
+        "note | second environment | Jupyter was started from /opt/lab: what is installed | Change Kernel",
     ),
     "torch is missing": (
         machine(interpreter=torch_fails("ModuleNotFoundError: No module named 'torch'", packages={})),
@@ -458,6 +470,10 @@ CASES = {
         "note | retired package pynvml 11.5.3 | FutureWarning: The pynvml package is deprecated | "
         "~/course/.venv/bin/python -m pip uninstall pynvml",
     ),
+    "H2 pynvml, in a notebook": (
+        machine(interpreter={"packages": builds("2.15.0+cu132") | {"pynvml": "11.5.3"}}, caller=KERNEL),
+        "note | retired package pynvml | in place of NVIDIA's | %pip uninstall -y pynvml",
+    ),
     # room and data
     "no room to install": (
         machine(interpreter=NOTHING, place={"disk_free": 5 * 10**9}),
@@ -568,7 +584,8 @@ def test_paths_are_short_and_can_be_pasted(
     place = {"system": system, "home": home}
     findings = report.judge(machine(interpreter=CPU | {"path": path}, driver=OFFERED, place=place))
     assert findings[0].title == f"Python 3.12.1: {title}"
-    assert any(finding.fix.startswith(f"{command} install") for finding in findings)
+    (fix,) = (finding.fix for finding in findings if finding.fix.startswith(f"{command} install"))
+    assert " https://download" in fix
 
 
 def test_the_report_keeps_commands_whole_and_ends_with_the_verdict() -> None:
