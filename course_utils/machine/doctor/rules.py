@@ -241,7 +241,7 @@ def variables(facts: Facts) -> Iterator[Finding]:
 
 
 def room(facts: Facts) -> Iterator[Finding]:
-    """Disk and memory."""
+    """Disk, memory, and the pictures of lesson 04."""
     place, installed = facts.place, "torch" in facts.interpreter.packages
     disk, memory, shared = place.disk_free / GB, place.memory / GB, place.shared_memory / GB
     needed = DISK if installed else sum(SIZES.get(place.system, SIZES["linux"]))
@@ -252,11 +252,7 @@ def room(facts: Facts) -> Iterator[Finding]:
         yield finding(facts, name, memory=memory, disk=disk, memory_known=memory > 0)
     if place.container and 0 <= shared < SHARED:
         yield finding(facts, "little_shared_memory", shared=shared)
+    yield finding(facts, f"data_{place.data}")
 
 
-def data(facts: Facts) -> Iterator[Finding]:
-    """The pictures of lesson 04."""
-    yield finding(facts, f"data_{facts.place.data}")
-
-
-RULES = (python, torch, replaced, torchvision, packages, gpus, settings, variables, room, data)
+RULES = (python, torch, replaced, torchvision, packages, gpus, settings, variables, room)

@@ -15,8 +15,8 @@ from course_utils.machine.system import text_of
 from .facts import Caller, Place
 
 _BATCHES, _ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"  # as in data.official, which needs numpy
-_FILES = ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
-_BATCH_BYTES = 31_000_000  # every batch is a little larger
+_FILES = ("test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
+_SMALLEST = {"batches.meta": 0} | dict.fromkeys(_FILES, 31_000_000)  # bytes; every file is a little larger
 VARIABLES = """CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES CUDA_LAUNCH_BLOCKING PYTORCH_ALLOC_CONF
 PYTORCH_CUDA_ALLOC_CONF LD_LIBRARY_PATH COURSE_DEVICE COURSE_DATA""".split()
 
@@ -83,14 +83,14 @@ def look_at_data(root: Path | None, variables: Mapping[str, str]) -> tuple[str, 
     folder = folder.parent if folder.name == _BATCHES else folder
     batches = folder / _BATCHES
     sizes = {file.name: file.stat().st_size for file in batches.glob("*")}
-    if all(sizes.get(name, 0) > (_BATCH_BYTES if name != "batches.meta" else 0) for name in _FILES):
-        return str(folder), "official"
-    if (folder / _ARCHIVE).is_file():
-        return str(folder), "archive"
-    if batches.is_dir():
-        return str(folder), "incomplete"
-    pictures = (folder / "train").is_dir() or (folder / "test").is_dir()
-    return str(folder), "pictures" if pictures else "none"
+    states = {
+        "official": all(sizes.get(name, 0) > smallest for name, smallest in _SMALLEST.items()),
+        "archive": (folder / _ARCHIVE).is_file(),
+        "incomplete": batches.is_dir(),
+        "pictures": (folder / "train").is_dir() or (folder / "test").is_dir(),
+        "none": True,
+    }
+    return str(folder), next(state for state, holds in states.items() if holds)
 
 
 def _elsewhere(notebook: bool, root: Path) -> str:
