@@ -16,18 +16,11 @@ from course_utils.machine import gpu_table, system
 from course_utils.machine.gpu_table import KEYS, OLD_PYNVML, gpu_status
 
 T4 = dict.fromkeys(KEYS) | {"index": 0, "name": "Tesla T4", "memory.used": 1024, "memory.total": 15360}
+MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
+NOT_LOADED = (
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that ..."
+)
 SMI_LINE = "0, 45, 12, 1024, 15360, Tesla T4\n"
-SMI_ERRORS = [  # what nvidia-smi itself prints
-    (
-        "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.95\n",
-        "exit code 18",
-    ),
-    (
-        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that ...",
-        "exit code 9",
-    ),
-    ("No devices were found\n", "exit code 6"),
-]
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +155,7 @@ def test_a_machine_without_gpu_gets_one_line_per_reader() -> None:
     first, *reasons = str(status).splitlines()
     assert first == "no GPU"
     assert [reason.split(":")[0] for reason in reasons] == ["gpustat", "nvidia-smi", "torch"]
+    assert reasons[1] == "nvidia-smi: command not found"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +190,11 @@ def test_an_old_pynvml_is_named(source: str, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("printed", "end", "line"),
     [
-        *((printed, end, printed.partition("\n")[0].rstrip(".")) for printed, end in SMI_ERRORS),
+        # what nvidia-smi itself prints
+        (f"{MISMATCH}\nNVML library version: 580.95\n", "exit code 18", MISMATCH),
+        (f"{NOT_LOADED}\n", "exit code 9", NOT_LOADED),
+        ("No devices were found\n", "exit code 6", "No devices were found"),
+        # and where it does not print
         ("", "it cannot be started: Permission denied", "it cannot be started: Permission denied"),
         ("0, 45", "no answer in 20 seconds", "no answer in 20 seconds"),
         ("", "", "printed nothing"),
@@ -206,7 +204,7 @@ def test_nvidia_smis_errors_become_one_line(
     printed: str, end: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smi_answers(monkeypatch, printed, end)
-    assert str(gpu_status()).splitlines()[2].startswith(f"nvidia-smi: {line}")
+    assert str(gpu_status()).splitlines()[2].startswith(f"nvidia-smi: {line.rstrip('.')}")
 
 
 def test_a_pytorch_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
