@@ -11,6 +11,7 @@ from start import bootstrap, pip_errors
 from course_utils.lessons import CourseError
 from course_utils.machine import environment
 from course_utils.machine.environment import Environment
+from course_utils.machine.system import Answer, text_of
 
 GB = 1e9
 
@@ -40,6 +41,7 @@ class Machine:
         monkeypatch.setattr(bootstrap.subprocess, "run", self.run)
         monkeypatch.setattr(bootstrap.metadata, "version", self.versions.__getitem__)
         monkeypatch.setattr(environment.metadata, "distributions", self.distributions)
+        monkeypatch.setattr(environment, "ask", self.ask)
 
     def free(self, gigabytes: float) -> None:
         """Set the free disk space."""
@@ -72,14 +74,15 @@ class Machine:
             raise CourseError("pip failed")
 
     def run(self, command: list, **options: object) -> SimpleNamespace:
-        """Stand in for `python -m venv` and for asking the environment's Python for its version."""
-        if "venv" in command:
-            self.made.append(" ".join(map(str, command[1:-1])))
-            (command[-1] / "bin").mkdir(parents=True, exist_ok=True)
-            (command[-1] / "bin" / "python").write_text("3.12")
-        elif not Path(command[0]).exists():
-            raise FileNotFoundError(command[0])
-        return SimpleNamespace(returncode=0, stdout=(self.prefix / "bin" / "python").read_text())
+        """Stand in for `python -m venv`."""
+        self.made.append(" ".join(map(str, command[1:-1])))
+        (command[-1] / "bin").mkdir(parents=True, exist_ok=True)
+        (command[-1] / "bin" / "python").write_text("3.12")
+        return SimpleNamespace(returncode=0, stdout="")
+
+    def ask(self, command: list[str], limit: float) -> Answer:
+        """Stand in for asking the environment's Python for its version."""
+        return Answer(text_of(Path(command[0])))
 
 
 @pytest.fixture

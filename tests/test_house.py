@@ -17,7 +17,7 @@ BUDGET = {  # room: lines
     "virtual": 2_770,
     "memory": 1_155,
     "figures": 985,
-    "machine": 2_010,
+    "machine": 1_590,
     "data": 815,
     "distributed": 1_200,
     "errors": 390,

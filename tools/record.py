@@ -36,8 +36,7 @@ import recording_machine  # noqa: E402
 import torch  # noqa: E402
 
 import course_utils  # noqa: E402
-from course_utils.machine.recorded import SCHEMA  # noqa: E402
-from course_utils.machine.recorded.reader import FOLDER  # noqa: E402
+from course_utils.machine.recorded import FOLDER, SCHEMA  # noqa: E402
 
 PART_SECONDS = 900  # after that a part is taken to hang
 TOLERANCE = 0.05  # of the measured peak, within which a prediction is good

@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from course_utils.lessons import CourseError
+from course_utils.machine.system import text_of
 
 from .cleanup import MARK, end_all, make_them_say_where, own_group, start_guard
 
@@ -167,11 +168,3 @@ def _all_end(processes: list[subprocess.Popen], timeout: float, meeting: float, 
             return False
         time.sleep(0.05)
     return True
-
-
-def text_of(file: Path) -> str:
-    """A file's text; empty where there is none."""
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -145,7 +145,7 @@ def test_gpus_are_tried_one_by_one(fake_torch: Callable[..., None]) -> None:
     assert (found.accelerator, found.archs, found.driver_cuda, found.vision) == (
         "cuda",
         ("sm_80",),
-        12080,
+        "12.8",
         True,
     )
 
@@ -201,7 +201,7 @@ def test_a_python_that_hangs_is_given_up(
             (tmp_path / "began").read_text()  # blocks until the program has come so far
             raise subprocess.TimeoutExpired(self.args, timeout)
 
-    monkeypatch.setattr(processes.subprocess, "Popen", Process)
+    monkeypatch.setattr(subprocess, "Popen", Process)
     found = processes.ask_interpreter(program(script % (tmp_path, tmp_path)), limit=7.0)
     assert (found.step, found.end, limits) == ("kernels", "no answer in 7 seconds", [7.0])
 
@@ -227,7 +227,7 @@ NEW_HEADER = "| NVIDIA-SMI 610.43.02              KMD Version: 610.43.02     CUD
 def test_nvidia_smi(
     program: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, driver: Driver
 ) -> None:
-    names = """--query-gpu=name,compute_cap) echo "Tesla T4, 7.5"; echo "NVIDIA H100, 9.0";;"""
+    names = """--query-gpu=compute_cap,name) echo "7.5, Tesla T4"; echo "9.0, NVIDIA H100";;"""
     program(f"""case "$1" in {names} *) {script};; esac""", "nvidia-smi")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     assert processes.ask_driver(tmp_path) == driver
@@ -391,11 +391,11 @@ def test_the_data_folder_is_judged_as_the_course_does(
 
 
 def test_official_files_are_told_by_their_size(tmp_path: Path) -> None:
-    write(tmp_path, dict.fromkeys([f"{official.BATCHES}/{name}" for name in surroundings._FILES], "x"))
+    names = ["batches.meta", *surroundings._FILES]
+    write(tmp_path, dict.fromkeys([f"{official.BATCHES}/{name}" for name in names], "x"))
     assert surroundings.look_at_data(None, {"COURSE_DATA": str(tmp_path)})[1] == "incomplete"
     for name in surroundings._FILES:
-        if name != "batches.meta":
-            os.truncate(tmp_path / official.BATCHES / name, 31_035_000)  # a sparse file: takes no room
+        os.truncate(tmp_path / official.BATCHES / name, 31_035_000)  # a sparse file: takes no room
     assert surroundings.look_at_data(None, {"COURSE_DATA": str(tmp_path)})[1] == "official"
 
 
