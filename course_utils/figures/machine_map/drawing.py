@@ -23,11 +23,16 @@ DASHED, DOTTED = (0, (5, 3)), (0, (2, 2))
 class MachineMap(Figure):
     """A matplotlib figure that shows itself once in a notebook and is text where pictures cannot be seen.
 
-    Attributes:
-        description: the text, one line per block and arrow.
+    It is no pyplot figure, so nothing has to be closed.
+
+    Args:
+        description: the text, such as one line per block and arrow.
+        options: as for any `Figure`.
     """
 
-    description = ""
+    def __init__(self, description: str = "", **options: Any) -> None:
+        super().__init__(**{"dpi": 100, "facecolor": WHITE} | options)
+        self.description = description
 
     def __repr__(self) -> str:
         return self.description
@@ -45,12 +50,11 @@ class MachineMap(Figure):
 
 
 def draw(boxes: list[Box], arrows: list[tuple[Block, Block]], description: str) -> MachineMap:
-    """Return the figure. It is no pyplot figure, so nothing has to be closed."""
+    """Return the figure."""
     places = layout.lay_out(boxes, top=layout.CHANNEL if arrows and len(boxes) > 2 else layout.MARGIN)
     width = max(box.x + box.width for box in boxes) + layout.MARGIN
     height = boxes[0].y + boxes[0].height + layout.MARGIN
-    figure = MachineMap(figsize=(width, height), dpi=100, facecolor=WHITE, layout="none")
-    figure.description = description
+    figure = MachineMap(description, figsize=(width, height), layout="none")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
     for box in boxes:

@@ -7,7 +7,6 @@ numbers only, so a drawing keeps no tensor alive.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import torch
@@ -16,9 +15,9 @@ from torch.nn.parallel import DataParallel
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from ..nested import parameters_of, strays, tensors_in, walk
+
 GROUP_ABOVE = 4  # a container with more tensors than this on one device is one block
-# what a module registers; DataParallel's replicas have the last
-_REGISTERED = {"_parameters", "_buffers", "_modules", "_former_parameters"}
 
 
 @dataclass
@@ -81,31 +80,6 @@ def _rank(name: str, value: Any) -> int:
     )
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each tensor, module and optimizer in `value` with its path, as in "batch['images']"."""
-    if isinstance(value, Tensor | nn.Module | Optimizer):
-        yield path, value
-    elif isinstance(value, Mapping | list | tuple):
-        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _leaves(f"{path}[{key!r}]", item)
-
-
-def _parameters(module: nn.Module) -> list[Tensor]:
-    """Return the parameters that exist, also those of DataParallel's replicas, which keep them elsewhere."""
-    replicas = (vars(child).get("_former_parameters", {}).values() for child in module.modules())
-    return [tensor for tensor in chain(module.parameters(), *replicas) if not is_lazy(tensor)]
-
-
-def _strays(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield what hangs on a module without being registered: `.to()` and `state_dict()` leave it out."""
-    known = {id(item) for item in chain(_parameters(module), module.buffers(), module.modules())}
-    for prefix, child in module.named_modules():
-        for attribute, value in vars(child).items():
-            if attribute not in _REGISTERED:
-                found = _leaves(f"{prefix}.{attribute}".lstrip("."), value)
-                yield from ((path, leaf) for path, leaf in found if id(leaf) not in known)
-
-
 def _memory(tensor: Tensor) -> tuple[tuple[str, int], int | None, int | None]:
     """Return a key for the memory behind `tensor`, the bytes it uses there, and all bytes there."""
     device = str(tensor.device)
@@ -158,30 +132,31 @@ class _Finder:
     def _module(self, name: str, module: nn.Module, *notes: str) -> Iterator[Block]:
         parallel = isinstance(module, DataParallel)
         head = f"DataParallel({type(module.module).__name__})" if parallel else type(module).__name__
-        parameters = _parameters(module)
+        parameters = [tensor for tensor in parameters_of(module) if not is_lazy(tensor)]
         gradients = (tensor.grad for tensor in parameters if tensor.is_leaf and tensor.grad is not None)
         kinds = {"parameters": parameters, "buffers": module.buffers(), "gradients": gradients}
         parts = ((kind, tensor) for kind, tensors in kinds.items() for tensor in tensors)
         dtypes = " ".join(sorted({_dtype(tensor) for tensor in parameters}))
         yield from self._group(name, (head, dtypes), parts, "cpu", *notes)
-        for path, stray in _strays(module):
-            yield from self.find(f"{name}.{path}", stray, "not registered")
+        for stray in strays(module):
+            if not stray.in_class:
+                yield from self.find(f"{name}.{stray.path}", stray.leaf, "not registered")
         for index in module.device_ids[1:] if parallel else ():
             device = f"{module.src_device_obj.type}:{index}"
             yield Block([f"replica of {name}"], device, [("made in each forward", "")], planned=True)
 
     def _optimizer(self, name: str, optimizer: Optimizer) -> Iterator[Block]:
         state = (item for values in optimizer.state.values() for item in values.items())
-        parts = ((key, leaf) for key, value in state for _, leaf in _leaves(key, value))
+        parts = ((key, tensor) for key, value in state for tensor in tensors_in(value))
         device = str(optimizer.param_groups[0]["params"][0].device)
         yield from self._group(name, (type(optimizer).__name__, ""), parts, device)
 
     def _container(self, name: str, value: Any) -> Iterator[Block]:
         tensors: dict[str, list[tuple[str, Tensor]]] = defaultdict(list)
-        for path, leaf in _leaves(name, value):
+        for path, leaf in walk(value, name):
             if isinstance(leaf, Tensor):
                 tensors[str(leaf.device)].append((path, leaf))
-            else:
+            elif isinstance(leaf, nn.Module | Optimizer):
                 yield from self.find(path, leaf)
         for device, found in tensors.items():
             if len(found) > GROUP_ABOVE:
