@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from torch import nn
 
 from course_utils import draw_machine, virtual_gpus
-from course_utils.figures.machine_map import MachineMap, describe, drawing, layout
+from course_utils.figures.machine_map import MachineMap, drawing, layout
 from course_utils.figures.machine_map.placement import format_bytes
 
 
@@ -42,6 +42,10 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def gpus() -> Iterator[None]:
     with virtual_gpus(count=8, memory="2 GiB"):
         yield
+
+
+def describe(**named: object) -> str:
+    return draw_machine(**named).description
 
 
 def patch(figure: MachineMap, gid: str) -> Patch:

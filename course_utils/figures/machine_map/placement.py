@@ -17,10 +17,11 @@ from torch.optim import Optimizer
 
 from ..nested import parameters_of, strays, tensors_in, walk
 
+UNREGISTERED = ("not registered", "")  # the row of what hangs on a module so
 GROUP_ABOVE = 4  # a container with more tensors than this on one device is one block
 
 
-@dataclass
+@dataclass(eq=False)
 class Block:
     """One object, or the part of it that lies on one device.
 
@@ -102,24 +103,25 @@ class _Finder:
         self.owners: dict[tuple[str, int], Block] = {}
         self.modules: set[int] = set()
 
-    def find(self, name: str, value: Any, *notes: str) -> Iterator[Block]:
-        """Yield the blocks of `value`; `notes` are last lines that say what is special about it."""
+    def find(self, name: str, value: Any) -> Iterator[Block]:
+        """Yield the blocks of `value`."""
         if isinstance(value, Tensor):
-            yield from self._tensor(name, value, *notes)
+            yield from self._tensor(name, value)
         elif isinstance(value, Optimizer):
             yield from self._optimizer(name, value)
         elif not isinstance(value, nn.Module):
             yield from self._container(name, value)
         elif id(value) not in self.modules:
             self.modules.add(id(value))
-            yield from self._module(name, value, *notes)
+            yield from self._module(name, value)
 
-    def _tensor(self, name: str, tensor: Tensor, *notes: str) -> Iterator[Block]:
+    def _tensor(self, name: str, tensor: Tensor) -> Iterator[Block]:
         key, nbytes, whole = _memory(tensor)
         shape = str(tuple(tensor.shape))
         if key not in self.owners:
-            views = [] if whole == nbytes else [f"view into {format_bytes(whole)}"]
-            rows = [(shape, _dtype(tensor)), *((note, "") for note in (*views, *notes))]
+            rows = [(shape, _dtype(tensor))]
+            if whole != nbytes:
+                rows.append((f"view into {format_bytes(whole)}", ""))
             size = "" if nbytes is None else format_bytes(nbytes)
             self.owners[key] = Block([name], key[0], rows, size, tensor=id(tensor))
             yield self.owners[key]
@@ -129,7 +131,7 @@ class _Finder:
             word = "view" if tensor._is_view() else "shared"
             self.owners[key].rows.append((f"{name}: {word} {shape}", ""))
 
-    def _module(self, name: str, module: nn.Module, *notes: str) -> Iterator[Block]:
+    def _module(self, name: str, module: nn.Module) -> Iterator[Block]:
         parallel = isinstance(module, DataParallel)
         head = f"DataParallel({type(module.module).__name__})" if parallel else type(module).__name__
         parameters = [tensor for tensor in parameters_of(module) if not is_lazy(tensor)]
@@ -137,10 +139,12 @@ class _Finder:
         kinds = {"parameters": parameters, "buffers": module.buffers(), "gradients": gradients}
         parts = ((kind, tensor) for kind, tensors in kinds.items() for tensor in tensors)
         dtypes = " ".join(sorted({_dtype(tensor) for tensor in parameters}))
-        yield from self._group(name, (head, dtypes), parts, "cpu", *notes)
+        yield from self._group(name, (head, dtypes), parts, "cpu")
         for stray in strays(module):
-            if not stray.in_class:
-                yield from self.find(f"{name}.{stray.path}", stray.leaf, "not registered")
+            for block in () if stray.in_class else self.find(f"{name}.{stray.path}", stray.leaf):
+                if UNREGISTERED not in block.rows:
+                    block.rows.append(UNREGISTERED)
+                yield block
         for index in module.device_ids[1:] if parallel else ():
             device = f"{module.src_device_obj.type}:{index}"
             yield Block([f"replica of {name}"], device, [("made in each forward", "")], planned=True)
@@ -167,9 +171,9 @@ class _Finder:
                     yield from self._tensor(path, tensor)
 
     def _group(
-        self, name: str, head: tuple[str, str], parts: Iterable[tuple[str, Tensor]], device: str, *notes: str
-    ) -> Iterator[Block]:
-        """Yield one block per device for tensors that belong together, with their bytes by kind.
+        self, name: str, head: tuple[str, str], parts: Iterable[tuple[str, Tensor]], device: str
+    ) -> Iterable[Block]:
+        """Return one block per device for tensors that belong together, with their bytes by kind.
 
         If all of them have an owner already, or there are none, one block says so, on the last tensor's
         device or else on `device`.
@@ -185,7 +189,5 @@ class _Finder:
         for where, block in blocks.items():
             block.size = format_bytes(sizes[where].total())
             block.rows += [(kind, format_bytes(nbytes)) for kind, nbytes in sizes[where].items() if kind]
-        blocks = blocks or {device: Block([name], device, [head, ("no memory of its own", "")], "0 B")}
-        for block in blocks.values():
-            block.rows += [(note, "") for note in notes]
-        yield from blocks.values()
+        nothing = Block([name], device, [head, ("no memory of its own", "")], "0 B")
+        return blocks.values() or [nothing]
