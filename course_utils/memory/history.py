@@ -15,13 +15,13 @@ from typing import Any
 from course_utils.figures.style import CATEGORY_COLORS
 from course_utils.virtual.blocks import block_size
 
-from .labels import BACKWARD, NOTHING, OTHER, RECOMPUTE, Label, read
+from .labels import BACKWARD, NOTHING, OTHER, RECOMPUTE, read
 from .marks import WITH_WORKSPACE, Mark
 
 CATEGORIES = tuple(CATEGORY_COLORS)
 BEFORE = "before the block"
-# the first of these that is marked wins
-_RANKED = ("parameters", "optimizer state", "gradients", "inputs", "activations")
+# of those that a block is surely marked as, the last wins
+_RANKED = ("activations", "inputs", "gradients", "optimizer state", "parameters")
 _RESERVING = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
 
 
@@ -83,13 +83,11 @@ class Timeline:
 
 @dataclass(slots=True)
 class _Life:
-    """A block with what is needed to find out its category."""
+    """When a block was there, in the history's time."""
 
     block: Block
-    origin: Label | None
-    began: float
+    began: float = float("-inf")
     ended: float = float("inf")
-    marks: set[tuple[str, bool]] = field(default_factory=set)
 
 
 def replay(
@@ -120,20 +118,22 @@ class _Replay:
         for block in (block for segment in segments for block in segment["blocks"]):
             if block["state"] == "active_allocated":
                 size = block.get("requested_size", block["size"])
-                self._begin(block["address"], Block(block_size(size), BEFORE, 0), None, float("-inf"))
+                self._begin(block["address"], _Life(Block(block_size(size), BEFORE, 0)))
 
-    def _begin(self, address: int, block: Block, origin: Label | None, time: float) -> None:
-        self.timeline.blocks.append(block)
-        self.live[address] = _Life(block, origin, time)
-        self.lives[address].append(self.live[address])
+    def _begin(self, address: int, life: _Life) -> None:
+        self.timeline.blocks.append(life.block)
+        self.live[address] = life
+        self.lives[address].append(life)
 
     def take(self, entry: Mapping[str, Any]) -> None:
         """Take the next entry of the trace."""
         action, label, words = entry["action"], *read(entry.get("user_metadata", ""))
         point = len(self.timeline.labels)
         if action == "alloc":
-            block = Block(block_size(entry["size"]), words, point)
-            self._begin(entry["addr"], block, label, entry["time_us"])
+            told = label is not None and label.operation not in WITH_WORKSPACE
+            category = label.category if told else "other"
+            block = Block(block_size(entry["size"]), words, point, category=category)
+            self._begin(entry["addr"], _Life(block, entry["time_us"]))
         elif action == "free_requested" and entry["addr"] in self.live:
             life = self.live.pop(entry["addr"])
             life.block.end, life.ended = point, entry["time_us"]
@@ -148,15 +148,14 @@ class _Replay:
         self.timeline.reserved.append(self.held)
 
     def categorize(self, marks: Iterable[Mark]) -> None:
-        """Give each block its category: the best that it was marked as, or else what its label tells."""
-        for mark in marks:
-            life = _find(self.lives.get(mark.address, []), mark.time)
-            if life is not None:
-                life.marks.add((mark.category, mark.sure))
+        """Give each block the best category that it was marked as; without any, its label's stays."""
+        own = (mark for mark in marks if mark.address in self.lives)
+        for mark in sorted(own, key=lambda mark: (mark.sure, _RANKED.index(mark.category))):
+            life = _find(self.lives[mark.address], mark.time)
+            if life is not None and (mark.sure or life.block.category == "other"):
+                life.block.category = mark.category
         changes = {category: [0] * (len(self.timeline.labels) + 1) for category in CATEGORIES}
-        for life in (life for lives in self.lives.values() for life in lives):
-            block = life.block
-            block.category = _category(life)
+        for block in self.timeline.blocks:
             changes[block.category][block.start] += block.size
             changes[block.category][-1 if block.end is None else block.end] -= block.size
         self.timeline.bytes = {name: list(accumulate(change[:-1])) for name, change in changes.items()}
@@ -169,12 +168,3 @@ def _find(lives: list[_Life], time: float) -> _Life | None:
         return lives[place]
     # The clock of a real GPU's history may be some microseconds off: then it is the one after.
     return lives[place + 1] if place + 1 < len(lives) else None
-
-
-def _category(life: _Life) -> str:
-    for category in _RANKED:
-        if (category, True) in life.marks:
-            return category
-    told = life.origin is not None and life.origin.operation not in WITH_WORKSPACE
-    category = life.origin.category if told else "other"
-    return "inputs" if category == "other" and ("inputs", False) in life.marks else category

@@ -104,7 +104,8 @@ class Marks:
 
     def computed(self, label: Label, result: Any) -> None:
         """Mark the result of an operation whose memory may carry another label, or a library's beside it."""
-        if label.operation in WITH_WORKSPACE or label.operation in (ACCUMULATE, FROM_HOST):
+        known = label.operation in (ACCUMULATE, FROM_HOST)
+        if known or (label.operation in WITH_WORKSPACE and label.category == "activations"):
             self.add(result, label.category, sure=label.operation != FROM_HOST)
 
     # ---- noting ---------------------------------------------------------------------------------------
