@@ -36,6 +36,16 @@ def linear(inputs=128, outputs=64) -> nn.Linear:
     return nn.Linear(inputs, outputs).cuda()
 
 
+@pytest.fixture
+def model(machine):
+    return linear()
+
+
+@pytest.fixture
+def x(machine):
+    return torch.ones(256, 128, device="cuda")
+
+
 WEIGHT, BIAS, X, OUT, LOSS = 128 * 64 * FLOAT, 512, 256 * 128 * FLOAT, 256 * 64 * FLOAT, 512
 
 
@@ -49,8 +59,7 @@ def step(model, x, optimizer=None):
 
 
 # ---- bytes counted by hand ------------------------------------------------------------------------------
-def test_forward_and_backward_of_a_linear_layer():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_forward_and_backward_of_a_linear_layer(model, x):
     with course_utils.track_memory() as ledger:
         step(model, x)
     # the gradient of the loss, a 1, is all that is left over
@@ -64,8 +73,7 @@ def test_forward_and_backward_of_a_linear_layer():
     assert list(ledger.at_peak()) == list(CATEGORY_COLORS)
 
 
-def test_the_peak_is_the_allocators():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_the_peak_is_the_allocators(model, x):
     torch.cuda.reset_peak_memory_stats()
     with course_utils.track_memory() as ledger:
         step(model, x, torch.optim.Adam(model.parameters()))
@@ -83,8 +91,7 @@ def test_the_peak_is_the_allocators():
         (torch.optim.AdamW, 2),
     ],
 )
-def test_an_optimizer_keeps_this_many_copies_of_the_parameters(make, states):
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_an_optimizer_keeps_this_many_copies_of_the_parameters(model, x, make, states):
     with course_utils.track_memory() as ledger:
         step(model, x, make(model.parameters()))
         step(model, x, make(model.parameters()))  # the state of the first one is gone
@@ -94,8 +101,7 @@ def test_an_optimizer_keeps_this_many_copies_of_the_parameters(make, states):
     assert ledger.live() == held(parameters=whole, optimizer_state=states * whole, inputs=X)
 
 
-def test_gradients_from_before_and_those_set_to_zero_stay():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_gradients_from_before_and_those_set_to_zero_stay(model, x):
     step(model, x)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     with course_utils.track_memory(model=model) as ledger:
@@ -140,8 +146,7 @@ def test_checkpointing_keeps_only_what_goes_into_a_block():
     assert set(ledger.timeline().phases) <= {"other", "forward", "backward"}
 
 
-def test_evaluation_keeps_nothing():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_evaluation_keeps_nothing(model, x):
     with course_utils.track_memory() as ledger, torch.no_grad():
         model(x).relu()
     # relu's result is no activation: no module made it, and nobody learns from it
@@ -195,8 +200,7 @@ def test_blocks_are_rounded_up_to_512_bytes():
     del kept
 
 
-def test_the_largest_blocks_at_the_peak():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_the_largest_blocks_at_the_peak(model, x):
     with course_utils.track_memory(model=model) as ledger:
         step(model, x)
     first, second, third = ledger.largest(count=3)
@@ -304,8 +308,7 @@ def test_labels_as_text():
     assert str(Label()) == "between operations"
 
 
-def test_a_step_inside_backward_is_a_step():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_a_step_inside_backward_is_a_step(model, x):
     optimizers = {p: torch.optim.SGD([p], 0.1, momentum=0.9) for p in model.parameters()}
 
     def update(parameter):
@@ -428,8 +431,7 @@ class Witness(nn.Module):
         self.seen.append((torch.cuda.memory._get_memory_metadata(), torch._C._len_torch_dispatch_stack()))
 
 
-def test_running_out_of_memory_leaves_a_complete_ledger():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_running_out_of_memory_leaves_a_complete_ledger(model, x):
     kept = []
 
     def block():
