@@ -73,7 +73,7 @@ class Marks:
 
     def look(self) -> None:
         """Mark what belongs to the modules and optimizers that the reader named."""
-        for value in [named() for named in self._named]:  # None for what is gone
+        for value in (named() for named in self._named):  # None for what is gone
             if isinstance(value, Optimizer):
                 self.stepping(value)
                 self.stepped(value)
