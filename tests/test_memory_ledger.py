@@ -631,6 +631,16 @@ def test_the_bars_have_names_and_units(ledger):
         ledger.draw_devices("middle")
 
 
+@pytest.mark.filterwarnings("error")
+def test_bars_of_gpus_that_hold_nothing_any_more():
+    with course_utils.track_memory() as ledger:
+        torch.zeros(5, device="cuda")
+    figure = ledger.draw_devices("end")
+    figure.canvas.draw()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.00"]
+    assert figure.legends[0].get_texts() == []
+
+
 def test_very_short_phases_join_the_one_before():
     from course_utils.memory.drawing import _runs
 

@@ -55,7 +55,8 @@ def draw_bars(sizes: Mapping[str, Mapping[str, int]], title: str, description: s
         margin = max(0, 3 - len(sizes)) / 2 + 0.6
         axes.set(title=title, ylabel="MiB", xlim=(-margin, len(sizes) - 1 + margin))
         axes.set_ylim(0, bottom.max() * 1.12 or 1)
-        figure.legend(loc="outside right center", reverse=True)
+        handles, _ = axes.get_legend_handles_labels()
+        figure.legend(handles=handles, loc="outside right center", reverse=True)
     return figure
 
 
