@@ -74,8 +74,10 @@ def _registered(path: str, module: nn.Module) -> Iterator[Place]:
 
 def _left_behind(path: str, stray: Stray) -> Iterator[Place]:
     """Yield the places of what hangs on a module without being registered, and what cures that."""
-    alone, own = stray.leaf is stray.value, "class" if stray.in_class else "plain"
-    note = f"a {own} attribute" if alone else f"in a plain {type(stray.value).__name__}"
+    alone, own = stray.leaf is stray.value, stray.attribute in vars(stray.module)
+    note = (
+        f"a {'plain' if own else 'class'} attribute" if alone else f"in a plain {type(stray.value).__name__}"
+    )
     if isinstance(stray.leaf, Tensor) and not isinstance(stray.leaf, nn.Parameter):
         each = f"self.register_buffer(...) for each tensor in self.{stray.attribute}"
         cure = f'self.register_buffer("{stray.attribute}", ...)' if alone else each
@@ -83,7 +85,7 @@ def _left_behind(path: str, stray: Stray) -> Iterator[Place]:
         kind = "Parameter" if isinstance(stray.leaf, Tensor) else "Module"
         holder = f"nn.{kind}{'Dict' if isinstance(stray.value, Mapping) else 'List'}(...)"
         cure = f"self.{stray.attribute} = {'...' if alone else holder}"
-    where = type(stray.module).__name__ + (".__init__, not in the class body" if stray.in_class else "")
+    where = type(stray.module).__name__ + ("" if own else ".__init__, not in the class body")
     for place in find_places(f"{path}.{stray.path}", stray.leaf):
         yield replace(place, note=f"{note}: .to() leaves it behind", move=f"in {where}: {cure}", stray=True)
 

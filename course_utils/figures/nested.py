@@ -33,14 +33,9 @@ def parameters_of(module: nn.Module) -> Iterator[Tensor]:
 
 
 class Stray(NamedTuple):
-    """A tensor, module or optimizer that hangs on a module without being registered.
+    """What `module` does not register: the tensor, module or optimizer `leaf`, at `path` from the outermost.
 
-    Attributes:
-        path: where it is, seen from the outermost module, as in "layers.0.masks['a']".
-        leaf: what it is.
-        module: the module whose attribute it is, or is in.
-        attribute: the name of that attribute.
-        value: the attribute's value; `leaf` itself, or what holds it.
+    `value` is the module's attribute: `leaf` itself or what holds it. The class may have it, not the module.
     """
 
     path: str
@@ -48,11 +43,6 @@ class Stray(NamedTuple):
     module: nn.Module
     attribute: str
     value: Any
-
-    @property
-    def in_class(self) -> bool:
-        """Whether the attribute belongs to the module's class."""
-        return self.attribute not in vars(self.module)
 
 
 def strays(module: nn.Module) -> Iterator[Stray]:

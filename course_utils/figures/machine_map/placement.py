@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from ..nested import parameters_of, strays, tensors_in, walk
 
-UNREGISTERED = ("not registered", "")  # the row of what hangs on a module so
+UNREGISTERED = ("not registered", "")  # the last row of what a module's `.to()` leaves behind
 GROUP_ABOVE = 4  # a container with more tensors than this on one device is one block
 
 
@@ -141,7 +141,8 @@ class _Finder:
         dtypes = " ".join(sorted({_dtype(tensor) for tensor in parameters}))
         yield from self._group(name, (head, dtypes), parts, "cpu")
         for stray in strays(module):
-            for block in () if stray.in_class else self.find(f"{name}.{stray.path}", stray.leaf):
+            own = stray.attribute in vars(stray.module)
+            for block in self.find(f"{name}.{stray.path}", stray.leaf) if own else ():
                 if UNREGISTERED not in block.rows:
                     block.rows.append(UNREGISTERED)
                 yield block
