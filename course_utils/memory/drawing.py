@@ -103,18 +103,11 @@ def _draw_peak(axes: Axes, timeline: Timeline) -> None:
     label = fit(timeline.labels[timeline.peak_point], room - 0.2, WORDS)
     half = (width_of(label, WORDS) / 2 + 0.1) / room
     place = min(max(point / len(timeline.labels), half), 1 - half)
-    note = axes.annotate(
-        f"peak {_number(peak, peak)} MiB\n{label}",
-        xy=(point, peak),
-        xytext=(place, 0.985),
-        textcoords="axes fraction",
-        ha="center",
-        va="top",
-        fontproperties=WORDS,
-        parse_math=False,
-        bbox={"facecolor": WHITE, "edgecolor": "none", "pad": 2, "alpha": 0.85},
-        arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.8},
-    )
+    text = f"peak {_number(peak, peak)} MiB\n{label}"
+    look = {"ha": "center", "va": "top", "fontproperties": WORDS, "parse_math": False}
+    look["bbox"] = {"facecolor": WHITE, "edgecolor": "none", "pad": 2, "alpha": 0.85}
+    look["arrowprops"] = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.8}
+    note = axes.annotate(text, (point, peak), (place, 0.985), textcoords="axes fraction", **look)
     note.set_in_layout(False)
     axes.plot([point], [peak], marker="o", color=INK)
 

@@ -80,13 +80,12 @@ class Labeller:
         """Have everything labelled; put everything back at the end."""
         with ExitStack() as stack:
             stack.callback(_set_memory_metadata, _get_memory_metadata())
-            handles = (
+            for handle in (
                 module_hooks.register_module_forward_pre_hook(self._enter),
                 module_hooks.register_module_forward_hook(self._leave, always_call=True),
                 optimizer_hooks.register_optimizer_step_pre_hook(self._step),
                 optimizer_hooks.register_optimizer_step_post_hook(self._after_step),
-            )
-            for handle in handles:
+            ):
                 stack.callback(handle.remove)
             stack.enter_context(Operations(self))
             stack.callback(setattr, self, "running", False)
