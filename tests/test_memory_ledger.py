@@ -114,8 +114,7 @@ def test_gradients_from_before_and_those_set_to_zero_stay(model, x):
     assert ledger.peak_label() == "before the block"
 
 
-def test_views_and_changes_in_place_cost_nothing():
-    x = torch.ones(256, 128, device="cuda")
+def test_views_and_changes_in_place_cost_nothing(x):
     with course_utils.track_memory(x=x) as ledger:
         y = x.view(-1)[5:].unsqueeze(0).add_(1).relu_()
         z = y.expand(7, -1)
@@ -169,8 +168,7 @@ def test_inputs_are_what_is_named_comes_from_the_host_or_goes_into_a_module():
     del c, d
 
 
-def test_copies_between_gpus_or_types_are_no_inputs():
-    x = torch.ones(256, 128, device="cuda")
+def test_copies_between_gpus_or_types_are_no_inputs(x):
     with course_utils.track_memory(x=x) as ledger:
         kept = x.to("cuda:1"), x.double(), x.cpu()
     assert ledger.live(0) == held(inputs=X, other=2 * X)
@@ -185,8 +183,7 @@ def test_a_parameter_can_be_named_alone():
     assert ledger.live() == held(parameters=WEIGHT, gradients=WEIGHT)
 
 
-def test_a_gradient_made_by_hand():
-    model = linear()
+def test_a_gradient_made_by_hand(model):
     with course_utils.track_memory(model=model) as ledger:
         model.weight.grad = torch.ones_like(model.weight)
     assert ledger.live() == held(parameters=WEIGHT + BIAS, gradients=WEIGHT)
@@ -599,10 +596,9 @@ def test_the_drawing_has_names_and_units(ledger):
     assert max(total.get_data().values) == pytest.approx(ledger.peak() / 2**20)
 
 
-def test_a_long_name_is_cut_where_it_does_not_fit():
+def test_a_long_name_is_cut_where_it_does_not_fit(x):
     parts = nn.ModuleDict({"a_name_longer_than_any_figure_is_wide_" * 3: linear()})
     model = nn.ModuleDict({"inner": parts})
-    x = torch.ones(256, 128, device="cuda")
     with course_utils.track_memory(model=model, x=x) as ledger:
         next(iter(parts.values()))(x)
     figure = ledger.draw()
