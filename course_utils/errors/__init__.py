@@ -19,8 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .known import KnownError, known_errors
-from .placeholders import fill
+from .known import KnownError, fill, known_errors
 from .where import Place, find_home, find_places, moves, table
 
 _COLUMN, _WIDTH = 15, 100  # where the text starts, where it wraps
