@@ -5,72 +5,16 @@ import math
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import nn
 
 from ..trying import Mistake, mistake_if
-from .placement import CPU, Copies
+from .recorder import recording
 from .vectors import agree, flat
 
 BATCH, LEARNING_RATE = 8, 0.1
 _KINDS = ("print", "if", "number", "cpu", "to_gpu", "size", "synchronize")
-_SIZES = ("nonzero", "masked_select", "_unique2", "index")
-
-
-class Waits(Copies):
-    """Notes where Python waits for a GPU inside a `with` block.
-
-    Attributes:
-        found: kinds, each with what `moment()` returned at that time.
-    """
-
-    def __init__(self, moment: Callable[[], Any]) -> None:
-        super().__init__()
-        self.found: list[tuple[str, Any]] = []
-        self._moment, self._kind = moment, "number"
-
-    def __enter__(self) -> "Waits":
-        owners = (torch.cuda, torch.accelerator, torch.cuda.Stream, torch.cuda.Event)
-        for owner in owners:
-            self._patches.enter_context(patch.object(owner, "synchronize", self._synchronize))
-        super().__enter__()
-        return self
-
-    def _synchronize(self, *_: Any) -> None:
-        self._add("synchronize")
-
-    def _add(self, kind: str) -> None:
-        self.found.append((kind, self._moment()))
-
-    def _watch(self, owner: Any, name: str, note: Callable[[tuple[Any, ...], Any], None]) -> None:
-        def noted(args: tuple[Any, ...], result: Any) -> None:
-            to_gpu = getattr(result, "is_cuda", False)
-            self._kind = "print" if name == "__repr__" else "to_gpu" if to_gpu else "cpu"
-            note(args, result)
-
-        super()._watch(owner, name, noted)
-
-    def _look(self, func: Any, args: Any) -> None:
-        name = func._schema.name.partition("::")[2]
-        on_gpu = [arg for arg in args if isinstance(arg, torch.Tensor) and arg.is_cuda]
-        self._kind = "to_gpu"
-        if name == "_local_scalar_dense" and on_gpu:
-            self._kind = "if" if on_gpu[0].dtype == torch.bool else "number"
-        elif name == "copy_":
-            self._kind = "to_gpu" if args[0].is_cuda else "cpu"
-        elif on_gpu and name in _SIZES and (name != "index" or _has_mask(args[1])):
-            self._add("size")
-        super()._look(func, args)
-
-    def note(self, source: torch.device, target: torch.device, nbytes: int) -> None:
-        if CPU in (source, target) and source != target:
-            self._add(self._kind)
-
-
-def _has_mask(indices: Any) -> bool:
-    return any(index is not None and index.dtype == torch.bool for index in indices)
 
 
 class Epoch:
@@ -98,9 +42,9 @@ class Epoch:
         optimizer = torch.optim.SGD(self.model.parameters(), lr=LEARNING_RATE)
         optimizer.register_step_post_hook(self._step)
         data = pictures.to(gpu), labels.to(gpu)
-        with Waits(lambda: (self._batches, self._steps)) as waits, redirect_stdout(io.StringIO()):
+        with recording(lambda: (self._batches, self._steps)) as record, redirect_stdout(io.StringIO()):
             self.said = answer(self.model, optimizer, *data, BATCH)
-        self.waited = [(kind, seen) for kind, (seen, steps) in waits.found if seen and steps < self._steps]
+        self.waited = [(kind, seen) for kind, (seen, steps) in record.waits if seen and steps < self._steps]
         self.parameters = flat(self.model.parameters()).cpu()
 
     def _forward(self, model: nn.Module, args: Any, scores: torch.Tensor) -> None:
