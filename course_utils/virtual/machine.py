@@ -44,7 +44,7 @@ def activate(machine: "Machine | None") -> None:
 
 
 def crossing(method: str, source: torch.Tensor, result: torch.Tensor | None = None) -> None:
-    """Tell `listeners` of a copy between devices that no mode of PyTorch sees; of numbers without `result`."""
+    """Tell `listeners` of a copy to `result`, or to Python numbers, that no mode of PyTorch sees."""
     for tell in listeners:
         tell(method, source, result)
 

@@ -12,20 +12,7 @@ from ..trying import mistake_if
 from .recorder import Record, recording
 
 TRAIN, TEST, WANTED = 1000, 1000, 0.55
-_HEAVY = (
-    "_cdist",
-    "_euclidean_dist",
-    "_fft",
-    "linalg_",
-    "_linalg",
-    "mkldnn_rnn",
-    "mv",
-    "dot",
-    "vdot",
-    "lstm",
-    "gru",
-    "_pdist",
-)
+_HEAVY = tuple("_cdist _euclidean_dist _pdist _fft linalg_ _linalg mkldnn_rnn lstm gru mv dot vdot".split())
 _LARGE = 10_000  # numbers: below, an operation that nobody counts is small
 
 
