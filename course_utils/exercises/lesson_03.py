@@ -10,6 +10,7 @@ from .guessing import read_guess
 from .instruments.placement import some_gpus, two_devices
 from .instruments.recorder import CPU, recording
 from .instruments.six_bugs import BUGS, Script, bugs_left, run
+from .instruments.vectors import flat
 from .lesson import Lesson
 from .trying import Mistake, Seen, mistake_if, told
 
@@ -159,8 +160,7 @@ def _results(script: Script, place: torch.device) -> Seen:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     worked_at = {device for one in record.operations if one.flop for device, _ in one.results}
     elsewhere = worked_at | {parameter.device for parameter in trained} != {place}
-    linears = sorted((m for m in model.modules() if isinstance(m, nn.Linear)), key=lambda m: m.out_features)
-    weights = [p.detach().cpu() for layer in linears for p in layer.parameters()]
+    weights = flat(trained).cpu().sort().values  # wherever in the model they are
     counts = torch.as_tensor(right).detach().cpu().float().flatten()
     return Seen((len(trained), elsewhere, weights, counts), place=place)
 

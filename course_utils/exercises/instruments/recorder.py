@@ -115,15 +115,15 @@ def recording(moment: Callable[[], Any] = lambda: None) -> Iterator[Record]:
     record = Record(moment)
 
     def crossing(method: str, source: torch.Tensor, result: torch.Tensor | None) -> None:
-        copies = list(_copies("copy_", [source], [] if result is None else [result]))
-        record.add(method, copies, _why(method, *copies))
+        copies = _copies("copy_", [source], [] if result is None else [result])
+        record.add(method, copies, _why_waiting(method, copies))
+
+    def synchronize(*_: Any) -> None:
+        record.add("synchronize", wait="synchronize")
 
     with ExitStack() as stack:
         for owner in (torch.cuda, torch.accelerator, torch.cuda.Stream, torch.cuda.Event):
-            instead = patch.object(
-                owner, "synchronize", lambda *_: record.add("synchronize", (), "synchronize")
-            )
-            stack.enter_context(instead)
+            stack.enter_context(patch.object(owner, "synchronize", synchronize))
         listeners.append(crossing)
         stack.callback(listeners.remove, crossing)
         stack.enter_context(_Functions(record))
@@ -162,12 +162,13 @@ class _Operations(TorchDispatchMode):
         result = func(*args, **kwargs)
         made = list(tensors_in(result))
         name = func.overloadpacket.__name__
-        copies = list(_copies(name, given, made))
+        copies = _copies(name, given, made)
         called = self._record.calls[-1] if self._record.calls else ""
+        wait = _why_waiting(called if called in _WAITS else name, copies)
         self._record.add(
             name,
             copies,
-            _why(called if called in _WAITS else name, *copies) or "size" * _asks_for_size(func, given),
+            wait or "size" * _asks_for_size(func, given),
             launch=not (func.is_view or name in _NO_WORK),
             flop=formula(*args, **kwargs, out_val=result) if formula else 0,
             numbers=max((tensor.numel() for tensor in given + made), default=0),
@@ -176,19 +177,19 @@ class _Operations(TorchDispatchMode):
         return result
 
 
-def _copies(name: str, given: list[torch.Tensor], made: list[torch.Tensor]) -> Iterator[Copy]:
-    """Yield what an operation copies from one device to another."""
+def _copies(name: str, given: list[torch.Tensor], made: list[torch.Tensor]) -> list[Copy]:
+    """Return what an operation copies from one device to another."""
     if name in _CROSSING:
         source, target = given[-1], made[0].device if made else CPU  # a number is on the host
-        if source.device != target:
-            yield Copy(source.device, target, (source if target == CPU else made[0]).nbytes)
-    elif gpu := next((tensor.device for tensor in given if tensor.is_cuda), None):
-        for tensor in given:
-            if tensor.device == CPU and tensor.dim():  # a single number travels with the operation
-                yield Copy(CPU, gpu, tensor.nbytes)
+        if source.device == target:
+            return []
+        return [Copy(source.device, target, (source if target == CPU else made[0]).nbytes)]
+    gpu = next((tensor.device for tensor in given if tensor.is_cuda), None)
+    on_host = [tensor for tensor in given if tensor.device == CPU and tensor.dim()]  # one number is no copy
+    return [Copy(CPU, gpu, tensor.nbytes) for tensor in on_host] if gpu else []
 
 
-def _why(name: str, *copies: Copy) -> str:
+def _why_waiting(name: str, copies: list[Copy]) -> str:
     """Return why Python waits where these copies are made, "" where it does not."""
     for source, target, _ in copies:
         if CPU in (source, target):
@@ -197,8 +198,7 @@ def _why(name: str, *copies: Copy) -> str:
 
 
 def _asks_for_size(func: Any, given: list[torch.Tensor]) -> bool:
-    """Tell whether Python waits to hear how large an operation's result is."""
-    depends = torch.Tag.dynamic_output_shape in func.tags and given[0].is_cuda
-    return depends and (
-        func.overloadpacket.__name__ != "index" or any(t.dtype == torch.bool for t in given[1:])
-    )
+    """Tell whether Python waits to hear how large an operation's result is: indices may be a mask."""
+    if torch.Tag.dynamic_output_shape not in func.tags or not given[0].is_cuda:
+        return False
+    return func.overloadpacket.__name__ != "index" or any(t.dtype == torch.bool for t in given[1:])
