@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from exercise_cases import lesson_of
 from torch import nn
 
 import course_utils
+from course_utils.exercises.exercise import RIGHT
 from course_utils.exercises.instruments.placement import some_gpus, visible_gpus
 from course_utils.exercises.instruments.recorder import recording
 
@@ -87,6 +89,13 @@ def test_a_gpu_for_every_judge() -> None:
     with some_gpus() as gpus:
         assert torch.ones(1, device=gpus[-1]).device == gpus[-1]
     assert torch.cuda.is_available() == there
+
+
+@pytest.mark.parametrize("name", ["standardize", "load_checkpoint", "evaluate"])
+def test_an_answer_is_judged_on_a_machine_without_a_gpu(name: str) -> None:
+    lesson = lesson_of("02")
+    answers = lesson.answers(name, lesson.tables[name]["worked"])
+    assert lesson.exercises[name].verdict(*answers).outcome == RIGHT
 
 
 @pytest.mark.parametrize(("count", "says"), [(0, "is_available"), (1, "device_count")])

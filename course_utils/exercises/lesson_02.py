@@ -101,14 +101,14 @@ def load_checkpoint(answer: Any, epoch: Any, visible: int, writer: int) -> Any:
                     answer(path, model)
                 return sprung.exists()
             found = answer(path, model)
-    now = [*model.parameters(), *model.buffers()]
-    return {
-        "moved": any(tensor.device != home for tensor in now),
-        "replaced": any(one is not two for one, two in zip(held, model.parameters(), strict=True)),
-        "parameters": [tensor.cpu() for tensor in model.parameters()],
-        "buffers": [tensor.cpu() for tensor in model.buffers()],
-        "epoch": isinstance(found, int) and found == epoch,
-    }
+        now = [*model.parameters(), *model.buffers()]
+        return {
+            "moved": any(tensor.device != home for tensor in now),
+            "replaced": any(one is not two for one, two in zip(held, model.parameters(), strict=True)),
+            "parameters": [tensor.cpu() for tensor in model.parameters()],
+            "buffers": [tensor.cpu() for tensor in model.buffers()],
+            "epoch": isinstance(found, int) and found == epoch,
+        }
 
 
 # ---- few copies ----------------------------------------------------------------------------------------
