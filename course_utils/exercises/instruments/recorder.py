@@ -34,8 +34,8 @@ class Operation(NamedTuple):
     Attributes:
         name: such as "addmm"; of a copy by a virtual GPU, or of waiting, the method's: "to", "synchronize".
         copies: made between devices, also the silent ones of CPU tensors that an operation takes to a GPU.
-        wait: why Python waited for a GPU: "if", "print", "number", "cpu", "to_gpu" (which both copy), "size"
-            (of a result) or "synchronize"; "" where it did not wait.
+        wait: why Python waited for a GPU: for a number in an "if", a "print" or elsewhere ("number"), for a
+            copy ("cpu", "to_gpu"), for the "size" of a result, to "synchronize"; "" where it did not.
         launch: whether a GPU gets something to do: not for a view, nor for empty memory.
         flop: multiplications and additions, 0 where PyTorch's counter has no formula.
         numbers: how many the largest tensor has, argument or result.
