@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .instruments.placement import Copies, some_gpus
-from .instruments.recorder import TorchCalls
+from .instruments.placement import some_gpus
+from .instruments.recorder import Record, recording
 from .lesson import Lesson
 from .trying import Mistake, Seen, mistake_if, told
 
@@ -69,12 +69,12 @@ def last_batch(guess: Any, actual: list[int]) -> list[int]:
 
 @lesson.trial([(30, 8), (10, 8), (10, 4), *product(range(1, 41), range(1, 10)), (10_007, 8), (50_000, 7)])
 def split_by_hand(answer: Any, batch: int, gpus: int) -> list[int]:
-    with TorchCalls() as calls:
+    with recording() as record:
         sizes = answer(batch, gpus)
         sizes = sizes if sizes is None else list(sizes)
     mistake_if(sizes is None, "nothing")
     mistake_if(not all(hasattr(size, "__index__") for size in sizes), "whole", seen=sizes)
-    mistake_if(calls.names and sizes == _chunks(batch, gpus), "torch")
+    mistake_if(record.calls and sizes == _chunks(batch, gpus), "torch")
     return list(map(index, sizes))
 
 
@@ -153,10 +153,10 @@ def good_batch_size(answer: Any) -> int:
 
 
 # ---- section 5: one process per GPU --------------------------------------------------------------------
-def _reduced(answer: Reduce, devices: list[torch.device], shape: tuple[int, ...]) -> tuple[Any, Copies]:
+def _reduced(answer: Reduce, devices: list[torch.device], shape: tuple[int, ...]) -> tuple[Any, Record]:
     """Let an answer add up tensors, one on each device; return how they end, and what travelled."""
     tensors = [torch.randint(-(2**20), 2**20, shape).float().to(device) for device in devices]
-    with Copies() as traffic:
+    with recording() as traffic:
         try:
             answer(list(tensors))
         except Exception as error:

@@ -8,6 +8,7 @@ import os
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +19,7 @@ from .errors import FORKED, device_assert, invalid_device
 from .history import History
 
 _active: "Machine | None" = None
+listeners: list[Callable[[str, torch.Tensor, torch.Tensor | None], None]] = []  # see `crossing`
 
 
 def active() -> "Machine":
@@ -39,6 +41,12 @@ def activate(machine: "Machine | None") -> None:
     """Make `machine` the one that tensors and `torch.cuda` talk to (None switches off)."""
     global _active
     _active = machine
+
+
+def crossing(method: str, source: torch.Tensor, result: torch.Tensor | None = None) -> None:
+    """Tell `listeners` of a copy to `result`, or to Python numbers, that no mode of PyTorch sees."""
+    for tell in listeners:
+        tell(method, source, result)
 
 
 @dataclass

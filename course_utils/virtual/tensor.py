@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 
 from .errors import NUMPY, misplaced_gradient
-from .machine import active
+from .machine import active, crossing
 
 _CPU = torch.device("cpu")
 _make = torch.Tensor._make_wrapper_subclass
@@ -94,10 +94,12 @@ class VirtualTensor(torch.Tensor):
         return self._inner.untyped_storage()
 
     def tolist(self) -> Any:
+        crossing("tolist", self)
         return self._inner.tolist()
 
     def numpy(self, *, force: bool = False) -> Any:
         if force:
+            crossing("numpy", self)
             return self._inner.numpy(force=True)
         raise TypeError(NUMPY.format(device=self.device))
 
@@ -108,6 +110,7 @@ class VirtualTensor(torch.Tensor):
         raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
+        crossing("__repr__", self)
         return describe(self)
 
     def __format__(self, spec: str) -> str:

@@ -5,11 +5,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from course_utils.memory.labels import tensors_in
 
 from ..trying import Mistake, mistake_if
+from .recorder import Record, recording
 from .vectors import agree, flat, peak_of
 
 BATCH, WIDTH, BLOCKS = 256, 512, 8
@@ -40,34 +38,17 @@ def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Ten
     optimizer.zero_grad()
 
 
-class _Place(TorchDispatchMode):
-    """Watches operations: do they stay on one GPU, and how much is allocated there after each?"""
-
-    def __init__(self, gpu: torch.device) -> None:
-        super().__init__()
-        self.gpu, self.elsewhere, self.most = gpu, "", 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.most = max(self.most, torch.cuda.memory_allocated(self.gpu))
-        for tensor in tensors_in(result):
-            if tensor.numel() > _SMALL and tensor.device != self.gpu:
-                self.elsewhere = str(tensor.device)
-        return result
-
-
 def judge_golf(answer: Callable[..., Any], gpu: torch.device) -> float:
     """Judge a step against the plain one; return MiB at its peak, besides what was there before."""
     played, plain = golf_job(gpu), golf_job(gpu)
     rows: list[int] = []
     handle = played[0][0][0].register_forward_hook(lambda layer, x, result: rows.append(len(x[0])))
     before = _state(played)
-    place = _Place(gpu)
     start = torch.cuda.memory_allocated(gpu)
-    with place:
+    with recording(lambda: torch.cuda.memory_allocated(gpu)) as record:
         peak = peak_of(lambda: answer(*played), gpu)
     handle.remove()
-    _is_honest(place, start + peak)
+    _is_honest(record, gpu, start + peak)
     moves = [_moved(before, _state(played))]
     before = _state(plain)
     right = _gradient(plain)
@@ -79,10 +60,12 @@ def judge_golf(answer: Callable[..., Any], gpu: torch.device) -> float:
     return peak / 2**20
 
 
-def _is_honest(place: _Place, peak: int) -> None:
+def _is_honest(record: Record, gpu: torch.device, peak: int) -> None:
     """See that all of the step was on the card, and that its peak is what PyTorch says."""
-    mistake_if(place.elsewhere, "elsewhere", place=place.elsewhere)
-    mistake_if(place.most > peak, "reset")
+    places = [place for one in record.operations for place, numbers in one.results if numbers > _SMALL]
+    elsewhere = next((place for place in places if place != gpu), None)
+    mistake_if(elsewhere is not None, "elsewhere", place=elsewhere)
+    mistake_if(any(operation.moment > peak for operation in record.operations), "reset")
 
 
 def _state(job: Job) -> tuple[torch.Tensor, list[int]]:
