@@ -20,7 +20,7 @@ _PUBLIC = {
     "synchronize": "machine.timing",
     "records": "machine.recorded",
     "virtual_gpus": "virtual",
-    "load_cifar10": "data",
+    "load_cifar10": "data.load",
     "draw_machine": "figures.machine_map",
     "device_color": "figures.style",
     "CATEGORY_COLORS": "figures.style",

@@ -3,19 +3,17 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from course_utils.data.folder import contents, data_folder
 from course_utils.lessons import ROOT
 from course_utils.machine import environment
 
 from .facts import Caller, Course, Place
 from .processes import text_of
 
-_BATCHES, _ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"  # as in data.official, which needs numpy
-_FILES = ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
-_BATCH_BYTES = 31_000_000  # every batch is a little larger
 VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "NVIDIA_VISIBLE_DEVICES",
@@ -75,30 +73,12 @@ def look_at_place(root: Path = Path("/"), folder: Path = ROOT) -> Place:
 def look_at_course(root: Path = ROOT) -> Course:
     """Where the course is installed, and what data it would use."""
     here = (root / "notebooks").is_dir() and (root / "pyproject.toml").is_file()
-    folder, state = look_at_data(root if here else None, os.environ)
-    return Course(environment.find(root), str(root) if here else "", state, folder)
-
-
-def look_at_data(root: Path | None, variables: Mapping[str, str]) -> tuple[str, str]:
-    """Return the data folder and the name of what it holds (see `Course`), by the rules of `load_cifar10`."""
-    named = variables.get("COURSE_DATA", "")
-    if named == "standin":
-        return named, named
-    cache = Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytorch-gpu-course"
-    folder = Path(named).expanduser() if named else root / "data" if root else cache
-    if named and not folder.is_dir():
-        return str(folder), "lost"
-    folder = folder.parent if folder.name == _BATCHES else folder
-    batches = folder / _BATCHES
-    sizes = {file.name: file.stat().st_size for file in batches.glob("*")}
-    if all(sizes.get(name, 0) > (_BATCH_BYTES if name != "batches.meta" else 0) for name in _FILES):
-        return str(folder), "official"
-    if (folder / _ARCHIVE).is_file():
-        return str(folder), "archive"
-    if batches.is_dir():
-        return str(folder), "incomplete"
-    pictures = (folder / "train").is_dir() or (folder / "test").is_dir()
-    return str(folder), "pictures" if pictures else "none"
+    try:
+        folder = data_folder(root=root)
+        state = contents(folder) if folder else "standin"
+    except FileNotFoundError:
+        folder, state = Path(os.environ["COURSE_DATA"]).expanduser(), "lost"
+    return Course(environment.find(root), str(root) if here else "", state, str(folder or ""))
 
 
 def _elsewhere(notebook: bool, root: Path) -> str:
