@@ -38,7 +38,7 @@ class _Refused(Exception):
     """A mirror did not deliver; the message says why."""
 
 
-class _Faltered(_Refused):
+class _Interrupted(_Refused):
     """It did answer: a patient second try makes sense."""
 
 
@@ -76,7 +76,7 @@ def fetch_archive(
                 return part.replace(archive)
             except _Refused as refusal:
                 reasons[host] = str(refusal)
-                if not isinstance(refusal, _Faltered):
+                if not isinstance(refusal, _Interrupted):
                     left.remove(url)
                 if str(refusal) != _UNREACHABLE:
                     print(f"CIFAR-10: {host} {refusal}.")
@@ -130,13 +130,13 @@ def _blocks(url: str, start: int, size: int, silence: float, speed: float) -> It
                 place += len(block)
                 seconds = _clock() - since
                 if seconds > _JUDGE_AFTER and place - first < speed * seconds:
-                    raise _Faltered("is too slow")
+                    raise _Interrupted("is too slow")
     except urllib.error.HTTPError as error:
         raise _Refused(f"answered {error.code} {error.reason}") from error
     except urllib.error.URLError as error:  # the connection does not stand
         bad_certificate = isinstance(error.reason, ssl.SSLCertVerificationError)
         raise _Refused(_CERTIFICATE if bad_certificate else _UNREACHABLE) from error
     except TimeoutError as error:
-        raise _Faltered(f"was silent for {silence} s") from error
+        raise _Interrupted(f"was silent for {silence} s") from error
     except (OSError, EOFError, http.client.HTTPException) as error:
-        raise _Faltered("broke off half-way") from error
+        raise _Interrupted("broke off half-way") from error
