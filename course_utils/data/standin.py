@@ -159,9 +159,10 @@ def _distance(shape: str, x: Array, y: Array) -> Array:
         across, down = x - x1 - part * along_x, y - y1 - part * along_y
         return np.sqrt(across * across + down * down) - radius
     corners = list(zip(numbers[::2], numbers[1::2], strict=True))
-    sides = []  # how far each pixel is beyond each side of a polygon
+    outside = -math.inf  # how far each pixel is beyond the polygon's farthest side
     for (x1, y1), (x2, y2) in pairwise([*corners, corners[0]]):
         along_x, along_y = x2 - x1, y2 - y1
         length = math.sqrt(along_x * along_x + along_y * along_y)
-        sides.append(x * (along_y / length) - y * (along_x / length) - (x1 * y2 - y1 * x2) / length)
-    return reduce(np.maximum, sides)
+        beyond = x * (along_y / length) - y * (along_x / length) - (x1 * y2 - y1 * x2) / length
+        outside = np.maximum(outside, beyond)
+    return outside

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .errors import OPERATIONS, refuse
+from .errors import OPERATIONS, WORDS, refuse
 from .machine import Machine
 from .tensor import VirtualTensor
 
@@ -57,7 +57,7 @@ def _kernel(op: Any, rule: Callable[[Any], torch.dtype]) -> Callable[..., Any]:
 
 def _banned(*args: Any, **kwargs: Any) -> None:
     """Raise CUDA's error for a loss that overflows in half precision."""
-    refuse("bce")
+    refuse(WORDS["bce"])
 
 
 def register() -> torch.library.Library:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .errors import OPERATIONS, device_assert, refuse
+from .errors import OPERATIONS, WORDS, device_assert, refuse
 from .machine import Machine, active
 from .rules import Facts, common_device, elementwise_device, facts
 from .tensor import VirtualTensor, reshape, view, wrap
@@ -119,7 +119,7 @@ def on_stream_of(machine: Machine, device: torch.device, func: Any, args: Any, k
 def check_generator(generator: Any, device: torch.device) -> None:
     """Raise PyTorch's error for a generator of another device type."""
     if generator is not None and generator.device.type != device.type:
-        refuse("generator", device.type, generator.device.type)
+        refuse(WORDS["generator"].format(device.type, generator.device.type))
 
 
 def _rewrap(result: Any, device: torch.device, same: dict[int, VirtualTensor]) -> Any:

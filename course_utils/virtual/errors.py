@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 
@@ -15,16 +15,16 @@ if torch.__version__.startswith("2.11."):
 WORDS["device_assert"] += WORDS["asynchronous"]
 
 
-def refuse(words: str, *values: Any) -> NoReturn:
-    """Raise the error that a real GPU raises here: the words of that name, filled in with the values."""
-    raise RuntimeError(WORDS[words].format(*values))
+def refuse(text: str) -> NoReturn:
+    """Raise the error that a real GPU raises here."""
+    raise RuntimeError(text)
 
 
 def misplaced_gradient(gradient: torch.device, tensor: torch.device) -> NoReturn:
     """Refuse `tensor.grad = gradient` across devices (PyTorch prints the bare index as a character)."""
     if gradient.type != tensor.type:
-        refuse("gradient_of_other_type", gradient.type, tensor.type)
-    refuse("gradient_of_other_index", chr(gradient.index), chr(tensor.index))
+        refuse(WORDS["gradient_of_other_type"].format(gradient.type, tensor.type))
+    refuse(WORDS["gradient_of_other_index"].format(chr(gradient.index), chr(tensor.index)))
 
 
 def invalid_device() -> torch.AcceleratorError:

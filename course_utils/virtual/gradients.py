@@ -59,7 +59,7 @@ def _run(tensors: Any, gradients: Any, *args: Any, **kwargs: Any) -> Any:
     for position, (tensor, gradient) in enumerate(zip(tensors, gradients, strict=False)):
         given = isinstance(tensor, torch.Tensor) and gradient is not None
         if given and gradient.device != tensor.device:
-            refuse("invalid_gradient", position, tensor.device, gradient.device)
+            refuse(WORDS["invalid_gradient"].format(position, tensor.device, gradient.device))
     results = _real_run(tensors, gradients, *args, **kwargs)
     inputs = args[2] if len(args) > 2 else kwargs.get("inputs", ())
     return _at_home(results, inputs) if results and len(results) == len(inputs) else results

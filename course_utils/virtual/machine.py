@@ -14,7 +14,7 @@ import torch
 
 from .allocator import Allocator
 from .blocks import Block
-from .errors import device_assert, invalid_device, refuse
+from .errors import WORDS, device_assert, invalid_device, refuse
 from .history import History
 
 _active: "Machine | None" = None
@@ -104,7 +104,7 @@ class Machine:
         if self.broken:
             raise device_assert()
         if os.getpid() != self.pid:
-            refuse("forked")
+            refuse(WORDS["forked"])
 
     def synchronizing(self) -> None:
         """Note that the host waits for a device here: `torch.cuda.set_sync_debug_mode` may want to know."""

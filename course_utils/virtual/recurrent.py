@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .errors import refuse
+from .errors import WORDS, refuse
 from .machine import Machine
 
 
@@ -15,7 +15,7 @@ def _check(given: torch.Tensor, hidden: Any, weights: Any) -> None:
     for what, tensors in (("hidden", hidden), ("parameter", weights)):
         for tensor in tensors:
             if tensor.device != given.device:
-                refuse("recurrent", what, given.device, what, tensor.device)
+                refuse(WORDS["recurrent"].format(what, given.device, what, tensor.device))
 
 
 def _checked(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -99,7 +99,7 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     for name, tensor in named:
         if tensor.device != first:
             shown = "self" if name == "out" else name
-            refuse("other_device", shown, tensor.device, first, wrapper)
+            refuse(WORDS["other_device"].format(shown, tensor.device, first, wrapper))
     return first
 
 
@@ -111,7 +111,7 @@ def elementwise_device(named: list[tuple[str, torch.Tensor]], mutates: bool) -> 
     for _, tensor in named:
         scalar = tensor.dim() == 0 and tensor.is_cpu and tensor is not written
         if tensor.device != common and not scalar:
-            refuse("two_devices", common, tensor.device)
+            refuse(WORDS["two_devices"].format(common, tensor.device))
     return common
 
 
@@ -123,12 +123,12 @@ def _index_device(named: list[tuple[str, torch.Tensor]], reading: bool, accumula
         if tensor.device == home:
             continue
         if name == "indices" and not tensor.is_cpu and (reading or home.type == "cuda") and tensor.dim() > 0:
-            refuse("indices", home)
+            refuse(WORDS["indices"].format(home))
         if name == "values" and accumulate:
-            refuse("values", home, tensor.device)
+            refuse(WORDS["values"].format(home, tensor.device))
         if name == "values" and (tensor.dim() > 0 or not tensor.is_cpu):
             gpu, other = (home, tensor.device) if home.type == "cuda" else (tensor.device, home)
-            refuse("two_devices", gpu, other)
+            refuse(WORDS["two_devices"].format(gpu, other))
     return home
 
 
@@ -137,7 +137,7 @@ def _check_mask(named: list[tuple[str, torch.Tensor]]) -> None:
     __tracebackhide__ = True
     tensors = dict(named)
     if tensors["mask"].device != tensors["self"].device:
-        refuse("mask", tensors["mask"].device, tensors["self"].device)
+        refuse(WORDS["mask"].format(tensors["mask"].device, tensors["self"].device))
 
 
 def _check_attention(named: list[tuple[str, torch.Tensor]]) -> None:
@@ -146,7 +146,7 @@ def _check_attention(named: list[tuple[str, torch.Tensor]]) -> None:
     devices = {name: tensor.device for name, tensor in named}
     query, key, value = (devices[name] for name in ("query", "key", "value"))
     if not query.type == key.type == value.type:
-        refuse("attention", query, key, value)
+        refuse(WORDS["attention"].format(query, key, value))
 
 
 def _check_convolution(named: list[tuple[str, torch.Tensor]]) -> None:
@@ -157,4 +157,4 @@ def _check_convolution(named: list[tuple[str, torch.Tensor]]) -> None:
     for name in ("weight", "bias"):
         if types.get(name, source) != source:
             tail = WORDS["mkldnn"] if named[0][1].is_cpu and source == "torch.FloatTensor" else ""
-            refuse("convolution", source, name, types[name], tail)
+            refuse(WORDS["convolution"].format(source, name, types[name], tail))
