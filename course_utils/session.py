@@ -108,7 +108,7 @@ def _switch_on_virtual(count: int, memory: int | str) -> str:
         RuntimeError: a hosted PyTorch, which is not to be updated by hand, is older than 2.11.
     """
     host = environment.host()
-    if host and torch.__version__ < "2.11":
+    if host and torch.__version__ < "2.11":  # compares as versions, not as texts
         _, newer = CLICKS[host]
         raise RuntimeError(
             f"This runtime has PyTorch {torch.__version__}; virtual GPUs need 2.11 or newer. {newer}"
