@@ -31,7 +31,7 @@ ROOT_ENTRIES = set(
 )
 ENTRIES = 12  # at the root of course_utils
 # each imports only from what stands before it
-ORDER = "lessons virtual figures memory machine data errors distributed exercises session __main__".split()
+ORDER = "lessons virtual figures memory data machine errors distributed exercises session __main__".split()
 
 
 def room_of(file: Path) -> str:

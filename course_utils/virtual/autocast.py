@@ -3,7 +3,6 @@
 Virtual tensors carry CUDA's autocast key, so PyTorch's own context manager reaches CUDA's autocast kernels.
 Those skip tensors that C++ does not see on a GPU; therefore the same lists of operations are registered here,
 for as long as virtual GPUs are on. CPU tensors are left alone, as on a real GPU.
-Lists: https://docs.pytorch.org/docs/stable/amp.html#cuda-op-specific-behavior.
 """
 
 import warnings
@@ -12,24 +11,10 @@ from typing import Any
 
 import torch
 
+from .errors import OPERATIONS, WORDS, refuse
 from .machine import Machine
 from .tensor import VirtualTensor
 
-_LOWER = """addbmm addmm addmv addr baddbmm bmm chain_matmul linalg_multi_dot linalg_vecdot conv1d conv2d
-conv3d conv_transpose1d conv_transpose2d.input conv_transpose3d.input convolution gru_cell
-linear lstm_cell matmul mm mv prelu rnn_relu_cell rnn_tanh_cell scaled_dot_product_attention
-lstm.input gru.input rnn_tanh.input rnn_relu.input""".split()
-_FLOAT32 = """linalg_vector_norm linalg_matrix_norm frobenius_norm.dim acos asin cosh erfinv exp expm1 log
-log10 log2 log1p reciprocal rsqrt sinh tan softplus layer_norm native_layer_norm group_norm
-logsumexp pdist renorm dist cdist norm.Scalar norm.ScalarOpt_dim pow.Tensor_Scalar
-pow.Tensor_Tensor pow.Scalar softmax.int log_softmax.int cumsum cumprod prod prod.dim_int sum
-sum.dim_IntList cosine_similarity poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d
-hinge_embedding_loss kl_div l1_loss smooth_l1_loss huber_loss mse_loss margin_ranking_loss
-multilabel_margin_loss soft_margin_loss triplet_margin_loss multi_margin_loss
-binary_cross_entropy_with_logits""".split()
-_WIDEST = (
-    """addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put scatter_add tensordot""".split()
-)
 _key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
 # Low-precision copies of parameters, made once per autocast block: id -> (parameter, copy).
 _copies: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -72,27 +57,21 @@ def _kernel(op: Any, rule: Callable[[Any], torch.dtype]) -> Callable[..., Any]:
 
 def _banned(*args: Any, **kwargs: Any) -> None:
     """Raise CUDA's error for a loss that overflows in half precision."""
-    raise RuntimeError(
-        "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast.\n"
-        "Many models use a sigmoid layer right before the binary cross entropy layer.\n"
-        "In this case, combine the two layers using torch.nn.functional.binary_cross_entropy_with_logits\n"
-        "or torch.nn.BCEWithLogitsLoss.  binary_cross_entropy_with_logits and BCEWithLogits are\n"
-        "safe to autocast."
-    )
+    refuse(WORDS["bce"])
 
 
 def register() -> torch.library.Library:
     """Register CUDA's lists for virtual tensors; `_destroy()` of the result takes them back."""
     library = torch.library.Library("aten", "IMPL")
     rules = (
-        (_LOWER, lambda args: torch.get_autocast_dtype("cuda")),
-        (_FLOAT32, lambda args: torch.float32),
-        (_WIDEST, _widest),
+        ("to_lower_precision", lambda args: torch.get_autocast_dtype("cuda")),
+        ("to_float32", lambda args: torch.float32),
+        ("to_widest", _widest),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "Overriding a previously registered kernel"
         for names, rule in rules:
-            for name in names:
+            for name in OPERATIONS[names]:
                 packet, _, overload = name.partition(".")
                 op = getattr(getattr(torch.ops.aten, packet), overload or "default")
                 library.impl(name, _kernel(op, rule), "AutocastCUDA")

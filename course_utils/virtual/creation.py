@@ -40,7 +40,7 @@ def create_on(
     else:
         args = [value._inner if isinstance(value, VirtualTensor) else value for value in args]
         _measure(machine, real, device, args, kwargs)
-        result = wrap(_draw(machine, real, device, args, kwargs), device)
+        result = wrap(on_stream_of(machine, device, real, args, {**kwargs, "device": "cpu"}), device)
     return result.requires_grad_() if requires_grad else result
 
 
@@ -55,13 +55,6 @@ def _measure(
     except (NotImplementedError, RuntimeError, TypeError):
         return  # no meta kernel, or bad arguments: the real call will say so
     machine.demand(size, device.index)
-
-
-def _draw(
-    machine: Machine, real: Callable[..., Any], device: torch.device, args: Any, kwargs: Any
-) -> torch.Tensor:
-    """Call the CPU factory, on the device's own random stream if it has one."""
-    return on_stream_of(machine, device, real, args, {**kwargs, "device": "cpu"})
 
 
 def _plain(value: Any) -> Any:

@@ -10,19 +10,14 @@ from typing import Any
 
 import torch
 
-from .errors import device_assert
+from .errors import OPERATIONS, WORDS, device_assert, refuse
 from .machine import Machine, active
 from .rules import Facts, common_device, elementwise_device, facts
 from .tensor import VirtualTensor, reshape, view, wrap
 
 aten = torch.ops.aten
 
-# Out-of-range indices are found by a CUDA kernel, which kills the whole context.
 _NOTHING: dict[int, Any] = {}
-_ASSERTING = frozenset(
-    """nll_loss_forward nll_loss2d_forward embedding index_select gather scatter scatter_add index
-index_put index_add index_copy cross_entropy_loss""".split()
-)
 
 
 def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
@@ -102,7 +97,7 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
     try:
         return func(*args, **kwargs)
     except IndexError:
-        if op.base not in _ASSERTING:
+        if op.base not in OPERATIONS["asserting"]:
             raise
         machine.broken = True
         raise device_assert() from None
@@ -124,8 +119,7 @@ def on_stream_of(machine: Machine, device: torch.device, func: Any, args: Any, k
 def check_generator(generator: Any, device: torch.device) -> None:
     """Raise PyTorch's error for a generator of another device type."""
     if generator is not None and generator.device.type != device.type:
-        found = generator.device.type
-        raise RuntimeError(f"Expected a '{device.type}' device type for generator but found '{found}'")
+        refuse(WORDS["generator"].format(device.type, generator.device.type))
 
 
 def _rewrap(result: Any, device: torch.device, same: dict[int, VirtualTensor]) -> Any:

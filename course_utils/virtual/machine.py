@@ -15,7 +15,7 @@ import torch
 
 from .allocator import Allocator
 from .blocks import Block
-from .errors import FORKED, device_assert, invalid_device
+from .errors import WORDS, device_assert, invalid_device, refuse
 from .history import History
 
 _active: "Machine | None" = None
@@ -112,7 +112,7 @@ class Machine:
         if self.broken:
             raise device_assert()
         if os.getpid() != self.pid:
-            raise RuntimeError(FORKED)
+            refuse(WORDS["forked"])
 
     def synchronizing(self) -> None:
         """Note that the host waits for a device here: `torch.cuda.set_sync_debug_mode` may want to know."""

@@ -127,11 +127,8 @@ def cuda(
 
 def cpu(tensor: torch.Tensor, **options: Any) -> torch.Tensor:
     """`Tensor.cpu()`: copy to host memory; a CPU tensor comes back as itself."""
-    return (
-        to(tensor, "cpu", **options)
-        if isinstance(tensor, VirtualTensor)
-        else _real_to(tensor, "cpu", **options)
-    )
+    move_to = to if isinstance(tensor, VirtualTensor) else _real_to
+    return move_to(tensor, "cpu", **options)
 
 
 def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:

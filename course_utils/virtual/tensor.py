@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from .errors import NUMPY, misplaced_gradient
+from .errors import WORDS, misplaced_gradient
 from .machine import active, crossing
 
 _CPU = torch.device("cpu")
@@ -62,7 +62,7 @@ class VirtualTensor(torch.Tensor):
     @grad.setter
     def grad(self, grad: torch.Tensor | None) -> None:
         if isinstance(grad, torch.Tensor) and grad.device != self.device:
-            raise RuntimeError(misplaced_gradient(grad.device, self.device))
+            misplaced_gradient(grad.device, self.device)
         _real_grad.__set__(self, grad)
 
     @grad.deleter
@@ -101,10 +101,10 @@ class VirtualTensor(torch.Tensor):
         if force:
             crossing("numpy", self)
             return self._inner.numpy(force=True)
-        raise TypeError(NUMPY.format(device=self.device))
+        raise TypeError(WORDS["numpy"].format(self.device))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
-        raise TypeError(NUMPY.format(device=self.device))
+        raise TypeError(WORDS["numpy"].format(self.device))
 
     def pin_memory(self, device: Any = None) -> NoReturn:
         raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")

@@ -12,8 +12,8 @@ from start.options import demo as options_of
 from start.runner import execute
 
 from classroom.comparing import BUTTONS, Difference, differences
-from course_utils.data import data_folder, load_cifar10
-from course_utils.data.load import STANDIN
+from course_utils.data.folder import data_folder
+from course_utils.data.load import STANDIN, load_cifar10
 from course_utils.lessons import choose, executed
 from course_utils.machine.doctor import examine
 

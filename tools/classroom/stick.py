@@ -27,9 +27,8 @@ from tqdm import tqdm
 
 from classroom import stick_readme
 from classroom.slides import build
-from course_utils.data import data_folder, load_cifar10
-from course_utils.data.load import REAL, STANDIN
-from course_utils.data.official import BATCHES
+from course_utils.data.folder import BATCHES, data_folder
+from course_utils.data.load import REAL, STANDIN, load_cifar10
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 from course_utils.machine.environment import requirements
 

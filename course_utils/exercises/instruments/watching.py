@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from course_utils.data.picture_set import PictureSet
+from course_utils.data.cifar10 import PictureSet
 
 SIDE, LEVELS, STEP = 32, 18, 13  # 18 x 18 marked pictures, told apart by 18 values of green and of blue
 LEARNING_RATE = 0.01

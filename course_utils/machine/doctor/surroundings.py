@@ -4,19 +4,17 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from course_utils.data.folder import contents, data_folder
 from course_utils.lessons import ROOT
 from course_utils.machine import environment
 from course_utils.machine.system import text_of
 
 from .facts import Caller, Place
 
-_BATCHES, _ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"  # as in data.official, which needs numpy
-_FILES = ("test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
-_SMALLEST = {"batches.meta": 0} | dict.fromkeys(_FILES, 31_000_000)  # bytes; every file is a little larger
 VARIABLES = """CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES CUDA_LAUNCH_BLOCKING PYTORCH_ALLOC_CONF
 PYTORCH_CUDA_ALLOC_CONF LD_LIBRARY_PATH COURSE_DEVICE COURSE_DATA""".split()
 
@@ -52,12 +50,12 @@ def look_at_place(root: Path = Path("/"), course: Path = ROOT) -> Place:
     host, variables = environment.host(), {name: os.environ[name] for name in VARIABLES if name in os.environ}
     container = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
     clone = (course / "notebooks").is_dir() and (course / "pyproject.toml").is_file()
-    data_folder, data = look_at_data(course if clone else None, os.environ)
+    folder, data = look_at_data(course)
     return Place(
         environment=environment.find(course),
         root=str(course) if clone else "",
         data=data,
-        data_folder=data_folder,
+        data_folder=folder,
         system=sys.platform,
         wsl="microsoft" in text_of(root / "proc/sys/kernel/osrelease").lower(),
         container=not host and (container or "KUBERNETES_SERVICE_HOST" in os.environ),
@@ -71,26 +69,13 @@ def look_at_place(root: Path = Path("/"), course: Path = ROOT) -> Place:
     )
 
 
-def look_at_data(root: Path | None, variables: Mapping[str, str]) -> tuple[str, str]:
-    """Return the data folder and the name of what it holds (see `Place`), by the rules of `load_cifar10`."""
-    named = variables.get("COURSE_DATA", "")
-    if named == "standin":
-        return named, named
-    cache = Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytorch-gpu-course"
-    folder = Path(named).expanduser() if named else root / "data" if root else cache
-    if named and not folder.is_dir():
-        return str(folder), "lost"
-    folder = folder.parent if folder.name == _BATCHES else folder
-    batches = folder / _BATCHES
-    sizes = {file.name: file.stat().st_size for file in batches.glob("*")}
-    states = {
-        "official": all(sizes.get(name, 0) > smallest for name, smallest in _SMALLEST.items()),
-        "archive": (folder / _ARCHIVE).is_file(),
-        "incomplete": batches.is_dir(),
-        "pictures": (folder / "train").is_dir() or (folder / "test").is_dir(),
-        "none": True,
-    }
-    return str(folder), next(state for state, holds in states.items() if holds)
+def look_at_data(course: Path = ROOT) -> tuple[str, str]:
+    """Return the data folder and the name of what it holds (see `Place`)."""
+    try:
+        folder = data_folder(root=course)
+    except FileNotFoundError:
+        return str(Path(os.environ["COURSE_DATA"]).expanduser()), "lost"
+    return (str(folder), contents(folder)) if folder else ("standin", "standin")
 
 
 def _elsewhere(notebook: bool, root: Path) -> str:
