@@ -12,9 +12,10 @@ import venv
 import zipfile
 from pathlib import Path
 
-import colab_environment
 import pytest
-from project import ROOT
+from authors import colab_environment
+
+from course_utils.lessons import ROOT
 
 COURSE = "pytorch-gpu-course"
 NEEDS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]

@@ -1,4 +1,4 @@
-"""What real GPUs measured: one JSON file per card in this folder, written by `tools/record.py`."""
+"""What real GPUs measured: one JSON file per card in this folder, by `python tools/authors record`."""
 
 from .reader import CASES, SCHEMA, Record, records
 

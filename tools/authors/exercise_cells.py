@@ -1,7 +1,7 @@
 """An exercise's two cells in its notebook, written from `course_utils/exercises/lesson_NN.toml`.
 
 An author makes a text cell that begins with `### Exercise:` and below it, perhaps after more cells, a code
-cell with `exercise.NAME.check()`, or `.guess()` for a prediction; `tools/notebooks.py fix` writes both.
+cell with `exercise.NAME.check()`, or `.guess()` for a prediction; `fix` writes both.
 """
 
 import re
@@ -30,27 +30,23 @@ def write_exercises(notebook: NotebookNode) -> None:
 def problems(notebook: NotebookNode) -> list[str]:
     """What `write_exercises` would change, one line each."""
     try:
-        written = _sources(notebook)
+        changed = [cell for cell, source in _sources(notebook) if cell.source != source]
     except ValueError as error:
         return [str(error)]
-    return [
-        f"cell {cell.id!r} is not as in the exercises' file; run: python tools/notebooks.py fix"
-        for cell, source in written
-        if cell.source != source
-    ]
+    again = "is not as in the exercises' file; run: python tools/authors fix"
+    return [f"cell {cell.id!r} {again}" for cell in changed]
 
 
 def _sources(notebook: NotebookNode) -> list[tuple[NotebookNode, str]]:
     """Return each cell of an exercise with the text that it should have."""
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     imported = IMPORT.search(code)
-    lesson = (
-        getattr(import_module(f"course_utils.exercises.{imported[1]}"), "lesson", None) if imported else None
-    )
+    module = import_module(f"course_utils.exercises.{imported[1]}") if imported else None
+    lesson = getattr(module, "lesson", None)
     cells, written = dict(_cells(notebook)), []
     for name, table in lesson.tables.items() if lesson else ():
         if name not in cells:
-            raise ValueError(f"the exercise {name!r} has no cells; see tools/exercise_cells.py")
+            raise ValueError(f"the exercise {name!r} has no cells; see tools/authors/exercise_cells.py")
         written += zip(cells[name], (_heading(lesson, name, table), _code(name, table)), strict=True)
     return written
 
@@ -76,7 +72,6 @@ def _heading(lesson: Lesson, name: str, table: dict[str, Any]) -> str:
 
 
 def _code(name: str, table: dict[str, Any]) -> str:
-    """The code cell."""
     stub = table["stub"].strip()
     if table["kind"] == "predict":
         return stub

@@ -8,14 +8,14 @@ import statistics
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from lesson_code import lesson_code
-from start.options import bench as options_of
 from torch import nn
 
+from authors.lesson_code import lesson_code
 from course_utils import load_cifar10, track_memory, virtual_gpus
 from course_utils.lessons import ROOT
 
@@ -38,7 +38,9 @@ def ratio(
     return statistics.median(times)
 
 
-def training_step(net: type[nn.Module], device: str, batch: int, parallel: bool) -> Callable[[], None]:
+def training_step(
+    net: type[nn.Module], device: str, batch: int, parallel: bool = False
+) -> Callable[[], None]:
     """Return one training step of the lesson's network on random pictures."""
     torch.manual_seed(0)
     model = net().to(device)
@@ -69,14 +71,14 @@ def one_thread_and_gpus() -> Iterator[type[nn.Module]]:
 def virtual_cost(batch: int, parallel: bool, rounds: int) -> float:
     """Return CPU time of a step on virtual GPUs over a step on the plain CPU, with one thread."""
     with one_thread_and_gpus() as net:
-        steps = [training_step(net, "cuda:0", batch, parallel), training_step(net, "cpu", batch, False)]
-        return ratio(*steps, rounds=rounds, clock=time.process_time)
+        steps = [training_step(net, "cuda:0", batch, parallel), training_step(net, "cpu", batch)]
+        return ratio(*steps, rounds, time.process_time)
 
 
 def ledger_cost(batch: int, rounds: int) -> float:
     """Return CPU time of a step on a virtual GPU inside `track_memory` over one outside, with one thread."""
     with one_thread_and_gpus() as net:
-        step = training_step(net, "cuda:0", batch, False)
+        step = training_step(net, "cuda:0", batch)
 
         def tracked() -> None:
             with track_memory():
@@ -89,11 +91,16 @@ def loop_gain(pictures: int, rounds: int) -> float:
     """Return pictures per second of lesson 04's faster loop over its first loop, on the CPU."""
     lesson = lesson_code(LESSON, TAKEN)
     train_set, _ = load_cifar10(train_size=pictures, test_size=10, download=False)
-    lesson["MEAN"], lesson["STD"] = [0.5] * 3, [0.25] * 3
+    mean, deviation = [0.5] * 3, [0.25] * 3
+    lesson |= {"MEAN": mean, "STD": deviation}
     tools = lesson["transforms"]
-    crop, flip = tools.RandomCrop(32, padding=2, padding_mode="edge"), tools.RandomHorizontalFlip()
     train_set.transform = tools.Compose(
-        [crop, flip, tools.ToTensor(), tools.Normalize([0.5] * 3, [0.25] * 3)]
+        [
+            tools.RandomCrop(32, padding=2, padding_mode="edge"),
+            tools.RandomHorizontalFlip(),
+            tools.ToTensor(),
+            tools.Normalize(mean, deviation),
+        ]
     )
     loader = lesson["DataLoader"](train_set, batch_size=64, shuffle=True)
     data = torch.from_numpy(train_set.data), torch.tensor(train_set.targets)
@@ -120,9 +127,8 @@ def import_milliseconds(rounds: int) -> tuple[float, bool]:
     return statistics.median(float(ms) for ms, _ in outputs), outputs[0][1] == b"True"
 
 
-def main(arguments: list[str]) -> int:
+def main(options: Namespace) -> int:
     """Measure and print one line a figure: what, how much, the target."""
-    options = options_of(arguments)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads where not said otherwise")
     one = virtual_cost(128, False, options.rounds)
     print(f"one virtual GPU / plain CPU, a step at batch 128, one thread: {one:.2f} times (target 1.2)")
