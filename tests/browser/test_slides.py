@@ -13,6 +13,7 @@ import pytest
 from classroom import slides
 from classroom.slide_types import type_of
 from playwright.sync_api import Browser, Page, TimeoutError, expect
+from start.options import options_of
 
 from course_utils.lessons import ROOT, executed, lesson_paths
 
@@ -70,7 +71,7 @@ def picture_file(name: str) -> Path:
 def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the decks of all lessons."""
     folder = tmp_path_factory.mktemp("decks")
-    assert slides.main(["--output", str(folder)]) == 0
+    assert slides.main(options_of("slides", ["--output", str(folder)])) == 0
     return folder
 
 

@@ -16,10 +16,10 @@
     links               say which relative link or anchor leads nowhere, which picture has no alt text
     faults [NAMES]      break a copy of the course as tests/faults.toml says, one fault at a time, and see
                         whether the tests notice
-    record              record what this machine's GPU does, about 10 minutes: the table of behaviours, the
-                        memory of lesson 06's cases, the lessons' timings; --parts PART ... only these, --out
-                        FOLDER elsewhere than into course_utils/machine/recorded, --rehearse with tiny sizes
-                        on virtual GPUs. Run the lessons that show records afterwards, and commit both
+    record              record the lessons' measurements on this machine's GPU, about 10 minutes; --parts
+                        PART ... only these, --out FOLDER elsewhere than into course_utils/machine/recorded,
+                        --rehearse with tiny sizes on virtual GPUs. Run the lessons that show records
+                        afterwards, and commit both
     record-failures [NAMES]
                         store what torchrun writes when a run fails, which tests/ranks reads, in some two
                         minutes; for each new version of PyTorch (--python PATH: another interpreter's)

@@ -82,8 +82,7 @@ def run_part(name: str, file: Path, card: Card) -> None:
     start = time.perf_counter()
     try:
         for line in PARTS[name](part["figures"], TINY if card["rehearsal"] else FULL):
-            if line:
-                print(f"    {line}", flush=True)
+            print(f"    {line}", flush=True)
             write(file, card)
         part["status"] = "done"
     except Exception as error:

@@ -1,12 +1,11 @@
 """The parts of a recording: what is measured on a card. The code that is timed is the lessons' own.
 
-Each part is a generator. It puts what it has measured into `figures` and yields a line of progress (or "")
-after each measurement, so that a part which breaks off leaves what it had.
+Each part is a generator. It puts what it has measured into `figures` and yields a line of progress after
+each measurement, so that a part which breaks off leaves what it had.
 """
 
 import gc
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,7 +37,6 @@ class Scale:
     few_pictures: int = 1000  # in an epoch of lesson 05
     batch: int = 256  # of lesson 06's ConvNet
     repeats: int = 5
-    rows: int | None = None  # of the fidelity table; None: all
     cases: int | None = None  # of lesson 06; None: all
     ladder: tuple[int | None, int | None, int] = (None, None, 10)  # lesson 08: pictures, test's, epochs
     seeds: int = 5  # of the speed run
@@ -54,59 +52,11 @@ TINY = Scale(
     few_pictures=16,
     batch=8,
     repeats=2,
-    rows=40,
     cases=2,
     ladder=(32, 16, 1),
     seeds=2,
     recipe={"widths": (8, 8, 8), "epochs": 1, "batch": 16, "lr": 0.1, "decay": 5e-4},
 )
-
-
-def fidelity(figures: Figures, scale: Scale) -> Iterator[str]:
-    """Run every row of the fidelity table, each from the same state, as tests/test_fidelity.py does."""
-    from fidelity import ROWS  # here, because importing the rows is slow
-    from fidelity.gaps import gap_of
-
-    figures |= {"passed": 0, "failed": 0, "skipped": 0, "rows": {}, "failures": []}
-    for row in ROWS[: scale.rows]:
-        name = f"{row.topic}: {row.call}"
-        figures["rows"][name] = "running"
-        yield ""  # so that a row which ends the process is known by its name
-        known = not scale.real and gap_of(row.call)  # a difference of the virtual GPUs
-        if known or row.gpus > torch.cuda.device_count():
-            result = "skipped"
-        else:
-            result, got = _run_row(row)
-            if result == "failed":
-                figures["failures"].append({"row": name, "expected": str(row.expect), "got": got})
-                yield f"differs: {name}; expected {row.expect}, got {got}"
-        figures["rows"][name] = result
-        figures[result] += 1
-    yield "{passed} rows passed, {failed} failed, {skipped} skipped".format(**figures)
-
-
-def _run_row(row: Any) -> tuple[str, str]:
-    """Run one row; return "passed" or "failed", and what came out."""
-    from fidelity import evaluate, matches
-
-    torch.cuda.init()
-    torch.manual_seed(0)
-    gc.disable()  # or tensors that an earlier row's error held may go while this row counts bytes
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            outcome = evaluate(row)
-    except Exception as error:
-        outcome = error
-    finally:
-        gc.enable()
-        torch.set_default_device(None)
-        torch.cuda.set_device(0)
-    try:
-        passed = matches(row, outcome)
-    except Exception as error:  # a value that cannot be compared with the expected one
-        passed, outcome = False, error
-    return "passed" if passed else "failed", f"{type(outcome).__name__}: {outcome}"
 
 
 def matmul(figures: Figures, scale: Scale) -> Iterator[str]:
@@ -261,5 +211,5 @@ def speedrun(figures: Figures, scale: Scale) -> Iterator[str]:
 
 PARTS: dict[str, Callable[[Figures, Scale], Iterator[str]]] = {
     part.__name__: part
-    for part in (fidelity, matmul, clocks, training_loop, data_parallel, memory, levers, ladder, speedrun)
+    for part in (matmul, clocks, training_loop, data_parallel, memory, levers, ladder, speedrun)
 }

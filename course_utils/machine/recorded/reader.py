@@ -11,7 +11,6 @@ SCHEMA = 1  # of the files; a reader takes only its own
 
 # What a record can hold: the cases, and the figures of each. `units` says what the numbers are.
 CASES: dict[str, dict[str, type]] = {
-    "fidelity": {"passed": int, "failed": int, "skipped": int, "rows": dict, "failures": list},
     "matmul": {"units": str, "sizes": list, "cpu": list, "gpu": list, "cpu_threads": int},
     "clocks": {"units": str, "first": list, "naive": list, "waited": list, "events": list},
     "training_loop": {"units": str, "source": str, "pictures": int, "cpu_threads": int, "rungs": dict},
