@@ -23,32 +23,16 @@ def write_exercises(notebook: NotebookNode) -> None:
 
     Raises ValueError where one of them has no cells.
     """
-    for cell, source in _sources(notebook):
-        cell.source = source
-
-
-def problems(notebook: NotebookNode) -> list[str]:
-    """What `write_exercises` would change, one line each."""
-    try:
-        changed = [cell for cell, source in _sources(notebook) if cell.source != source]
-    except ValueError as error:
-        return [str(error)]
-    again = "is not as in the exercises' file; run: python tools/authors fix"
-    return [f"cell {cell.id!r} {again}" for cell in changed]
-
-
-def _sources(notebook: NotebookNode) -> list[tuple[NotebookNode, str]]:
-    """Return each cell of an exercise with the text that it should have."""
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     imported = IMPORT.search(code)
     module = import_module(f"course_utils.exercises.{imported[1]}") if imported else None
     lesson = getattr(module, "lesson", None)
-    cells, written = dict(_cells(notebook)), []
+    cells = dict(_cells(notebook))
     for name, table in lesson.tables.items() if lesson else ():
         if name not in cells:
             raise ValueError(f"the exercise {name!r} has no cells; see tools/authors/exercise_cells.py")
-        written += zip(cells[name], (_heading(lesson, name, table), _code(name, table)), strict=True)
-    return written
+        heading, check = cells[name]
+        heading.source, check.source = _heading(lesson, name, table), _code(name, table)
 
 
 def _cells(notebook: NotebookNode) -> Iterator[tuple[str, tuple[NotebookNode, NotebookNode]]]:

@@ -18,11 +18,14 @@ SAYS_SO = re.compile(r"\btqdm\b|\bprint\(.*\bseconds?\b")
 
 
 def check(path: Path) -> list[str]:
-    """What is wrong with the two files of one lesson, one line each."""
-    texts = canonical.both_files(path, canonical.read(path))
+    """What is wrong with the two files of one lesson, one line each.
+
+    Raises ValueError where the lesson cannot be brought into form.
+    """
+    texts = rules.files(path)
     wrong = {
-        path: f"{path.name}: not in canonical form, or with outputs",
-        executed(path): f"executed/{path.name}: not the cells of the lesson, in canonical form",
+        path: f"{path.name}: not as `fix` writes it (form, badge, setup cell, exercises), or with outputs",
+        executed(path): f"executed/{path.name}: not the cells of the lesson, as `fix` writes them",
     }
     found = [
         f"{wrong[file]}; run: python tools/authors fix"
@@ -33,7 +36,10 @@ def check(path: Path) -> list[str]:
 
 
 def fix(path: Path) -> list[str]:
-    """Bring one lesson into form; returns what only its author can mend."""
+    """Bring one lesson into form; returns what only its author can mend.
+
+    Raises ValueError where that is not possible.
+    """
     canonical.write(rules.files(path))
     return check(path)
 

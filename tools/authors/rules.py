@@ -101,30 +101,24 @@ def files(path: Path, repository: Repository | None = None) -> dict[Path, str]:
 
 def problems(notebook: NotebookNode, path: Path) -> list[str]:
     """Everything in a canonical notebook that breaks a rule, one line each."""
-    found = [*_first_cells(notebook, path.stem), *_headings(notebook)]
+    found = [*_head(notebook, path.stem), *_headings(notebook)]
     found += [f"cell {cell.id!r}: {text}" for cell in notebook.cells for text in _cell(cell)]
     size = len(nbformat.writes(notebook).encode())
     if size > NOTEBOOK_BYTES:
         found.append(f"{size / 1e6:.1f} MB on disk, at most {NOTEBOOK_BYTES / 1e6} MB")
-    return [f"{path.name}: {text}" for text in [*found, *exercise_cells.problems(notebook)]]
+    return [f"{path.name}: {text}" for text in found]
 
 
-def _first_cells(notebook: NotebookNode, name: str) -> Iterator[str]:
+def _head(notebook: NotebookNode, name: str) -> Iterator[str]:
     named = LESSON_NAME.fullmatch(name)
     if not named:
         yield "the file's name must read like 01_device_basics.ipynb"
         return
-    sources = [cell.source for cell in notebook.cells] + ["", ""]
-    repository = read_repository()
-    head = HEAD.match(sources[0])
+    head = HEAD.match(notebook.cells[0].source)
     if not head:
         yield "the first cell does not follow the skeleton in tools/authors/rules.py"
     elif head["number"] != named["number"]:
         yield f"the title says lesson {head['number']}, the file's name {named['number']}"
-    elif head["badge"] != repository.opening_links(name):
-        yield "the badge is not this lesson's; run: python tools/authors fix"
-    if sources[1] != repository.setup_cell(name):
-        yield "the second cell is not the setup cell; run: python tools/authors fix"
 
 
 def _headings(notebook: NotebookNode) -> Iterator[str]:
