@@ -63,7 +63,7 @@ class Machine:
         """Stand in for importlib.metadata.distributions."""
         return [SimpleNamespace(version=self.versions[name])] if name in self.versions else []
 
-    def pip(self, python: Path, root: Path, arguments: list[str], variables: dict | None = None) -> None:
+    def pip(self, python: Path, root: Path, arguments: list[str], scratch: Path | None = None) -> None:
         """Stand in for pip install."""
         assert arguments[0] == "install"
         self.calls.append(arguments[1:])
@@ -328,7 +328,7 @@ def test_pips_own_environment(
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(CourseError, match="pip failed: ERROR: no"):
-        bootstrap.run_pip(sys.executable, tmp_path, ["x"], {"TMPDIR": "here"})
+        bootstrap.run_pip(sys.executable, tmp_path, ["x"], Path("here"))
     out, err = capfd.readouterr()
     assert f"['x'] 0 here {tmp_path}" in out
     assert out.count("The network does not answer") == 1

@@ -180,9 +180,8 @@ def fetch_packages(folder: Path, root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     packages = [line for line in requirements(root) if not line.startswith("-")]
     tools = project["build-system"]["requires"]  # with them pip installs the course itself
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:  # an in-memory /tmp does not hold the wheels
-        variables = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)
-        pip = partial(bootstrap.run_pip, sys.executable, root, variables=variables)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        pip = partial(bootstrap.run_pip, sys.executable, root, scratch=Path(scratch))
         pip(["download", "-d", str(folder), *packages, *tools])
         for source in folder.glob("*.tar.gz"):  # no wheel: it could not be built without internet
             pip(["wheel", "--no-deps", "-w", str(folder), str(source)])

@@ -138,16 +138,14 @@ def _install(place: Environment, root: Path, missing: list[str], extra: list[str
     elif place.kind == "active":
         run_pip(place.python, root, everything)
     else:
-        scratch = place.prefix / "tmp"  # an in-memory /tmp does not hold 3 GB of wheels
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch = place.prefix / "tmp"
+        shutil.rmtree(scratch, ignore_errors=True)  # of a call that was cut off
         scratch.mkdir()
-        variables = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
         try:
             with suppress(CourseError):  # an older pip will do; a new one resumes a broken download
-                run_pip(
-                    place.python, root, ["install", "--quiet", "--retries=0", "--upgrade", "pip"], variables
-                )
-            run_pip(place.python, root, everything, variables)
+                newer = ["install", "--quiet", "--retries=0", "--upgrade", "pip"]
+                run_pip(place.python, root, newer, scratch)
+            run_pip(place.python, root, everything, scratch)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -162,11 +160,13 @@ def _colab_arguments(root: Path, missing: list[str]) -> list[str]:
     return [*" ".join(missing).split(), "-c", str(constraints)]
 
 
-def run_pip(
-    python: str | Path, root: Path, arguments: list[str], variables: dict[str, str] | None = None
-) -> None:
-    """Run pip in `root` with its progress on the screen; what it complains of becomes one CourseError."""
-    env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"} | (variables or {})
+def run_pip(python: str | Path, root: Path, arguments: list[str], scratch: Path | None = None) -> None:
+    """Run pip in `root` with its progress on the screen; what it complains of becomes one CourseError.
+
+    `scratch` is a folder for its unpacking: an in-memory /tmp does not hold 3 GB of wheels.
+    """
+    env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
+    env |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)) if scratch else {}
     command = [python, "-m", "pip", *arguments]
     complaints = ""
     with subprocess.Popen(
