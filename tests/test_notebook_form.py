@@ -144,16 +144,9 @@ def test_random_ids_become_readable_and_chosen_ones_stay(small_lesson: NotebookN
     small_lesson.cells += [nbformat.v4.new_code_cell("1", id=cell_id) for cell_id in ids]
     small_lesson.cells[2].id = "00000000"
     named = [cell.id for cell in canonical.canonical(small_lesson).cells]
-    assert named == [
-        "head",
-        "setup",
-        "part-1-adding-numbers",
-        "part-1-adding-numbers-2",
-        "part-1-adding-numbers-3",
-        "part-1-adding-numbers-4",
-        "my-own-name",
-        "part-1-adding-numbers-5",
-    ]
+    section = "part-1-adding-numbers"
+    numbered = [f"{section}-{number}" for number in (2, 3, 4)]
+    assert named == ["head", "setup", section, *numbered, "my-own-name", f"{section}-5"]
 
 
 def test_counts_are_renumbered_only_where_all_cells_were_run(small_lesson: NotebookNode) -> None:
@@ -194,10 +187,7 @@ PICTURE = nbformat.v4.new_output(
         (code("x = 1", tags=["nbval-skip"], reason="time"), "tag 'nbval-skip' needs a reason"),
         (code("x = 1", reason="because it is so"), "has a reason but no tag that needs one"),
         (code("# NBVAL_SKIP\nx = 1"), "marks itself by the comment '# NBVAL_SKIP'"),
-        (
-            code("\n".join(f"x{n} = {n}" for n in range(16))),
-            "16 lines: more than 15 need the tag 'long-cell'",
-        ),
+        (code("\n".join(f"x{n} = {n}" for n in range(16))), "16 lines: more than 15 need the tag 'long-"),
         (code("x = 1", tags=["long-cell"], reason="one loop in one piece"), "1 lines: more than 15 need"),
         (code("plt.plot(x);"), "a line ends with a semicolon"),
         (code("import sys\nsys.path.insert(0, '..')"), "edits sys.path"),
@@ -289,18 +279,12 @@ SMALL_WITH_ALT = nbformat.v4.new_output(
         ([markdown("### One"), markdown("### One")], "heading 'One' comes twice"),
         ([markdown("## Subtracting")], "section 'Subtracting' must begin with its number, 2."),
         ([markdown("## 3. Subtracting")], "section '3. Subtracting' must begin with its number, 2."),
-        (
-            [markdown("## Your turn"), markdown("## 2. Subtracting")],
-            "the sections 'Your turn' and 'What you can do now' come last, in this order",
-        ),
+        ([markdown("## Your turn"), markdown("## 2. Subtracting")], "the sections 'Your turn' and 'What"),
         (
             [markdown("A line.\n\n" * 20)],
             "cell 'a-line-a-line-a': about 28 lines on a slide",
         ),
-        (
-            [markdown("```\n" + "x" * 100 + "\n```")],
-            "100 characters in 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx', at most 99",
-        ),
+        ([markdown("```\n" + "x" * 100 + "\n```")], "100 characters in 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'"),
         ([run_cell("plot()", SMALL), markdown("It rises.")], "a picture has no alternative text"),
     ],
 )

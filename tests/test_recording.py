@@ -110,17 +110,14 @@ def test_a_part_that_fails_keeps_what_it_had(monkeypatch, tmp_path):
         raise RuntimeError("the fan stopped")
 
     monkeypatch.setitem(recording.PARTS, "matmul", breaks)
-    assert recording.record(["matmul"], tmp_path, rehearse=True) == [
-        "failed: matmul: RuntimeError: the fan stopped"
-    ]
+    found = recording.record(["matmul"], tmp_path, rehearse=True)
+    assert found == ["failed: matmul: RuntimeError: the fan stopped"]
     failed = recording.read(tmp_path / "virtual-rehearsal.json")["parts"]["matmul"]
     assert (failed["status"], failed["figures"]) == ("failed", {"so far": [1.0]})
 
 
 @pytest.mark.usefixtures("settings")
-def test_a_part_that_takes_its_process_with_it_is_recorded_as_failed_and_the_others_go_on(
-    monkeypatch, tmp_path
-):
+def test_a_part_that_takes_its_process_with_it_has_failed_and_the_others_go_on(monkeypatch, tmp_path):
     file = tmp_path / "virtual-rehearsal.json"
 
     def child(command, **_):
@@ -137,11 +134,7 @@ def test_a_part_that_takes_its_process_with_it_is_recorded_as_failed_and_the_oth
     assert found == ["failed: matmul: the process ended with status 9"]
     parts = recording.read(file)["parts"]
     assert parts["clocks"]["status"] == "done"
-    assert parts["matmul"] == {
-        "status": "failed",
-        "error": "the process ended with status 9",
-        "figures": {"rows": 3},
-    }
+    assert (parts["matmul"]["status"], parts["matmul"]["figures"]) == ("failed", {"rows": 3})
 
 
 @pytest.mark.usefixtures("settings")

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +16,7 @@ from classroom import demo, stick
 from nbformat import NotebookNode
 from PIL import Image
 from start.options import options_of
+from wheels import write_wheel
 
 from course_utils.data.standin import CLASSES
 from course_utils.lessons import ROOT, CourseError
@@ -179,22 +179,13 @@ def test_faulty_pictures_are_refused(course: Path, folder: Path, monkeypatch: py
         stick.make_stick(folder, root=course)
 
 
-def wheel(folder: Path, name: str) -> None:
-    """Write an empty package, as pip takes it."""
-    folder.mkdir(exist_ok=True)
-    info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
-        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        file.writestr(f"{info}/RECORD", "")
-
-
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of the package index."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    wheel(tmp_path / "index", "tiny")
+    (tmp_path / "index").mkdir()
+    write_wheel(tmp_path / "index", "tiny", "1.0")
     return tmp_path / "index"
 
 
