@@ -1,34 +1,4 @@
-"""What authors use: `python tools/authors COMMAND [ARGUMENTS]`; LESSONS are names or numbers, by default all.
-
-    check [LESSONS]     say what breaks the form (canonical.py) or a rule (rules.py) of a lesson
-    fix [LESSONS]       write the canonical form of both files of a lesson (notebooks/NAME.ipynb, and
-                        notebooks/executed/NAME.ipynb with the outputs), the slide types, the badge, the setup
-                        cell and the exercises; then check. A new lesson begins as a notebook of one text
-                        cell, # Lesson NN: title
-    run [LESSONS]       run in a fresh kernel, write the executed file, print the seconds each cell took.
-                        Marked is a cell over two seconds that tells its reader nothing meanwhile: give its
-                        loop a bar, tqdm(..., leave=False, file=sys.stdout), whose text goes through
-                        tqdm.write, or print before one long call how many seconds it takes. Runs by this
-                        command and by pytest switch bars off, so the stored output has none
-    badges              write the Colab badges, colab_badges.md and README's table from the lessons' first
-                        cells; --check only says what is out of date; --repository OWNER/REPO and --ref REF
-                        first point everything to a fork or a branch
-    links               say which relative link or anchor leads nowhere, which picture has no alt text
-    faults [NAMES]      break a copy of the course as tests/faults.toml says, one fault at a time, and see
-                        whether the tests notice
-    record              record the lessons' measurements on this machine's GPU, about 10 minutes; --parts
-                        PART ... only these, --out FOLDER elsewhere than into course_utils/machine/recorded,
-                        --rehearse with tiny sizes on virtual GPUs. Run the lessons that show records
-                        afterwards, and commit both
-    record-failures [NAMES]
-                        store what torchrun writes when a run fails, which tests/ranks reads, in some two
-                        minutes; for each new version of PyTorch (--python PATH: another interpreter's)
-    colab-environment FOLDER
-                        make an environment like Google Colab's (5 GB) and print its interpreter
-
-A lesson can be written as text: `jupytext --to py:percent NAME.ipynb`, and back, with the outputs of
-unchanged cells, `jupytext --to ipynb --update NAME.py`; then `fix`.
-"""
+"""What authors use: `python tools/authors COMMAND [ARGUMENTS]`; help.txt says what each command does."""
 
 import argparse
 import sys
@@ -44,7 +14,8 @@ from course_utils.lessons import CourseError, choose  # noqa: E402
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     layout = argparse.RawDescriptionHelpFormatter
-    whole = argparse.ArgumentParser("python tools/authors", None, __doc__, formatter_class=layout)
+    about = Path(__file__).with_name("help.txt").read_text(encoding="utf-8")
+    whole = argparse.ArgumentParser("python tools/authors", None, about, formatter_class=layout)
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in ("check", "fix", "run"):
         commands.add_parser(name).add_argument("lessons", nargs="*", metavar="LESSON")

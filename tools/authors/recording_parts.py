@@ -6,7 +6,8 @@ each measurement, so that a part which breaks off leaves what it had.
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -23,6 +24,7 @@ from course_utils.machine.timing import Timing, format_seconds
 
 sys.path.append(str(Path(script.__file__).parent))  # lesson 08 imports the file it has taken home
 
+TAKEN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 DEVICE = torch.device("cuda", 0)
 Figures = dict[str, Any]
 
@@ -32,36 +34,30 @@ class Scale:
     """How much is measured: on a real card, or only to try the recording itself."""
 
     real: bool
-    sizes: tuple[int, ...] = ()  # of the matmuls; none: the lesson's and LARGER
+    sizes: Sequence[int] = ()  # of the matmuls; none: the lesson's and LARGER
     pictures: int = 10_000  # in an epoch of lesson 04
     few_pictures: int = 1000  # in an epoch of lesson 05
     batch: int = 256  # of lesson 06's ConvNet
     repeats: int = 5
     cases: int | None = None  # of lesson 06; None: all
-    ladder: tuple[int | None, int | None, int] = (None, None, 10)  # lesson 08: pictures, test's, epochs
+    ladder: Sequence[int | None] = (None, None, 10)  # lesson 08: pictures, test's, epochs
     seeds: int = 5  # of the speed run
     recipe: dict[str, Any] = field(default_factory=lambda: script.RECIPES["gpu"])
 
 
 LARGER = (2048, 4096)  # a laptop need not compute these in the lesson
 FULL = Scale(real=True)
-TINY = Scale(
-    real=False,
-    sizes=(4, 8),
-    pictures=128,
-    few_pictures=16,
-    batch=8,
-    repeats=2,
-    cases=2,
-    ladder=(32, 16, 1),
-    seeds=2,
-    recipe={"widths": (8, 8, 8), "epochs": 1, "batch": 16, "lr": 0.1, "decay": 5e-4},
-)
+TINY = Scale(**TAKEN["tiny"])
+
+
+def _taken(part: str, **given: Any) -> Figures:
+    """Run what a part takes of its lesson, with these values in place of the lesson's own."""
+    return lesson_code(TAKEN[part]["lesson"], TAKEN[part]["names"].split(), **given)
 
 
 def matmul(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time lesson 01's matmuls on the CPU and on the card, for the size from which the card wins."""
-    lesson = lesson_code("01_device_basics", ["sweep", "sizes"])
+    lesson = _taken("matmul")
     sizes = list(scale.sizes or (*lesson["sizes"], *LARGER))
     figures |= {"units": "seconds per n x n float32 matmul", "sizes": sizes, "cpu": [], "gpu": []}
     figures["cpu_threads"] = torch.get_num_threads()
@@ -75,24 +71,17 @@ def matmul(figures: Figures, scale: Scale) -> Iterator[str]:
 def clocks(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time one matmul in the ways of lesson 01: without waiting, with, and between CUDA events."""
     figures["units"] = "milliseconds per 1024 x 1024 float32 matmul"
-    names = ("wait", "clock", "a", "first", "naive", "waited", "marks")
-    lesson = lesson_code("01_device_basics", names, device=DEVICE)
+    lesson = _taken("clocks", device=DEVICE)
     figures |= {"first": [lesson["first"]], "naive": lesson["naive"], "waited": lesson["waited"]}
     figures["events"] = lesson["times"]
     yield f"least of five: naive {min(lesson['naive']):.3f} ms, waiting {min(lesson['waited']):.3f} ms"
-
-
-LOOP = """BATCH_SIZE LEARNING_RATE FAST_BATCH_SIZE torch.backends.cudnn.deterministic train_set sample MEAN
-to_numbers to_variants train_set.transform options Net train_epoch_first criterion all_pictures all_labels
-gather train_epoch_fast timed_loader plain new_run first fast rungs""".split()
 
 
 def training_loop(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time an epoch of lesson 04's first loop and of each faster rung, with one CPU thread as there."""
     torch.set_num_threads(1)
     size = scale.pictures
-    given = {"device": DEVICE, "TRAIN_SIZE": size, "TEST_SIZE": 10, "TIMED_SIZE": size}
-    lesson = lesson_code("04_cifar_training_loop", LOOP, **given)
+    lesson = _taken("training_loop", device=DEVICE, TRAIN_SIZE=size, TEST_SIZE=10, TIMED_SIZE=size)
     figures |= {"units": "seconds per epoch", "source": lesson["train_set"].source, "pictures": size}
     figures |= {"cpu_threads": torch.get_num_threads(), "rungs": {}}
     for name, run in lesson["rungs"].items():
@@ -105,13 +94,10 @@ def _measure(run: Callable[[], object], scale: Scale) -> Timing:
     return course_utils.measure(run, DEVICE, repeats=scale.repeats, warmup=1)
 
 
-PARALLEL = ("Net", "train_set", "pictures", "labels", "train", "numbers")
-
-
 def data_parallel(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time lesson 05's training loop on 1, 2, 4 and 8 GPUs, as many as there are."""
     count = torch.cuda.device_count()
-    lesson = lesson_code("05_data_parallel", PARALLEL, device=DEVICE, count=count)
+    lesson = _taken("data_parallel", device=DEVICE, count=count)
     lesson["labels"] = lesson["labels"][: scale.few_pictures]
     figures |= {"units": "seconds per epoch in batches of 100", "pictures": len(lesson["labels"])}
     figures |= {"source": lesson["train_set"].source, "gpus": {}}
@@ -119,10 +105,6 @@ def data_parallel(figures: Figures, scale: Scale) -> Iterator[str]:
         timing = _measure(partial(lesson["train"], n, epochs=1), scale)
         figures["gpus"][str(n)] = list(timing.times)
         yield f"{n} x GPU: {format_seconds(timing)} an epoch"
-
-
-TRICKS = """MIB HAS_COUNT Block ConvNet TinyTransformer pictures texts adam no_scaler build train_step
-measure_step bf16_in_hardware HALF optimizers jobs CASES run_case PeakCounter predicted_peak""".split()
 
 
 def memory(figures: Figures, scale: Scale) -> Iterator[str]:
@@ -161,33 +143,22 @@ def levers(figures: Figures, scale: Scale) -> Iterator[str]:
 
 def _memory_lesson(scale: Scale) -> tuple[Figures, list[tuple[str, Any, dict[str, Any]]]]:
     """Return lesson 06's names, and its cases as (name, job, levers)."""
-    lesson = lesson_code("06_memory_tricks", TRICKS, device=DEVICE, BATCH=scale.batch)
+    lesson = _taken("memory", device=DEVICE, BATCH=scale.batch)
     pairs = product(lesson["jobs"].items(), lesson["CASES"].items())
     cases = [(f"{net}, {name}", job, case) for (net, job), (name, case) in pairs]
     return lesson, cases[: scale.cases]
 
 
-PIECES = """LEARNING_RATE BATCH_SIZE torch.backends.cudnn.deterministic train_set test_set to_numbers
-to_variants train_set.transform FirstNet train recipes enter climb from_loader waiting_step momentum numbers
-one_look pictures test_pictures test_labels draws one_by_one gather at_once free_step half_type half scaler
-loss_of half_step BASE compiled sizes Replay triangle plain_conv build conv norm fast_biases smooth
-whitening whitened two_looks"""
-RUNGS = """rung_0, rung_1, rung_2, rung_3, rung_4, rung_5, start fast compile_seconds rung_6, rung_7, rung_8a,
-rung_8b, rung_9, rung_10, rung_11, rung_12, rung_13, rung_14, last recipes[name] rung_15"""
-
-
 def ladder(figures: Figures, scale: Scale) -> Iterator[str]:
     """Climb lesson 08's ladder on all pictures: seconds of training and test accuracy at each rung."""
-    name = "08_full_speed"
     train_size, test_size, epochs = scale.ladder
-    given = {"device": DEVICE, "TRAIN_SIZE": train_size, "TEST_SIZE": test_size, "EPOCHS": epochs}
-    lesson = lesson_code(name, PIECES.split(), **given)
+    lesson = _taken("ladder", device=DEVICE, TRAIN_SIZE=train_size, TEST_SIZE=test_size, EPOCHS=epochs)
     figures |= {"units": "seconds of training", "source": lesson["train_set"].source, "epochs": epochs}
     figures |= {"pictures": len(lesson["labels"]), "rungs": {}}
-    for rung in map(str.split, RUNGS.split(",")):
+    for rung in map(str.split, TAKEN["ladder"]["rungs"].split(",")):
         if rung[-1] in ("rung_6", "rung_7") and not scale.real:
             continue  # a virtual GPU has no CUDA graphs, and compiling takes long
-        lesson = lesson_code(name, rung, **lesson)  # the pieces stay the same objects
+        lesson = lesson_code(TAKEN["ladder"]["lesson"], rung, **lesson)  # the pieces stay the same objects
         for done, (seconds, accuracy) in lesson["ladder"].items():
             if done not in figures["rungs"]:
                 figures["rungs"][done] = {"seconds": [seconds], "accuracy": [accuracy]}

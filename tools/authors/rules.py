@@ -16,21 +16,11 @@ name, written by `fix`. For a table of contents there is one `#` (the lesson's t
 sections of CLOSING come last and have no number. A text fits on a slide, its fenced code in JupyterLab; a
 picture in an output has an alternative text.
 
-Tags a cell may carry; those with a star need a `"reason": "..."` beside the tags in the cell's metadata,
-one sentence saying why, and no other cell has a reason:
-
-    nbval-ignore-output *   it runs, but its output is not compared: times, names of hardware
-    nbval-skip *            the tests do not run it
-    close-numbers *         its numbers may be off by a tenth: training makes much of how a CPU rounds
-    uses-answer *           it prints what the reader's own function does: not compared once that is solved
-    long-cell *             more than 15 lines of code
-    nbval-check-output      its output is compared even when all others are not (pytest --nbval-lax)
-    raises-exception        a deliberate error: the type and the message are compared, the traceback is not
-    remove-input            its code teaches nothing: folded in JupyterLab, left out of slides and pages
-    slideshow-...           another slide type than the rule's (tools/classroom/slide_types.py)
+The tags that a cell may carry are in tags.toml.
 """
 
 import re
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -44,8 +34,9 @@ from authors import canonical, exercise_cells
 from authors.repository import Repository, read_repository
 from course_utils.lessons import executed
 
-REASONED_TAGS = {"nbval-ignore-output", "nbval-skip", "close-numbers", "uses-answer", "long-cell"}
-TAGS = REASONED_TAGS | {"nbval-check-output", "raises-exception", "remove-input"} | slide_types.TAGS
+TABLE = tomllib.loads(Path(__file__).with_name("tags.toml").read_text(encoding="utf-8"))
+REASONED_TAGS = set(TABLE["with_reason"])
+TAGS = REASONED_TAGS | set(TABLE["without"]) | slide_types.TAGS
 CODE_LINES = 15
 TEXT_LINES = 26  # of a slide; an estimate, so a little more than one has
 CODE_ACROSS = 99  # characters of a line of code within a text; JupyterLab breaks a longer one

@@ -14,24 +14,7 @@ from course_utils.machine import environment
 from start import bootstrap, workspace
 from start.options import options_of
 
-HELP = """\
-Usage: python3 -m course_utils COMMAND [ARGUMENTS]
-
-  lab [LESSON] [...]    install what is needed, then open JupyterLab on LESSON (the first one by default), on
-                        your own copy of it, in the folder work; further arguments go to JupyterLab, for
-                        example --no-browser
-  test [quick] [...]    install what is needed, then run pytest with these arguments; quick: only what needs
-                        no notebook, no browser and no processes, in about two minutes
-  run [LESSON ...]      run lessons without a browser, all by default; copies and HTML go to build/lessons
-  doctor                say what this machine is, what stops its GPU, and what to do about it
-  demo [...]            rehearse the lessons on the morning of a class; its own options: demo --help
-  slides [...]          build slide decks that open without a network; its own options: slides --help
-  bench [...]           measure this machine; its own options: bench --help
-
-LESSON is a name (04_cifar_training_loop), its beginning, or a number (4).
-The first call makes the folder .venv, once; an active virtual or conda environment is used as it is found.
-COURSE_DEVICE (auto, real, virtual, cpu) picks the device, COURSE_DATA the folder of the data.
-"""
+HELP = Path(__file__).with_name("help.txt")
 
 
 def lab(arguments: list[str]) -> int:
@@ -101,7 +84,7 @@ def main(arguments: list[str]) -> int:
     command, *rest = arguments or ["--help"]
     asks_help = command in ("lab", "test", "run") and rest[:1] in (["-h"], ["--help"])
     if asks_help or command in ("help", "-h", "--help"):
-        print(HELP, end="")
+        print(HELP.read_text(encoding="utf-8"), end="")
         return 0
     if command == "--version":
         print(f"course_utils {__version__}")
