@@ -23,7 +23,7 @@ BUDGET = {  # room: lines
     "distributed": 1_200,
     "errors": 390,
     "exercises": 5_020,
-    "tools": 2_925,
+    "tools": 2_930,
     "tests": 16_360,
 }
 ROOT_ENTRIES = set(

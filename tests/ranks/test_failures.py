@@ -93,13 +93,9 @@ def test_a_port_that_answers_nothing(script: Script, monkeypatch: pytest.MonkeyP
     """torchrun would wait for ever, whatever its own limits are."""
     monkeypatch.setattr("course_utils.distributed.launching._START", 3.0)
     script("")
+    command = BY_NAME["not_met"].command.removeprefix("--nnodes 2 --nproc-per-node 1 ")
     with port_taken() as port:
-        result = course_utils.torchrun(
-            BY_NAME["not_met"].command.removeprefix("--nnodes 2 --nproc-per-node 1 "),
-            port=port,
-            join_timeout=1,
-            quiet=True,
-        )
+        result = course_utils.torchrun(command, port=port, join_timeout=1, quiet=True)
     assert result.error.endswith("Another program on that port has the same effect.")
 
 

@@ -64,8 +64,9 @@ def run(path: Path) -> list[str]:
 
 def seconds(cell: NotebookNode) -> float:
     """How long a cell took, by the times that nbclient has noted in its metadata."""
-    times = cell.metadata.execution
-    begun, ended = (
-        datetime.fromisoformat(times[key]) for key in ("iopub.status.busy", "shell.execute_reply")
-    )
+    times = cell.metadata.get("execution")
+    if not times:  # an empty cell is left out
+        return 0.0
+    keys = ("iopub.status.busy", "shell.execute_reply")
+    begun, ended = (datetime.fromisoformat(times[key]) for key in keys)
     return (ended - begun).total_seconds()
