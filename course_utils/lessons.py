@@ -15,7 +15,7 @@ def lesson_paths(root: Path = ROOT) -> list[Path]:
 
 
 def executed(lesson: Path) -> Path:
-    """The same lesson with what a run prints on a machine without GPUs, written by tools/notebooks.py."""
+    """The same lesson with what a run prints on a machine without GPUs, written by tools/authors."""
     return lesson.parent / "executed" / lesson.name
 
 

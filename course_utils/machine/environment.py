@@ -12,7 +12,7 @@ from course_utils.machine.system import ask
 
 DISTRIBUTION = "pytorch-gpu-course"
 # Colab is the notebook; JupyterLab would replace parts of its server
-NOT_FOR_COLAB = ("jupyterlab", "jupyterlab-rise", "playwright", "sphinx-revealjs")
+NOT_FOR_COLAB = ("jupyterlab", "jupyterlab-rise", "playwright")
 
 # GB to download and on disk, for the pins of requirements.txt. Linux on x86-64, with its CUDA libraries, is
 # measured; Windows and macOS are the sums of the wheels, packed and unpacked, rounded up.

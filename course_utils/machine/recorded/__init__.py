@@ -1,4 +1,4 @@
-"""What real GPUs measured: one JSON file per card in this folder, written by `tools/record.py`.
+"""What real GPUs measured: one JSON file per card in this folder, by `python tools/authors record`.
 
 No file is trusted that is damaged or comes from a rehearsal.
 """

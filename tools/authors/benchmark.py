@@ -8,14 +8,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from argparse import Namespace
+from collections.abc import Callable
 
 import torch
-from lesson_code import lesson_code
-from start.options import bench as options_of
 from torch import nn
 
+from authors.lesson_code import lesson_code
 from course_utils import load_cifar10, track_memory, virtual_gpus
 from course_utils.lessons import ROOT
 
@@ -38,7 +37,9 @@ def ratio(
     return statistics.median(times)
 
 
-def training_step(net: type[nn.Module], device: str, batch: int, parallel: bool) -> Callable[[], None]:
+def training_step(
+    net: type[nn.Module], device: str, batch: int, parallel: bool = False
+) -> Callable[[], None]:
     """Return one training step of the lesson's network on random pictures."""
     torch.manual_seed(0)
     model = net().to(device)
@@ -54,46 +55,41 @@ def training_step(net: type[nn.Module], device: str, batch: int, parallel: bool)
     return step
 
 
-@contextmanager
-def one_thread_and_gpus() -> Iterator[type[nn.Module]]:
-    """Have one thread and virtual GPUs inside a `with` block; yield lesson 04's network."""
+def cost(batch: int, rounds: int, *, parallel: bool = False, ledger: bool = False) -> float:
+    """Return CPU time of a step on virtual GPUs over one on the plain CPU, with one thread.
+
+    With `ledger` both are on a virtual GPU, the first inside `track_memory`.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with virtual_gpus(8):
-            yield lesson_code(LESSON, ["Net"])["Net"]
+            net = lesson_code(LESSON, ["Net"])["Net"]
+            step = training_step(net, "cuda:0", batch, parallel)
+
+            def tracked() -> None:
+                with track_memory():
+                    step()
+
+            pair = (tracked, step) if ledger else (step, training_step(net, "cpu", batch))
+            return ratio(*pair, rounds, time.process_time)
     finally:
         torch.set_num_threads(threads)
-
-
-def virtual_cost(batch: int, parallel: bool, rounds: int) -> float:
-    """Return CPU time of a step on virtual GPUs over a step on the plain CPU, with one thread."""
-    with one_thread_and_gpus() as net:
-        steps = [training_step(net, "cuda:0", batch, parallel), training_step(net, "cpu", batch, False)]
-        return ratio(*steps, rounds=rounds, clock=time.process_time)
-
-
-def ledger_cost(batch: int, rounds: int) -> float:
-    """Return CPU time of a step on a virtual GPU inside `track_memory` over one outside, with one thread."""
-    with one_thread_and_gpus() as net:
-        step = training_step(net, "cuda:0", batch, False)
-
-        def tracked() -> None:
-            with track_memory():
-                step()
-
-        return ratio(tracked, step, rounds, time.process_time)
 
 
 def loop_gain(pictures: int, rounds: int) -> float:
     """Return pictures per second of lesson 04's faster loop over its first loop, on the CPU."""
     lesson = lesson_code(LESSON, TAKEN)
     train_set, _ = load_cifar10(train_size=pictures, test_size=10, download=False)
-    lesson["MEAN"], lesson["STD"] = [0.5] * 3, [0.25] * 3
+    lesson |= {"MEAN": [0.5] * 3, "STD": [0.25] * 3}
     tools = lesson["transforms"]
-    crop, flip = tools.RandomCrop(32, padding=2, padding_mode="edge"), tools.RandomHorizontalFlip()
     train_set.transform = tools.Compose(
-        [crop, flip, tools.ToTensor(), tools.Normalize([0.5] * 3, [0.25] * 3)]
+        [
+            tools.RandomCrop(32, padding=2, padding_mode="edge"),
+            tools.RandomHorizontalFlip(),
+            tools.ToTensor(),
+            tools.Normalize(lesson["MEAN"], lesson["STD"]),
+        ]
     )
     loader = lesson["DataLoader"](train_set, batch_size=64, shuffle=True)
     data = torch.from_numpy(train_set.data), torch.tensor(train_set.targets)
@@ -110,29 +106,28 @@ def loop_gain(pictures: int, rounds: int) -> float:
     return ratio(first, fast, rounds, time.perf_counter)
 
 
-def import_milliseconds(rounds: int) -> tuple[float, bool]:
-    """Return the milliseconds `import course_utils` takes in a new Python, and whether it loads torch."""
+def import_time(rounds: int) -> str:
+    """Say how many milliseconds `import course_utils` takes in a new Python, and whether it loads torch."""
     code = (
         "import sys, time; start = time.perf_counter(); import course_utils;"
-        "print((time.perf_counter() - start) * 1e3, 'torch' in sys.modules)"
+        "print((time.perf_counter() - start) * 1e3, 'with' if 'torch' in sys.modules else 'without')"
     )
-    outputs = [subprocess.check_output([sys.executable, "-c", code], cwd=ROOT).split() for _ in range(rounds)]
-    return statistics.median(float(ms) for ms, _ in outputs), outputs[0][1] == b"True"
+    command = [sys.executable, "-c", code]
+    outputs = [subprocess.check_output(command, cwd=ROOT, text=True).split() for _ in range(rounds)]
+    return f"{statistics.median(float(ms) for ms, _ in outputs):.0f} ms, {outputs[0][1]} torch"
 
 
-def main(arguments: list[str]) -> int:
+def main(options: Namespace) -> int:
     """Measure and print one line a figure: what, how much, the target."""
-    options = options_of(arguments)
+    rounds = options.rounds
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads where not said otherwise")
-    one = virtual_cost(128, False, options.rounds)
+    one = cost(128, rounds)
     print(f"one virtual GPU / plain CPU, a step at batch 128, one thread: {one:.2f} times (target 1.2)")
-    eight = virtual_cost(256, True, options.rounds)
+    eight = cost(256, rounds, parallel=True)
     print(f"DataParallel on 8 / plain CPU, a step at batch 256, one thread: {eight:.2f} times (target 2)")
-    ledger = ledger_cost(128, options.rounds)
+    ledger = cost(128, rounds, ledger=True)
     print(f"a step inside track_memory / outside, at batch 128, one thread: {ledger:.2f} times (target 1.5)")
     gain = loop_gain(options.pictures, 3)
     print(f"lesson 04, faster loop / first loop: {gain:.1f} times the pictures per second (target 3)")
-    milliseconds, loads_torch = import_milliseconds(5)
-    torch_too = "with torch" if loads_torch else "without torch"
-    print(f"import course_utils: {milliseconds:.0f} ms, {torch_too} (target 50, without)")
+    print(f"import course_utils: {import_time(5)} (target 50, without)")
     return 0

@@ -1,7 +1,7 @@
 """An exercise's two cells in its notebook, written from `course_utils/exercises/lesson_NN.toml`.
 
 An author makes a text cell that begins with `### Exercise:` and below it, perhaps after more cells, a code
-cell with `exercise.NAME.check()`, or `.guess()` for a prediction; `tools/notebooks.py fix` writes both.
+cell with `exercise.NAME.check()`, or `.guess()` for a prediction; `fix` writes both.
 """
 
 import re
@@ -23,36 +23,16 @@ def write_exercises(notebook: NotebookNode) -> None:
 
     Raises ValueError where one of them has no cells.
     """
-    for cell, source in _sources(notebook):
-        cell.source = source
-
-
-def problems(notebook: NotebookNode) -> list[str]:
-    """What `write_exercises` would change, one line each."""
-    try:
-        written = _sources(notebook)
-    except ValueError as error:
-        return [str(error)]
-    return [
-        f"cell {cell.id!r} is not as in the exercises' file; run: python tools/notebooks.py fix"
-        for cell, source in written
-        if cell.source != source
-    ]
-
-
-def _sources(notebook: NotebookNode) -> list[tuple[NotebookNode, str]]:
-    """Return each cell of an exercise with the text that it should have."""
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     imported = IMPORT.search(code)
-    lesson = (
-        getattr(import_module(f"course_utils.exercises.{imported[1]}"), "lesson", None) if imported else None
-    )
-    cells, written = dict(_cells(notebook)), []
+    module = import_module(f"course_utils.exercises.{imported[1]}") if imported else None
+    lesson = getattr(module, "lesson", None)
+    cells = dict(_cells(notebook))
     for name, table in lesson.tables.items() if lesson else ():
         if name not in cells:
-            raise ValueError(f"the exercise {name!r} has no cells; see tools/exercise_cells.py")
-        written += zip(cells[name], (_heading(lesson, name, table), _code(name, table)), strict=True)
-    return written
+            raise ValueError(f"the exercise {name!r} has no cells; see tools/authors/exercise_cells.py")
+        heading, check = cells[name]
+        heading.source, check.source = _heading(lesson, name, table), _code(name, table)
 
 
 def _cells(notebook: NotebookNode) -> Iterator[tuple[str, tuple[NotebookNode, NotebookNode]]]:
@@ -76,7 +56,6 @@ def _heading(lesson: Lesson, name: str, table: dict[str, Any]) -> str:
 
 
 def _code(name: str, table: dict[str, Any]) -> str:
-    """The code cell."""
     stub = table["stub"].strip()
     if table["kind"] == "predict":
         return stub

@@ -1,11 +1,8 @@
-"""Make a Python environment like Google Colab's, for the tests that imitate it (tests/test_colab_lessons.py).
-
-    python tools/colab_environment.py build/colab-env
+"""A Python environment like Google Colab's, for the tests that imitate it (tests/test_colab_lessons.py).
 
 It holds what the lessons use, in the versions of tests/colab/packages.txt, and a folder `wheels` from which
 pip can build the course without a network. PyTorch is the usual build of Colab's version; only its CUDA
-differs. About 5 GB; called again, it does nothing. The tests want the path that it prints in the variable
-COURSE_COLAB_PYTHON.
+differs. About 5 GB. Standard library only. The tests want its interpreter in COURSE_COLAB_PYTHON.
 """
 
 import hashlib
@@ -16,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from project import ROOT
+from course_utils.lessons import ROOT
 
 PACKAGES = ROOT / "tests" / "colab" / "packages.txt"
 # What the lessons import, the kernel, and pytest; what these need comes with them, in Colab's versions too.
@@ -40,16 +37,16 @@ def constraints() -> str:
 
 
 def find_python() -> str:
-    """An interpreter to build with, also one that pyenv keeps; raises SystemExit where there is none."""
+    """An interpreter to build with, also one that pyenv keeps; raises ValueError where there is none."""
     code = "import ensurepip, sys; print(getattr(sys, '_base_executable', sys.executable))"
-    running = f"{sys.version_info[0]}.{sys.version_info[1]}"
     for version in PYTHONS:
-        name = shutil.which(f"python{version}") or (sys.executable if version == running else None)
+        name = shutil.which(f"python{version}") or sys.executable
         env = os.environ | {"PYENV_VERSION": version}
-        found = name and subprocess.run([name, "-c", code], env=env, capture_output=True, text=True)
-        if found and found.returncode == 0:
+        same = f"{code}; assert sys.version.startswith('{version}.')"
+        found = subprocess.run([name, "-c", same], env=env, capture_output=True, text=True)
+        if found.returncode == 0:
             return found.stdout.strip()
-    sys.exit(f"An imitation of Colab needs Python {' or '.join(PYTHONS)} with venv and ensurepip.")
+    raise ValueError(f"An imitation of Colab needs Python {' or '.join(PYTHONS)} with venv and ensurepip.")
 
 
 def build(folder: Path) -> None:
@@ -66,24 +63,18 @@ def build(folder: Path) -> None:
     subprocess.run([*pip, "download", "-q", *wheels], check=True)
 
 
-def main(arguments: list[str]) -> int:
-    """Make the environment where it is missing or of an older list; returns the exit code."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print(__doc__)
-        return 2
-    folder = Path(arguments[0]).absolute()
+def make(folder: Path) -> list[str]:
+    """Build the environment where it is missing or of an older list, and print its interpreter.
+
+    Returns what is wrong.
+    """
     stamp = folder / "complete"
     wanted = hashlib.sha256(f"{constraints()}{WANTED}".encode()).hexdigest()
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
         try:
             build(folder)
         except subprocess.CalledProcessError:  # pip has said what happened
-            print(f"{folder} could not be made. Check the network and the disk.", file=sys.stderr)
-            return 1
+            return [f"{folder} could not be made. Check the network and the disk."]
         stamp.write_text(wanted, encoding="utf-8")
     print(folder / "bin" / "python")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return []

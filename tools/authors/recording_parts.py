@@ -1,78 +1,63 @@
 """The parts of a recording: what is measured on a card. The code that is timed is the lessons' own.
 
-Each part is a generator. It puts what it has measured into `figures` and yields a line of progress (or "")
-after each measurement, so that a part which breaks off leaves what it had.
+Each part is a generator. It puts what it has measured into `figures` and yields a line of progress after
+each measurement, so that a part which breaks off leaves what it had.
 """
 
 import gc
-import warnings
-from collections.abc import Callable, Iterator
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from lesson_code import lesson_code
-from recording_scale import DEVICE, FULL, LARGER, TINY, Figures, Scale
-from recording_speed import ladder, speedrun
 
 import course_utils
+from authors.lesson_code import lesson_code
+from course_utils.distributed.scripts import speedrun as script
 from course_utils.machine.timing import Timing, format_seconds
 
-__all__ = ["FULL", "PARTS", "TINY"]
+sys.path.append(str(Path(script.__file__).parent))  # lesson 08 imports the file it has taken home
+
+TAKEN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+DEVICE = torch.device("cuda", 0)
+Figures = dict[str, Any]
 
 
-def fidelity(figures: Figures, scale: Scale) -> Iterator[str]:
-    """Run every row of the fidelity table, each from the same state, as tests/test_fidelity.py does."""
-    from fidelity import ROWS  # here, because importing the rows is slow
-    from fidelity.gaps import gap_of
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured: on a real card, or only to try the recording itself."""
 
-    figures |= {"passed": 0, "failed": 0, "skipped": 0, "rows": {}, "failures": []}
-    for row in ROWS[: scale.rows]:
-        name = f"{row.topic}: {row.call}"
-        figures["rows"][name] = "running"
-        yield ""  # so that a row which ends the process is known by its name
-        if row.gpus > torch.cuda.device_count():
-            result = "skipped"
-        elif not scale.real and gap_of(row.call):
-            result = "skipped"  # a known difference of the virtual GPUs
-        else:
-            result, got = _run_row(row)
-            if result == "failed":
-                figures["failures"].append({"row": name, "expected": str(row.expect), "got": got})
-        figures["rows"][name] = result
-        figures[result] += 1
-    yield "{passed} rows passed, {failed} failed, {skipped} skipped".format(**figures)
+    real: bool
+    sizes: Sequence[int] = ()  # of the matmuls; none: the lesson's and LARGER
+    pictures: int = 10_000  # in an epoch of lesson 04
+    few_pictures: int = 1000  # in an epoch of lesson 05
+    batch: int = 256  # of lesson 06's ConvNet
+    repeats: int = 5
+    cases: int | None = None  # of lesson 06; None: all
+    ladder: Sequence[int | None] = (None, None, 10)  # lesson 08: pictures, test's, epochs
+    seeds: int = 5  # of the speed run
+    recipe: dict[str, Any] = field(default_factory=lambda: script.RECIPES["gpu"])
 
 
-def _run_row(row: Any) -> tuple[str, str]:
-    """Run one row; return "passed" or "failed", and what came out."""
-    from fidelity import evaluate, matches
+LARGER = (2048, 4096)  # a laptop need not compute these in the lesson
+FULL = Scale(real=True)
+TINY = Scale(**TAKEN["tiny"])
 
-    torch.cuda.init()
-    torch.manual_seed(0)
-    gc.disable()  # or tensors that an earlier row's error held may go while this row counts bytes
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            outcome = evaluate(row)
-    except Exception as error:
-        outcome = error
-    finally:
-        gc.enable()
-        torch.set_default_device(None)
-        torch.cuda.set_device(0)
-    try:
-        passed = matches(row, outcome)
-    except Exception as error:  # a value that cannot be compared with the expected one
-        passed, outcome = False, error
-    return "passed" if passed else "failed", f"{type(outcome).__name__}: {outcome}"
+
+def _taken(part: str, **given: Any) -> Figures:
+    """Run what a part takes of its lesson, with these values in place of the lesson's own."""
+    return lesson_code(TAKEN[part]["lesson"], TAKEN[part]["names"].split(), **given)
 
 
 def matmul(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time lesson 01's matmuls on the CPU and on the card, for the size from which the card wins."""
-    lesson = lesson_code("01_device_basics", ["sweep", "sizes"])
+    lesson = _taken("matmul")
     sizes = list(scale.sizes or (*lesson["sizes"], *LARGER))
     figures |= {"units": "seconds per n x n float32 matmul", "sizes": sizes, "cpu": [], "gpu": []}
     figures["cpu_threads"] = torch.get_num_threads()
@@ -86,24 +71,17 @@ def matmul(figures: Figures, scale: Scale) -> Iterator[str]:
 def clocks(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time one matmul in the ways of lesson 01: without waiting, with, and between CUDA events."""
     figures["units"] = "milliseconds per 1024 x 1024 float32 matmul"
-    names = ("wait", "clock", "a", "first", "naive", "waited", "marks")
-    lesson = lesson_code("01_device_basics", names, device=DEVICE)
+    lesson = _taken("clocks", device=DEVICE)
     figures |= {"first": [lesson["first"]], "naive": lesson["naive"], "waited": lesson["waited"]}
     figures["events"] = lesson["times"]
     yield f"least of five: naive {min(lesson['naive']):.3f} ms, waiting {min(lesson['waited']):.3f} ms"
-
-
-LOOP = """BATCH_SIZE LEARNING_RATE FAST_BATCH_SIZE torch.backends.cudnn.deterministic train_set sample MEAN
-to_numbers to_variants train_set.transform options Net train_epoch_first criterion all_pictures all_labels
-gather train_epoch_fast timed_loader plain new_run first fast rungs""".split()
 
 
 def training_loop(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time an epoch of lesson 04's first loop and of each faster rung, with one CPU thread as there."""
     torch.set_num_threads(1)
     size = scale.pictures
-    given = {"device": DEVICE, "TRAIN_SIZE": size, "TEST_SIZE": 10, "TIMED_SIZE": size}
-    lesson = lesson_code("04_cifar_training_loop", LOOP, **given)
+    lesson = _taken("training_loop", device=DEVICE, TRAIN_SIZE=size, TEST_SIZE=10, TIMED_SIZE=size)
     figures |= {"units": "seconds per epoch", "source": lesson["train_set"].source, "pictures": size}
     figures |= {"cpu_threads": torch.get_num_threads(), "rungs": {}}
     for name, run in lesson["rungs"].items():
@@ -116,13 +94,10 @@ def _measure(run: Callable[[], object], scale: Scale) -> Timing:
     return course_utils.measure(run, DEVICE, repeats=scale.repeats, warmup=1)
 
 
-PARALLEL = ("Net", "train_set", "pictures", "labels", "train", "numbers")
-
-
 def data_parallel(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time lesson 05's training loop on 1, 2, 4 and 8 GPUs, as many as there are."""
     count = torch.cuda.device_count()
-    lesson = lesson_code("05_data_parallel", PARALLEL, device=DEVICE, count=count)
+    lesson = _taken("data_parallel", device=DEVICE, count=count)
     lesson["labels"] = lesson["labels"][: scale.few_pictures]
     figures |= {"units": "seconds per epoch in batches of 100", "pictures": len(lesson["labels"])}
     figures |= {"source": lesson["train_set"].source, "gpus": {}}
@@ -130,10 +105,6 @@ def data_parallel(figures: Figures, scale: Scale) -> Iterator[str]:
         timing = _measure(partial(lesson["train"], n, epochs=1), scale)
         figures["gpus"][str(n)] = list(timing.times)
         yield f"{n} x GPU: {format_seconds(timing)} an epoch"
-
-
-TRICKS = """MIB HAS_COUNT Block ConvNet TinyTransformer pictures texts adam no_scaler build train_step
-measure_step bf16_in_hardware HALF optimizers jobs CASES run_case PeakCounter predicted_peak""".split()
 
 
 def memory(figures: Figures, scale: Scale) -> Iterator[str]:
@@ -155,7 +126,8 @@ def memory(figures: Figures, scale: Scale) -> Iterator[str]:
             run(measure_step, job, case)
         sizes = {"before": before, "predicted": predicted, "allocated": allocated, "reserved": reserved}
         figures["cases"][name] = sizes | {"ledger": ledger.peak(DEVICE) - before}
-        yield f"{name}: {allocated / 2**20:.1f} MiB"
+        off = f", {predicted / allocated - 1:+.1%} predicted" if predicted else ""
+        yield f"{name}: {allocated / 2**20:.1f} MiB{off}"
 
 
 def levers(figures: Figures, scale: Scale) -> Iterator[str]:
@@ -171,20 +143,44 @@ def levers(figures: Figures, scale: Scale) -> Iterator[str]:
 
 def _memory_lesson(scale: Scale) -> tuple[Figures, list[tuple[str, Any, dict[str, Any]]]]:
     """Return lesson 06's names, and its cases as (name, job, levers)."""
-    lesson = lesson_code("06_memory_tricks", TRICKS, device=DEVICE, BATCH=scale.batch)
+    lesson = _taken("memory", device=DEVICE, BATCH=scale.batch)
     pairs = product(lesson["jobs"].items(), lesson["CASES"].items())
     cases = [(f"{net}, {name}", job, case) for (net, job), (name, case) in pairs]
     return lesson, cases[: scale.cases]
 
 
+def ladder(figures: Figures, scale: Scale) -> Iterator[str]:
+    """Climb lesson 08's ladder on all pictures: seconds of training and test accuracy at each rung."""
+    train_size, test_size, epochs = scale.ladder
+    lesson = _taken("ladder", device=DEVICE, TRAIN_SIZE=train_size, TEST_SIZE=test_size, EPOCHS=epochs)
+    figures |= {"units": "seconds of training", "source": lesson["train_set"].source, "epochs": epochs}
+    figures |= {"pictures": len(lesson["labels"]), "rungs": {}}
+    for rung in map(str.split, TAKEN["ladder"]["rungs"].split(",")):
+        if rung[-1] in ("rung_6", "rung_7") and not scale.real:
+            continue  # a virtual GPU has no CUDA graphs, and compiling takes long
+        lesson = lesson_code(TAKEN["ladder"]["lesson"], rung, **lesson)  # the pieces stay the same objects
+        for done, (seconds, accuracy) in lesson["ladder"].items():
+            if done not in figures["rungs"]:
+                figures["rungs"][done] = {"seconds": [seconds], "accuracy": [accuracy]}
+                yield f"{done}: accuracy {accuracy:.1%} in {format_seconds(seconds)}"
+
+
+def speedrun(figures: Figures, scale: Scale) -> Iterator[str]:
+    """Run lesson 08's file with several seeds; a first run starts CUDA and is not counted."""
+    sets = course_utils.load_cifar10(train_size=scale.ladder[0], test_size=scale.ladder[1])
+    data = [torch.as_tensor(part) for some in sets for part in (some.data, some.targets)]
+    figures |= {"units": "seconds from the pictures in memory to the last test prediction"}
+    figures |= {"source": sets[0].source, "recipe": scale.recipe, "accuracy": [], "seconds": []}
+    torch.backends.cudnn.benchmark = True
+    script.speedrun(data, DEVICE, scale.recipe, -1)
+    for seed in range(scale.seeds):
+        accuracy, seconds = script.speedrun(data, DEVICE, scale.recipe, seed)
+        figures["accuracy"].append(accuracy)
+        figures["seconds"].append(seconds)
+        yield f"seed {seed}: accuracy {accuracy:.2%} in {format_seconds(seconds)}"
+
+
 PARTS: dict[str, Callable[[Figures, Scale], Iterator[str]]] = {
-    "fidelity": fidelity,
-    "matmul": matmul,
-    "clocks": clocks,
-    "training_loop": training_loop,
-    "data_parallel": data_parallel,
-    "memory": memory,
-    "levers": levers,
-    "ladder": ladder,
-    "speedrun": speedrun,
+    part.__name__: part
+    for part in (matmul, clocks, training_loop, data_parallel, memory, levers, ladder, speedrun)
 }

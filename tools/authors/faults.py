@@ -1,10 +1,7 @@
 """Break the course on purpose, in one place at a time, and see whether the tests notice.
 
-    python tools/faults.py [NAME ...]     the named faults of tests/faults.toml, all by default
-
-Each fault replaces a text in one file of a copy of the checkout, in build/faults, and runs there the tests
-that should find it: first those that `test quick` has, then the others. Exit code 1 where one is not found,
-2 where the tests fail without any fault.
+Each fault of tests/faults.toml replaces a text in one file of a copy of the checkout, in build/faults, and
+runs there the tests that should find it: first those that `test quick` has, then the others.
 """
 
 import os
@@ -12,11 +9,12 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from project import ROOT
+from course_utils.lessons import ROOT
 
 LIST = ROOT / "tests" / "faults.toml"
 COPY = ROOT / "build" / "faults"
@@ -87,26 +85,19 @@ def _fail(tests: Iterable[str], root: Path, *options: str) -> bool:
     return done.returncode in (1, 2)
 
 
-def main(names: list[str]) -> int:
-    """Try the faults and print a line for each; returns 1 where one was not found."""
+def try_all(names: list[str]) -> list[str]:
+    """Try the named faults, all by default, and print a line for each; return what is wrong."""
     faults = read_faults()
-    unknown = set(names) - {fault.name for fault in faults}
-    if unknown:
-        print(f"no fault is named {', '.join(sorted(unknown))}; see tests/faults.toml")
-        return 2
+    if unknown := set(names) - {fault.name for fault in faults}:
+        raise ValueError(f"no fault is named {', '.join(sorted(unknown))}; see tests/faults.toml")
     chosen = [fault for fault in faults if not names or fault.name in names]
     copy_checkout(ROOT, COPY)
     if _fail(sorted({test for fault in chosen for test in fault.tests}), COPY):
-        print(f"without any fault their tests fail, too, in {COPY}: mend that first")
-        return 2
-    results = []
+        return [f"without any fault their tests fail, too, in {COPY}: mend that first"]
+    counts: Counter[str] = Counter({QUICK: 0, WHOLE: 0, MISSED: 0})
     for fault in chosen:
-        results.append(found_by(fault, COPY))
-        print(f"{results[-1]:<12}{fault.name}", flush=True)
-    counts = ", ".join(f"{kind}: {results.count(kind)}" for kind in (QUICK, WHOLE, MISSED))
-    print(f"{len(results)} faults; {counts}")
-    return 1 if MISSED in results else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        found = found_by(fault, COPY)
+        counts[found] += 1
+        print(f"{found:<12}{fault.name}", flush=True)
+    print(f"{len(chosen)} faults; {', '.join(f'{kind}: {number}' for kind, number in counts.items())}")
+    return [f"{counts[MISSED]} faults were not found"] * bool(counts[MISSED])

@@ -1,35 +1,32 @@
-"""The one byte form of a notebook: the same content is the same file, and nothing machine-made is kept.
+"""The one byte form of a lesson's two files: the same content is the same bytes, without what a machine adds.
 
-- nbformat 4.5, written by `nbformat.writes` plus a newline.
-- Notebook metadata: exactly `NOTEBOOK_METADATA` (Colab with a T4, kernel python3, no Python version, slides).
-- Cell metadata: only `CELL_KEYS`. Colab's, JupyterLab's and nbclient's own keys and timestamps go. The code
-  of a cell tagged remove-input is folded away in JupyterLab; a click on its dots shows it.
-- Cell ids: readable and stable. A kebab-case id an author chose stays. A random one is replaced by
+- notebooks/NAME.ipynb has no outputs and no execution counts, for its reader guesses first;
+  notebooks/executed/NAME.ipynb has the same cells, and their outputs.
+- nbformat 4.5; of the metadata only NOTEBOOK_METADATA and CELL_KEYS. The code of a cell tagged remove-input
+  is folded away in JupyterLab; a click on its dots shows it.
+- Cell ids are readable and stable. A kebab-case id that an author chose stays; a random one is replaced by
   the slug of the section's heading, with a number for the cells after the heading.
-- Slides: text cells are cut to what fits on one (tools/slideshow.py), and each cell has the slide type of
-  tools/classroom/slide_types.py. An author writes neither.
-- A lesson is two files: notebooks/NAME.ipynb has no outputs and no execution counts, for its reader guesses
-  first; notebooks/executed/NAME.ipynb has the same cells, and their outputs.
-- Execution counts 1..n once every code cell has been run, else none is touched.
-- Outputs: neighbouring pieces of a stream joined; without metadata (but for a picture's alternative
-  text), what a progress bar has wiped away, widget state, memory addresses and
-  paths of the machine (patterns in tools/nbval_sanitize.cfg, which pytest uses too).
+- Each cell has the slide type of tools/classroom/slide_types.py.
+- Execution counts are 1..n once every code cell has been run, else none is touched.
+- Outputs: neighbouring pieces of a stream joined; without metadata (but for a picture's alternative text),
+  what a progress bar has wiped away, widget state, memory addresses and paths of the machine.
 """
 
 import re
+from collections.abc import Mapping
 from copy import deepcopy
-from itertools import groupby
+from functools import cache
+from itertools import count, groupby
 from pathlib import Path
 
 import nbformat
 from classroom.slide_types import write_types
 from nbformat import NotebookNode
 from nbval.plugin import coalesce_streams
-from scrubbing import scrub
-from slideshow import cut
 
 from course_utils.lessons import executed
 
+SANITIZE_FILE = Path(__file__).with_name("nbval_sanitize.cfg")  # nbval's format: pytest reads it as well
 NOTEBOOK_METADATA = {
     "accelerator": "GPU",
     "colab": {"gpuType": "T4", "provenance": []},
@@ -39,7 +36,7 @@ NOTEBOOK_METADATA = {
     "rise": {"center": False, "scroll": True, "start_slideshow_at": "beginning", "theme": "white"},
 }
 CELL_KEYS = ("tags", "reason", "slideshow")
-WIDGET_TYPES = ("application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json")
+WIDGET_TYPES = {"application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"}
 
 READABLE_ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 RANDOM_ID = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?")
@@ -62,6 +59,13 @@ def to_text(notebook: NotebookNode) -> str:
     return nbformat.writes(notebook) + "\n"
 
 
+def write(texts: Mapping[Path, str]) -> None:
+    """Write files with the same bytes on every system; their folders are made where they are missing."""
+    for file, text in texts.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", newline="\n")
+
+
 def canonical(notebook: NotebookNode) -> NotebookNode:
     """A canonical copy of `notebook`; applying it twice changes nothing."""
     result = deepcopy(notebook)
@@ -69,7 +73,6 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
     result.nbformat, result.nbformat_minor = 4, 5
     for cell in result.cells:
         _clean_cell(cell)
-    result.cells = cut(result.cells)
     _name_cells(result.cells)
     write_types(result.cells)
     _count_executions(result.cells)
@@ -129,76 +132,69 @@ def clean_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def _clean_output(output: NotebookNode) -> NotebookNode:
-    if "metadata" in output:
-        output.metadata = _alternative_texts(output.metadata)
     if output.output_type == "stream":
         output.text = scrub(WIPED_BAR.sub("", output.text))
     elif output.output_type == "error":
         output.evalue = scrub(output.evalue)
         output.traceback = [scrub(line) for line in output.traceback]
     else:
-        for mime in WIDGET_TYPES:
-            output.data.pop(mime, None)
+        pictures = {mime: about for mime, about in output.metadata.items() if mime.startswith("image/")}
+        texts = {mime: {"alt": about["alt"]} for mime, about in pictures.items() if about.get("alt")}
+        output.metadata = nbformat.from_dict(texts)
+        for mime in set(output.data) & WIDGET_TYPES:
+            del output.data[mime]
         for mime in [mime for mime in output.data if mime.startswith("text/")]:
             output.data[mime] = scrub(output.data[mime])
     return output
 
 
-def _alternative_texts(metadata: NotebookNode) -> NotebookNode:
-    pictures = {mime: about for mime, about in metadata.items() if mime.startswith("image/")}
-    kept = {mime: {"alt": about["alt"]} for mime, about in pictures.items() if about.get("alt")}
-    return nbformat.from_dict(kept)
+def scrub(text: str) -> str:
+    """Replace memory addresses and machine paths in an output's text."""
+    for pattern, replacement in _patterns():
+        text = pattern.sub(replacement, text)
+    return text
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    pairs = re.findall(r"^regex: (.*)\nreplace: (.*)$", SANITIZE_FILE.read_text(encoding="utf-8"), re.M)
+    return [(re.compile(pattern), replacement) for pattern, replacement in pairs]
 
 
 def slug(text: str) -> str:
     """A readable cell id from a heading: lower case, words joined by dashes, at most 40 characters."""
-    words = re.findall(r"[a-z0-9]+", text.lower())
     name = ""
-    for word in words:
+    for word in re.findall(r"[a-z0-9]+", text.lower()):
         if len(name) + len(word) + 1 > ID_LENGTH:
             break
         name = f"{name}-{word}" if name else word
     return name if READABLE_ID.fullmatch(name) else f"part-{name}".rstrip("-")
 
 
-def is_readable_id(cell_id: str) -> bool:
-    """Whether a person chose this id: kebab-case, and not what Jupyter or Colab draw at random."""
-    return bool(READABLE_ID.fullmatch(cell_id)) and not RANDOM_ID.fullmatch(cell_id)
-
-
 def _name_cells(cells: list[NotebookNode]) -> None:
-    taken: set[str] = set()
-    kept = []
-    for cell in cells:
-        keep = is_readable_id(cell.get("id", "")) and cell.id not in taken
-        kept.append(keep)
-        if keep:
-            taken.add(cell.id)
+    """Give an id to each cell whose own was drawn at random, or stands above it already."""
+    ids = [cell.get("id", "") for cell in cells]
+    chosen = [
+        bool(READABLE_ID.fullmatch(own)) and not RANDOM_ID.fullmatch(own) and own not in ids[:place]
+        for place, own in enumerate(ids)
+    ]
+    taken = {own for own, kept in zip(ids, chosen, strict=True) if kept}
     section = "start"
-    for cell, keep in zip(cells, kept, strict=True):
+    for cell, kept in zip(cells, chosen, strict=True):
         heading = HEADING.search(cell.source) if cell.cell_type == "markdown" else None
-        if heading:
-            section = slug(heading[1])
-        if not keep:
-            cell.id = _free_id(section, taken)
+        section = slug(heading[1]) if heading else section
+        if not kept:
+            names = (f"{section}-{number}" for number in count(2))
+            cell.id = section if section not in taken else next(name for name in names if name not in taken)
             taken.add(cell.id)
-
-
-def _free_id(name: str, taken: set[str]) -> str:
-    number = 2
-    candidate = name
-    while candidate in taken:
-        candidate = f"{name}-{number}"
-        number += 1
-    return candidate
 
 
 def _count_executions(cells: list[NotebookNode]) -> None:
     code = [cell for cell in cells if cell.cell_type == "code"]
     if any(cell.execution_count is None for cell in code):
         return
-    for count, cell in enumerate(code, start=1):
-        cell.execution_count = count
+    for number, cell in enumerate(code, start=1):
+        cell.execution_count = number
         for output in cell.outputs:
             if output.output_type == "execute_result":
-                output.execution_count = count
+                output.execution_count = number
