@@ -118,7 +118,7 @@ def _step(answer: Callable[..., Any], parts: int) -> dict[str, Any]:
 @lesson.trial([(2, 3), (1, 2), (3, 1), (3, 4)])
 def accumulate_ddp(answer: Callable[..., Any], world: int, parts: int) -> Seen:
     """See what the parameters of some ranks have become after a step, each with some parts."""
-    found = [report.value for report in on_ranks(world, _step, answer, parts)]
+    found = on_ranks(world, _step, answer, parts)
     facts = {name: max(one[name] for one in found) for name in ("steps", "most", "times")}
     facts["case"] = f"With {world} rank{'s' * (world > 1)} and {parts} parts: "
     mistake_if(facts["steps"] != 1, "steps" if facts["steps"] else "no_step", **facts)
@@ -198,7 +198,7 @@ def save_once(answer: Callable[..., Any], world: int) -> None:
         disk = _Disk(file, world)
         save = partial(disk.save, torch.save)
         with mock.patch("torch.save", save), mock.patch("torch.serialization.save", save):
-            found = [report.value for report in on_ranks(world, _saved, answer, disk)]
+            found = on_ranks(world, _saved, answer, disk)
         _judge_writing(disk.done)
         _judge_content(_content(file))
         for rank, state in enumerate(found):
@@ -268,9 +268,7 @@ def _measure(answer: Callable[..., Any], n: int, mistaken: tuple[int, ...]) -> t
 )
 def exact_accuracy(answer: Callable[..., Any], world: int, n: int, mistaken: tuple[int, ...]) -> Seen:
     """See which share each rank says, and whether one asks about everything."""
-    said, asked = zip(
-        *(report.value for report in on_ranks(world, _measure, answer, n, mistaken)), strict=True
-    )
+    said, asked = zip(*on_ranks(world, _measure, answer, n, mistaken), strict=True)
     case = f"{n} samples, {world} rank{'s' * (world > 1)}"
     missing = sorted(set(range(n)).difference(*asked))
     everything = world > 1 and n >= world and n in map(len, asked)

@@ -86,12 +86,12 @@ def _watched(hook: Callable[..., Any], own: Sums, returned: Sums) -> Callable[..
 @cache
 def _plain(world: int) -> list[dict[str, Any]]:
     """Train with the plain all-reduce: it comes out the same each time."""
-    return [report.value for report in on_ranks(world, _train, None)]
+    return on_ranks(world, _train, None)
 
 
 def _compare(answer: Callable[..., Any], world: int) -> float:
     """Train with and without the hook, and compare how it ends; return the share of bytes."""
-    plain, found = _plain(world), [report.value for report in on_ranks(world, _train, answer)]
+    plain, found = _plain(world), on_ranks(world, _train, answer)
     share = max(result["sent"] for result in found) / plain[0]["sent"]
     apart = max((result["weights"] - found[0]["weights"]).norm() for result in found)
     if not apart <= 1e-3 * found[0]["weights"].norm():

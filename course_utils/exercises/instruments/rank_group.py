@@ -1,193 +1,155 @@
-"""A process group for judging: the collectives of `torch.distributed`, passed on to whoever judges.
+"""A process group for judging: PyTorch's own one of threads, whose ranks meet as the judge says.
 
 Why not gloo: a rank that waits in gloo learns only by a timeout that another one never comes, and mixed-up
 collectives end in garbage. Here the judge sees who has come to what, answers a rank that waits in vain at
 once, and counts bytes. It needs no port and no network, so it works behind every firewall. DDP, its hooks and
-`torch.distributed` itself are the real ones; sums are taken in the tensors' own type, as gloo does.
+`torch.distributed` itself are the real ones.
 """
 
-from collections.abc import Callable, Sequence
-from functools import reduce
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, ClassVar
+from unittest import mock
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import _create_work_from_future
-from torch.futures import Future
+import torch.distributed.distributed_c10d as c10d
+from torch.testing._internal.distributed.multi_threaded_pg import (
+    AllReduce,
+    ProcessLocalGroup,
+    ThreadLocalWorld,
+    ret_work,
+)
+from torch.utils._pytree import tree_leaves, tree_map
 
 Tensors = Sequence[torch.Tensor]
-Exchange = Callable[[tuple[Any, ...], Any], list[Any]]
-_OPS = {
-    "SUM": torch.add,
-    "AVG": torch.add,  # and divided afterwards
-    "PRODUCT": torch.mul,
-    "MIN": torch.minimum,
-    "MAX": torch.maximum,
-    "BAND": torch.bitwise_and,
-    "BOR": torch.bitwise_or,
-    "BXOR": torch.bitwise_xor,
-}
+Meet = Callable[[tuple[Any, ...], Any], list[Any]]
 
 
-def _copies(tensors: Tensors) -> list[torch.Tensor]:
-    """Return tensors that stay as they are while other ranks read them."""
-    return [tensor.detach().clone() for tensor in tensors]
+class Reduce(AllReduce):
+    """An all-reduce of which only the rank `dst` gets the result."""
+
+    def __init__(self, op: dist.ReduceOp, dst: int) -> None:
+        super().__init__(op)
+        self.dst = dst
+
+    def work(self, data: list[Tensors]) -> None:
+        totals = [list(map(torch.clone, tensors)) for tensors in data]
+        super().work(totals)
+        for tensor, total in zip(data[self.dst], totals[self.dst], strict=True):
+            tensor.detach().copy_(total)
 
 
-def _bytes(tensors: Tensors) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+class Barrier:
+    """A meeting to which nobody brings anything."""
+
+    def work(self, data: list[Tensors]) -> None:
+        """Do nothing: that all are here is enough."""
 
 
-def _looks(tensors: Tensors) -> tuple[str, ...]:
-    """Say what tensors are, to compare them between ranks."""
-    return tuple(f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for tensor in tensors)
-
-
-def _done(tensors: Any = ()) -> Any:
-    """Return the work handle of something that is done."""
-    future: Future[Any] = Future()
-    future.set_result(list(tensors))
-    return _create_work_from_future(future)
-
-
-def _name(op: Any) -> str:
-    """Return the name of a ReduceOp."""
-    for name in _OPS:
-        if op == getattr(dist.ReduceOp, name):
-            return name
-    raise RuntimeError("This operation is not offered in this check.")
-
-
-def _combine(op: Any, lists: list[list[torch.Tensor]]) -> list[torch.Tensor]:
-    """Return the sums (or what `op` says) over the ranks."""
-    name = _name(op)
-    sums = [reduce(_OPS[name], tensors) for tensors in zip(*lists, strict=True)]
-    return [total / len(lists) for total in sums] if name == "AVG" else sums
-
-
-class JudgedGroup(dist.ProcessGroup):
+class JudgedGroup(ProcessLocalGroup):
     """One rank's end of the group.
 
     Args:
-        rank: of this process.
+        rank: of this thread.
         world: how many there are.
-        exchange: gets what is called and this rank's tensors; returns those of every rank, by rank.
-        hold: returns when every other rank waits in a collective or has come to the end.
+        meet: gets what is called and what this rank brings; returns what every rank brings, by rank. The
+            first one to come back from there is rank 0.
 
     Attributes:
         calls: for each collective its name and the bytes that a rank sends for it in a ring: of s bytes among
-            n ranks, 2 (n - 1) / n s for an all-reduce, half of that for a reduce-scatter or an all-to-all,
-            (n - 1) s for an all-gather, s for the root of a broadcast, and for the others where one receives.
+            n ranks, 2 (n - 1) / n s for an all-reduce, half of that for a reduce-scatter or a scatter's root,
+            (n - 1) s for an all-gather, s for the root of a broadcast and for who is not the root of a reduce
+            or a gather, and in an all-to-all what goes to others.
     """
 
-    def __init__(self, rank: int, world: int, exchange: Exchange, hold: Callable[[], None]) -> None:
+    def __init__(self, rank: int, world: int, meet: Meet) -> None:
         super().__init__(rank, world)
-        self.hold = hold
-        self._rank, self._world, self._exchange = rank, world, exchange
+        self._meet = meet
         self.calls: list[tuple[str, float]] = []
 
-    def size(self) -> int:
-        return self._world
+    def join(self, collective: Any, rank: int, data: Any) -> dist.Work:
+        """Come to a collective, with tensors or with (outputs, inputs); return when it is done."""
+        name = "_".join(re.findall("[A-Z][a-z]+", type(collective).__name__)).lower()
+        outputs, inputs = data if isinstance(data, tuple) else (data, data)
+        tensors = tree_leaves(inputs)
+        at_root = rank in (getattr(collective, "src", None), getattr(collective, "dst", None))
+        self.calls.append((name, self._sent(name, tensors, at_root)))
+        shapes = [f"{tuple(tensor.shape)} {tensor.dtype}".replace("torch.", "") for tensor in tensors]
+        # what is given to a scatter or an all-to-all need not look alike on all ranks
+        what = name, vars(collective), () if name in ("scatter", "all_to_all") else tuple(shapes)
+        if inputs is not outputs:  # they may share their memory
+            data = outputs, tree_map(torch.clone, inputs)
+        every = self._meet(what, data)
+        if rank == 0:
+            collective.work(every)
+        return ret_work(tree_leaves(outputs))
 
-    def getBackendName(self) -> str:
-        return "exercise"
+    def _sent(self, name: str, tensors: Tensors, at_root: bool) -> float:
+        """Return the bytes that this rank sends for a collective."""
+        n, sizes = self.size(), [tensor.nbytes for tensor in tensors]
+        shares = {
+            "all_reduce": 2 * (n - 1) / n,
+            "all_gather": n - 1,
+            "broadcast": at_root,
+            "reduce": not at_root,
+            "gather": not at_root,
+        }
+        if name == "all_to_all":
+            return sum(sizes) - sizes[self.rank()]
+        return shares.get(name, (n - 1) / n) * sum(sizes)
 
-    def _meet(self, name: str, given: Tensors, share: float, *more: Any) -> list[list[torch.Tensor]]:
-        """Meet the other ranks and return all their tensors; `share` of the given bytes counts as sent."""
-        self.calls.append((name, share * _bytes(given)))
-        return self._exchange((name, *_looks(given), *more), _copies(given))
+    # ---- what the group of threads lacks, or does in a way that would mislead ---------------------------
+    def reduce(self, tensors: Tensors, opts: Any) -> dist.Work:
+        return self.join(Reduce(opts.reduceOp, opts.rootRank), self.rank(), tensors)
 
-    # ---- the collectives, by the names that torch.distributed calls ------------------------------------
-    def allreduce(self, tensors: Tensors, opts: Any = None) -> Any:
-        op = opts.reduceOp if opts is not None else dist.ReduceOp.SUM
-        lists = self._meet("all_reduce", tensors, 2 * (self._world - 1) / self._world, _name(op))
-        for tensor, total in zip(tensors, _combine(op, lists), strict=True):
-            tensor.detach().copy_(total)
-        return _done(tensors)
-
-    def allreduce_coalesced(self, tensors: Tensors, opts: Any = None) -> Any:
-        return self.allreduce(tensors, opts)
-
-    def broadcast(self, tensors: Tensors, opts: Any) -> Any:
-        root = opts.rootRank
-        lists = self._meet("broadcast", tensors, float(self._rank == root), f"from rank {root}")
-        for tensor, value in zip(tensors, lists[root], strict=True):
-            tensor.detach().copy_(value)
-        return _done(tensors)
-
-    def reduce(self, tensors: Tensors, opts: Any) -> Any:
-        root = opts.rootRank
-        lists = self._meet(
-            "reduce", tensors, float(self._rank != root), _name(opts.reduceOp), f"to rank {root}"
-        )
-        if self._rank == root:
-            for tensor, total in zip(tensors, _combine(opts.reduceOp, lists), strict=True):
-                tensor.detach().copy_(total)
-        return _done(tensors)
-
-    def allgather(self, outputs: Sequence[Tensors], inputs: Tensors, opts: Any = None) -> Any:
-        lists = self._meet("all_gather", inputs, self._world - 1)
-        for places, values in zip(outputs, zip(*lists, strict=True), strict=True):
-            for place, value in zip(places, values, strict=True):
-                place.detach().copy_(value)
-        return _done(outputs)
-
-    def all_gather_single(self, output: torch.Tensor, given: torch.Tensor, opts: Any = None) -> Any:
-        lists = self._meet("all_gather", [given], self._world - 1)
-        output.detach().view(-1).copy_(torch.cat([values[0].reshape(-1) for values in lists]))
-        return _done([output])
-
-    def gather(self, outputs: Sequence[Tensors], inputs: Tensors, opts: Any) -> Any:
-        root = opts.rootRank
-        lists = self._meet("gather", inputs, float(self._rank != root), f"to rank {root}")
-        if self._rank == root:
-            for place, values in zip(outputs[0], lists, strict=True):
-                place.detach().copy_(values[0])
-        return _done(outputs)
-
-    def scatter(self, outputs: Tensors, inputs: Sequence[Tensors], opts: Any) -> Any:
-        root = opts.rootRank
-        given = list(inputs[0]) if self._rank == root else []
-        self.calls.append(("scatter", _bytes(given) * (self._world - 1) / self._world))
-        every = self._exchange(("scatter", f"from rank {root}"), _copies(given))
-        outputs[0].detach().copy_(every[root][self._rank])
-        return _done(outputs)
-
-    def reduce_scatter(self, outputs: Tensors, inputs: Sequence[Tensors], opts: Any) -> Any:
-        share = (self._world - 1) / self._world
-        lists = self._meet("reduce_scatter", list(inputs[0]), share, _name(opts.reduceOp))
-        outputs[0].detach().copy_(_combine(opts.reduceOp, lists)[self._rank])
-        return _done(outputs)
-
-    def reduce_scatter_single(self, output: torch.Tensor, given: torch.Tensor, opts: Any) -> Any:
-        return self.reduce_scatter([output], [list(given.chunk(self._world))], opts)
-
-    def alltoall(self, outputs: Tensors, inputs: Tensors, opts: Any = None) -> Any:
-        sent = _bytes([tensor for rank, tensor in enumerate(inputs) if rank != self._rank])
-        self.calls.append(("all_to_all", sent))
-        every = self._exchange(("all_to_all",), _copies(inputs))
-        for place, given in zip(outputs, every, strict=True):
-            place.detach().copy_(given[self._rank])
-        return _done(outputs)
+    def barrier(self, opts: Any = None) -> dist.Work:
+        return self.join(Barrier(), self.rank(), [])
 
     def all_to_all_single(
         self, output: torch.Tensor, given: torch.Tensor, out_sizes: Any, in_sizes: Any, opts: Any = None
-    ) -> Any:
-        n = self._world
-        outputs = output.split(list(out_sizes) if out_sizes else len(output) // n)
-        return self.alltoall(outputs, given.split(list(in_sizes) if in_sizes else len(given) // n))
+    ) -> dist.Work:
+        both = (output, out_sizes), (given, in_sizes)
+        parts = [list(tensor.split(sizes or len(tensor) // self.size())) for tensor, sizes in both]
+        return self.alltoall(*parts)
 
-    def barrier(self, opts: Any = None) -> Any:
-        self._meet("barrier", [], 0.0)
-        return _done()
+    alltoall_base = all_to_all_single  # its name before PyTorch 2.12
 
-    def send(self, *_: Any) -> Any:
+    def send(self, *_: Any) -> dist.Work:
         raise RuntimeError("send and recv are not offered in this check. Use collectives.")
 
     recv = recv_anysource = send
-    # the same under the names of PyTorch before 2.12
-    _allgather_base, _reduce_scatter_base, alltoall_base = (
-        all_gather_single,
-        reduce_scatter_single,
-        all_to_all_single,
-    )
+
+
+class World(ThreadLocalWorld):
+    """What `torch.distributed` knows, for each thread its own."""
+
+    comms: ClassVar[list[Any]] = []  # PyTorch 2.11 asks for it, and its ThreadLocalWorld has none
+
+
+@contextmanager
+def threads_as_ranks(group: Callable[[], JudgedGroup]) -> Iterator[None]:
+    """Let each thread initialise `torch.distributed` for itself, with the backend "exercise".
+
+    Args:
+        group: returns the calling thread's end of the group.
+    """
+    dist.Backend._plugins.pop("EXERCISE", None)
+    dist.Backend.register_backend("exercise", lambda *_: group(), devices=["cpu"])
+    isolate = torch._C._distributed_c10d._set_thread_isolation_mode
+    meetings = {
+        "_start_coll": lambda collective, own: SimpleNamespace(join=partial(own.join, collective)),
+        "_end_coll": lambda meeting, own: None,
+    }
+    isolate(True)
+    try:
+        with (
+            mock.patch.object(c10d, "_world", World()),
+            mock.patch.multiple(ProcessLocalGroup, **meetings),
+        ):
+            yield
+    finally:
+        isolate(False)
