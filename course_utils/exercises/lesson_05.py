@@ -81,9 +81,9 @@ def split_by_hand(answer: Any, batch: int, gpus: int) -> list[int]:
 def _net(kind: str) -> nn.Sequential:
     """Return a network with random numbers, also in its buffers."""
     layers = {
-        "usual": {"first": nn.Linear(3, 4), "norm": nn.BatchNorm1d(4)},
-        "names of the letters of module": {"embedding": nn.Linear(3, 4), "layer": nn.BatchNorm1d(4)},
-        "module inside": {"inner": nn.ModuleDict({"module": nn.Linear(3, 4)}), "last": nn.Linear(4, 2)},
+        "plain": {"first": nn.Linear(3, 4), "norm": nn.BatchNorm1d(4)},
+        "letters": {"embedding": nn.Linear(3, 4), "layer": nn.BatchNorm1d(4)},  # of "module."
+        "inside": {"inner": nn.ModuleDict({"module": nn.Linear(3, 4)}), "last": nn.Linear(4, 2)},
     }
     net = nn.Sequential(OrderedDict(layers[kind]))
     for tensor in net.state_dict().values():
@@ -99,22 +99,8 @@ _FILES: dict[str, Callable[[Any], Any]] = {  # what becomes of a state dict
 }
 
 
-@lesson.trial(
-    [
-        (kind, file, wrapped)
-        for kind, file in (
-            ("usual", "as saved"),
-            ("names of the letters of module", "as saved"),
-            ("names of the letters of module", "backwards"),
-            ("module inside", "as saved"),
-            ("module inside", "backwards"),
-            ("usual", "one missing"),
-            ("usual", "one more"),
-        )
-        for wrapped in (True, False)
-    ]
-)
-def load_saved(answer: Any, kind: str, file: str, wrapped: bool) -> str:
+@lesson.trial(list(product(_FILES, ("plain", "letters", "inside"), (True, False))))
+def load_saved(answer: Any, file: str, kind: str, wrapped: bool) -> str:
     source, model = _net(kind), _net(kind)
     wanted = deepcopy(source.state_dict())
     saved = nn.DataParallel(source).state_dict() if wrapped else source.state_dict()

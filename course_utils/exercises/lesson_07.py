@@ -100,18 +100,6 @@ def _listen() -> None:
     sys.addaudithook(lambda *event: _here.hear(*event) if hasattr(_here, "hear") else None)
 
 
-def _changes(event: str, args: tuple[Any, ...]) -> list[tuple[str, Any]]:
-    """Return what an audit event does to files: "write", "away" or "put", each with the path."""
-    match event, args:
-        case "open", (path, str(mode), *_) if set(mode) & set("wax+"):
-            return [("write", path)]
-        case "os.remove", (path, *_):
-            return [("away", path)]
-        case "os.rename", (old, new, *_):
-            return [("away", old), ("put", new)]
-    return []
-
-
 def _net(version: int) -> nn.Module:
     torch.manual_seed(version)
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
@@ -120,15 +108,17 @@ def _net(version: int) -> nn.Module:
 def _saved(answer: Callable[..., Any], file: Path) -> tuple[list[tuple[str, bool]], Any]:
     """Let the answer save on this rank; return what it does to files, and what the checkpoint holds then.
 
-    Before each thing that it does, the other ranks run on. True stands for the checkpoint itself.
+    That is audit events, each with whether it was done to the checkpoint itself. Before each, others run on.
     """
     done = []
 
     def hear(event: str, args: tuple[Any, ...]) -> None:
-        for what, path in _changes(event, args):
-            if isinstance(path, str | os.PathLike) and Path(path).parent == file.parent:
+        writes = event == "open" and set("wax+") & set(str(args[1]))
+        if writes or event in ("os.remove", "os.rename"):
+            paths = [Path(arg) for arg in args[:2] if isinstance(arg, str | os.PathLike)]
+            if any(path.parent == file.parent for path in paths):
                 hold()
-                done.append((what, Path(path) == file))
+                done.append((event, paths[0] == file))
 
     model, _here.hear = DistributedDataParallel(_net(2)), hear
     answer(model, file)
@@ -158,8 +148,8 @@ def save_once(answer: Callable[..., Any], world: int) -> None:
     writers = [str(rank) for rank, changes in enumerate(done) if changes]
     mistake_if(not writers, "nothing")
     mistake_if(len(writers) > 1, "every_rank", ranks=" and ".join(writers))
-    mistake_if(any(("write", True) in changes for changes in done), "half")
-    mistake_if(any(("away", True) in changes for changes in done), "gap")
+    mistake_if(any(("open", True) in changes for changes in done), "half")
+    mistake_if(any(own for changes in done for _, own in changes), "gap")
     mistake_if(isinstance(state, str), str(state))
     mistake_if(not isinstance(state, dict), "other", what=f"a {type(state).__name__}")
     new = _net(2).state_dict()
@@ -222,16 +212,13 @@ def scaled_up(answer: Callable[..., Any], samples: int, batch: int, gpus: int, r
     return Seen(said, case=case, steps=said[0], said_rate=said[1])
 
 
-GIB = 2**30
-
-
 @lesson.trial(
     [
         (1_000_000, 0, 16_000_000),
         (7_000_000_000, 0, 12_000_000_000),
         (70_000_000_000, 2_000_000_000, 80_000_000_000),
-        (7_000_000_000, 200_000_000, 24 * GIB),
-        (70_000_000_000, 900_000_000, 80 * GIB),
+        (7_000_000_000, 200_000_000, 24 * 2**30),
+        (70_000_000_000, 900_000_000, 80 * 2**30),
         (3_000, 3_000, 24_000),
         (5_000, 4_000, 24_000),
     ]

@@ -42,20 +42,15 @@ def share_sent(answer: Hook, world: int) -> float:
     return share
 
 
-def _data(rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the samples that one rank has, and nobody else: each is labelled by the same small network."""
-    torch.manual_seed(7)
-    teacher = nn.Sequential(nn.Linear(32, 64), nn.Tanh(), nn.Linear(64, 10))
-    x = torch.randn(ROWS, 32, generator=torch.Generator().manual_seed(1_000 + rank))
-    return x, (3 * teacher(x)).argmax(1)
-
-
 def _train(hook: Hook) -> dict[str, Any]:
     """Train on this rank's samples; return the loss before and after, and the weights.
 
     Also the bytes that were `sent`, and the sums of its `own` gradients and of what the hook `returned`.
     """
-    x, y = _data(dist.get_rank())
+    torch.manual_seed(7)
+    teacher = nn.Sequential(nn.Linear(32, 64), nn.Tanh(), nn.Linear(64, 10))  # the same on each rank
+    x = torch.randn(ROWS, 32, generator=torch.Generator().manual_seed(1_000 + dist.get_rank()))
+    y = (3 * teacher(x)).argmax(1)
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(32, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
     model = DistributedDataParallel(net, bucket_cap_mb=0.05)

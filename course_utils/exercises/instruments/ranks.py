@@ -1,26 +1,36 @@
-"""Ranks to try an answer on: threads of this process that take turns, each in a world of its own.
+"""Ranks to try an answer on: threads of this process that take turns.
 
-`values = on_ranks(3, trial, ...)` calls `trial(...)` on three ranks, where `torch.distributed` is initialised
-and DDP is the real one. A rank runs until it comes to a collective; then the next one does. So nothing
-depends on who is faster, and a rank that waits in vain is seen at once.
+`values = on_ranks(3, trial, ...)` calls `trial(...)` on three ranks, each in a `torch.distributed` of its
+own. DDP and its hooks are the real ones; the process group is PyTorch's own one of threads. A rank runs until
+it comes to a collective; then the next one does. So nothing depends on who is faster, a rank that waits in
+vain is seen at once (in gloo only by a timeout), and no port is needed, which a firewall might close.
 """
 
 import ctypes
 import io
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import torch
 import torch.distributed as dist
+import torch.distributed.distributed_c10d as c10d
+from torch.testing._internal.distributed.multi_threaded_pg import (
+    AllReduce,
+    ProcessLocalGroup,
+    ThreadLocalWorld,
+    ret_work,
+)
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..trying import Mistake, told
-from .rank_group import JudgedGroup, threads_as_ranks
 
 PATIENCE = 20.0  # seconds in which a rank has to come to a collective or to its end
 _MOST_PRINTED = 20  # lines
@@ -36,7 +46,7 @@ class _Rank(threading.Thread):
 
     Attributes:
         state: "runs", "waits", "holds" or "done".
-        came_to: in a collective, its name, its options and the shapes of what is given.
+        came_to: in a collective, its name, the shapes of what is given, and its options.
         brought: what this rank brings there; `every` is what all bring, by rank, None where they do not meet.
         waits: the collective that it waited in in vain, in words.
         value: what the trial returned, and `error` what it raised.
@@ -67,13 +77,11 @@ class _Rank(threading.Thread):
 
     def run(self) -> None:
         """Try the answer; that is what the thread does."""
-        _here.rank = self
+        _here.rank, which = self, {"rank": self.number, "world_size": self.world}
         try:
             self._turn.acquire()
-            self.group = JudgedGroup(self.number, self.world, self._meet)
-            dist.init_process_group(
-                "exercise", store=dist.HashStore(), rank=self.number, world_size=self.world
-            )
+            self.group = JudgedGroup(self.number, self.world)
+            dist.init_process_group("exercise", store=dist.HashStore(), **which)
             self.value = self.trial()
         except BaseException as error:  # also SystemExit: a rank that wants to leave
             self.error = error
@@ -89,6 +97,16 @@ class _Rank(threading.Thread):
         self._turn_ends.release()
         self._turn.acquire()
 
+    def meet(self, name: str, shapes: list[str], options: dict[str, Any], data: Any) -> list[Any]:
+        """Wait in a collective; return what every rank brings, by rank. Rank 0 is the first to go on."""
+        self.came_to, self.brought = (name, shapes, options), data
+        self.pause("waits")
+        if self.every is None:
+            more = f" of {', '.join(shapes[:2])}{' ...' if len(shapes) > 2 else ''}" if shapes else ""
+            self.waits = name + more  # such as "all_reduce of (3,) float32"
+            raise Unanswered
+        return self.every
+
     def stop(self) -> None:
         """End the thread, even where it is in an endless loop, or before its next turn."""
         if self.state != "done":
@@ -97,14 +115,62 @@ class _Rank(threading.Thread):
             self._turn.release()
         self.join(timeout=1)
 
-    def _meet(self, what: tuple[Any, ...], data: Any) -> list[Any]:
-        """Wait in a collective; return what every rank brings, by rank."""
-        self.came_to, self.brought = what, data
-        self.pause("waits")
-        if self.every is None:
-            self.waits = _in_words(*what)
-            raise Unanswered
-        return self.every
+
+class JudgedGroup(ProcessLocalGroup):
+    """A rank's end of the process group.
+
+    Attributes:
+        calls: for each collective its name and the bytes that a rank sends for it in a ring: of s bytes among
+            n ranks, 2 (n - 1) / n s for an all-reduce, half of that for a reduce-scatter or a scatter's root,
+            (n - 1) s for an all-gather, s for the root of a broadcast and for who is not the root of a reduce
+            or a gather, and in an all-to-all what goes to others.
+    """
+
+    def __init__(self, rank: int, world: int) -> None:
+        super().__init__(rank, world)
+        self.calls: list[tuple[str, float]] = []
+
+    def come(self, collective: Any, data: Any, name: str = "") -> dist.Work:
+        """Come to a collective; return when it is done.
+
+        Args:
+            collective: one of PyTorch's for threads, which does the work.
+            data: tensors, or (outputs, inputs), or for an all-to-all of two tensors also how they are cut.
+            name: of the collective, where it is not that of its class.
+        """
+        name = name or "_".join(re.findall("(?!Base)[A-Z][a-z]+", type(collective).__name__)).lower()
+        outputs, inputs, *cuts = data if isinstance(data, tuple) else (data, data)
+        tensors, options, n = tree_leaves(inputs), vars(collective), self.size()
+        if cuts:
+            tensors = inputs.split(cuts[1] or len(inputs) // n)
+        sizes = [tensor.nbytes for tensor in tensors]
+        at_root = self.rank() in (options.get("src"), options.get("dst"))
+        shares = {"all_reduce": 2 * (n - 1) / n, "all_gather": n - 1, "all_to_all": 1}
+        shares |= {"broadcast": at_root, "reduce": not at_root, "gather": not at_root}
+        kept = sizes[self.rank()] if name == "all_to_all" else 0
+        self.calls.append((name, shares.get(name, (n - 1) / n) * (sum(sizes) - kept)))
+        shapes = [f"{tuple(tensor.shape)} {tensor.dtype}".replace("torch.", "") for tensor in tensors]
+        if name in ("scatter", "all_to_all"):  # need not look alike on all ranks
+            shapes = []
+        if inputs is not outputs:  # they may share their memory
+            data = outputs, tree_map(torch.clone, inputs), *cuts
+        every = _here.rank.meet(name, shapes, options, data)
+        if self.rank() == 0:
+            collective.work(every)
+        return ret_work(tree_leaves(outputs))
+
+    # ---- what PyTorch's group lacks, or does by another collective -------------------------------------
+    def reduce(self, tensors: Sequence[torch.Tensor], opts: Any) -> dist.Work:
+        totals, collective = list(map(torch.clone, tensors)), AllReduce(opts.reduceOp)
+        collective.dst = opts.rootRank
+        work = self.come(collective, totals, "reduce")
+        if self.rank() == opts.rootRank:
+            for tensor, total in zip(tensors, totals, strict=True):
+                tensor.detach().copy_(total)
+        return work
+
+    def barrier(self, opts: Any = None) -> dist.Work:
+        return self.come(AllReduce(dist.AllreduceOptions().reduceOp), [], "barrier")
 
 
 def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Any]:
@@ -114,15 +180,25 @@ def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Any]:
         Mistake: where the trial raised, where ranks do not meet, or where one comes to no end.
     """
     import_module("torch._dynamo")  # by DDP, too: then its first turn could last as long as an endless loop
+    if "EXERCISE" not in dist.Backend._plugins:
+        dist.Backend.register_backend("exercise", lambda *_: _here.rank.group, devices=["cpu"])
+    isolate = torch._C._distributed_c10d._set_thread_isolation_mode  # each thread initialises for itself
     ranks = [_Rank(number, world, partial(trial, *given)) for number in range(world)]
-    with threads_as_ranks(lambda: _here.rank.group):
-        for rank in ranks:
-            rank.start()
+    with (
+        mock.patch.object(c10d, "_world", ThreadLocalWorld()),
+        mock.patch.object(ThreadLocalWorld, "comms", [], create=True),  # PyTorch 2.11 has forgotten it
+        mock.patch.object(ProcessLocalGroup, "_start_coll", _meeting),
+        mock.patch.object(ProcessLocalGroup, "_end_coll"),
+    ):
+        isolate(True)
         try:
+            for rank in ranks:
+                rank.start()
             _attend(ranks)
         finally:
             for rank in ranks:
                 rank.stop()
+            isolate(False)
     for rank in ranks:
         for line in rank.printed.getvalue().splitlines()[:_MOST_PRINTED]:
             print(f"[rank {rank.number}] {line}")
@@ -133,6 +209,11 @@ def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Any]:
 def hold() -> None:
     """Let the other ranks run until each of them waits in a collective or is done."""
     _here.rank.pause("holds")
+
+
+def _meeting(collective: Any, group: JudgedGroup) -> SimpleNamespace:
+    """Return what PyTorch's group joins, with its rank and its data."""
+    return SimpleNamespace(join=lambda rank, data: group.come(collective, data))
 
 
 def _attend(ranks: Sequence[_Rank]) -> None:
@@ -164,8 +245,3 @@ def _complain(ranks: Sequence[_Rank]) -> None:
         away = [str(rank.number) for rank in ranks if not rank.waits]
         names = f"Rank{'s' * (len(away) > 1)} {' and '.join(away)}"
         raise Mistake("never_comes" if away else "different", world=world, there=there, away=names)
-
-
-def _in_words(name: str, options: dict[str, Any], shapes: Sequence[str]) -> str:
-    """Say a collective as in "all_reduce of (3,) float32"."""
-    return name + (f" of {', '.join(shapes[:2])}{' ...' if len(shapes) > 2 else ''}" if shapes else "")
