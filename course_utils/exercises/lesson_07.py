@@ -21,7 +21,7 @@ from .instruments.comm_hook import share_sent
 from .instruments.ranks import hold, on_ranks
 from .instruments.vectors import flat
 from .lesson import Lesson
-from .trying import Seen, mistake_if, same
+from .trying import Mistake, Seen, mistake_if, same
 
 lesson = Lesson("07")
 summary = lesson.summary
@@ -33,7 +33,7 @@ globals().update(lesson.exercises)
     [
         (n, world, rank, epoch, drop_last)
         for drop_last in (False, True)
-        for n, world in ((12, 4), (10, 4), (11, 4), (7, 1), (3, 8), (2, 8), (50_000, 7))
+        for n, world in ((12, 4), (10, 4), (11, 4), (7, 1), (3, 8), (2, 8))
         for rank, epoch in ((0, 0), (world - 1, 0), (world // 2, 5))
     ]
 )
@@ -48,8 +48,7 @@ def sampler_by_hand(
         given = [int(number) for number in given]
     touched = not torch.equal(before, torch.get_rng_state())
     case = f"sampler_by_hand(n={n}, world={world}, rank={rank}, epoch={epoch}, drop_last={drop_last})"
-    shown = f"{given[:8]}{' ...' if len(given) > 8 else ''}"
-    return Seen((given, walked.called, touched), case=f"{case} gives {shown}")
+    return Seen((given, walked.called, touched), case=f"{case} gives {given}")
 
 
 # ---- section 5: gradients sent once --------------------------------------------------------------------
@@ -126,13 +125,13 @@ def _saved(answer: Callable[..., Any], file: Path) -> tuple[list[tuple[str, bool
 
 
 def _content(file: Path) -> Any:
-    """Return what the default torch.load makes of a file; a mistake's key where it cannot."""
+    """Return what the default torch.load makes of a file; a `Mistake` where it cannot."""
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        return "nothing"
+        return Mistake("nothing")
     except Exception:  # whatever a damaged or foreign file leads to
-        return "pickle"
+        return Mistake("pickle")
 
 
 @lesson.trial([(2,), (1,), (3,)], right=None)
@@ -150,7 +149,8 @@ def save_once(answer: Callable[..., Any], world: int) -> None:
     mistake_if(len(writers) > 1, "every_rank", ranks=" and ".join(writers))
     mistake_if(any(("open", True) in changes for changes in done), "half")
     mistake_if(any(own for changes in done for _, own in changes), "gap")
-    mistake_if(isinstance(state, str), str(state))
+    if isinstance(state, Mistake):
+        raise state
     mistake_if(not isinstance(state, dict), "other", what=f"a {type(state).__name__}")
     new = _net(2).state_dict()
     mistake_if(state.keys() < new.keys(), "buffers", name=min(new.keys() - state.keys(), default=""))

@@ -22,12 +22,7 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
-from torch.testing._internal.distributed.multi_threaded_pg import (
-    AllReduce,
-    ProcessLocalGroup,
-    ThreadLocalWorld,
-    ret_work,
-)
+from torch.testing._internal.distributed import multi_threaded_pg as threaded
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ..trying import Mistake, told
@@ -62,11 +57,7 @@ class _Rank(threading.Thread):
         self._random = torch.get_rng_state()
 
     def take_turn(self) -> None:
-        """Let the rank run; called by the thread that attends.
-
-        Raises:
-            Mistake: where it does not come to the end of its turn.
-        """
+        """Let the rank run; called by the thread that attends. Raises a Mistake where that does not end."""
         variables = {"RANK": str(self.number), "LOCAL_RANK": str(self.number), "WORLD_SIZE": str(self.world)}
         torch.set_rng_state(self._random)
         with redirect_stdout(self.printed), mock.patch.dict(os.environ, variables):
@@ -116,7 +107,7 @@ class _Rank(threading.Thread):
         self.join(timeout=1)
 
 
-class JudgedGroup(ProcessLocalGroup):
+class JudgedGroup(threaded.ProcessLocalGroup):
     """A rank's end of the process group.
 
     Attributes:
@@ -133,10 +124,7 @@ class JudgedGroup(ProcessLocalGroup):
     def come(self, collective: Any, data: Any, name: str = "") -> dist.Work:
         """Come to a collective; return when it is done.
 
-        Args:
-            collective: one of PyTorch's for threads, which does the work.
-            data: tensors, or (outputs, inputs), or for an all-to-all of two tensors also how they are cut.
-            name: of the collective, where it is not that of its class.
+        `data` are tensors, or (outputs, inputs), or for an all-to-all of two tensors also how they are cut.
         """
         name = name or "_".join(re.findall("(?!Base)[A-Z][a-z]+", type(collective).__name__)).lower()
         outputs, inputs, *cuts = data if isinstance(data, tuple) else (data, data)
@@ -157,11 +145,11 @@ class JudgedGroup(ProcessLocalGroup):
         every = _here.rank.meet(name, shapes, options, data)
         if self.rank() == 0:
             collective.work(every)
-        return ret_work(tree_leaves(outputs))
+        return threaded.ret_work(tree_leaves(outputs))
 
     # ---- what PyTorch's group lacks, or does by another collective -------------------------------------
     def reduce(self, tensors: Sequence[torch.Tensor], opts: Any) -> dist.Work:
-        totals, collective = list(map(torch.clone, tensors)), AllReduce(opts.reduceOp)
+        totals, collective = list(map(torch.clone, tensors)), threaded.AllReduce(opts.reduceOp)
         collective.dst = opts.rootRank
         work = self.come(collective, totals, "reduce")
         if self.rank() == opts.rootRank:
@@ -170,7 +158,7 @@ class JudgedGroup(ProcessLocalGroup):
         return work
 
     def barrier(self, opts: Any = None) -> dist.Work:
-        return self.come(AllReduce(dist.AllreduceOptions().reduceOp), [], "barrier")
+        return self.come(threaded.AllReduce(dist.AllreduceOptions().reduceOp), [], "barrier")
 
 
 def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Any]:
@@ -185,10 +173,11 @@ def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Any]:
     isolate = torch._C._distributed_c10d._set_thread_isolation_mode  # each thread initialises for itself
     ranks = [_Rank(number, world, partial(trial, *given)) for number in range(world)]
     with (
-        mock.patch.object(c10d, "_world", ThreadLocalWorld()),
-        mock.patch.object(ThreadLocalWorld, "comms", [], create=True),  # PyTorch 2.11 has forgotten it
-        mock.patch.object(ProcessLocalGroup, "_start_coll", _meeting),
-        mock.patch.object(ProcessLocalGroup, "_end_coll"),
+        mock.patch.object(c10d, "_world", threaded.ThreadLocalWorld()),
+        # in PyTorch 2.11 it lacks what `destroy_process_group` asks for
+        mock.patch.object(threaded.ThreadLocalWorld, "comms", [], create=True),
+        mock.patch.object(threaded.ProcessLocalGroup, "_start_coll", _meeting),
+        mock.patch.object(threaded.ProcessLocalGroup, "_end_coll"),
     ):
         isolate(True)
         try:
