@@ -160,6 +160,11 @@ class JudgedGroup(threaded.ProcessLocalGroup):
     def barrier(self, opts: Any = None) -> dist.Work:
         return self.come(threaded.AllReduce(dist.AllreduceOptions().reduceOp), [], "barrier")
 
+    def send(self, *_: Any) -> dist.Work:
+        raise RuntimeError("send and recv are not offered in this check. Use collectives.")
+
+    recv = recv_anysource = send
+
 
 def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Any]:
     """Run `trial(*given)` on `world` ranks; return what it returns, by rank. Shows what was printed.
