@@ -111,14 +111,10 @@ class _Run:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.05)
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=8)
         self.shuffler = torch.Generator().manual_seed(seed + 100)
+        self.parts = self.model, self.optimizer, self.schedule, self.shuffler  # what the reader is given
         data = torch.Generator().manual_seed(0)
         self.x = torch.randn(24, 5, generator=data)
         self.y = torch.randint(3, (24,), generator=data)
-
-    @property
-    def parts(self) -> tuple[Any, ...]:
-        """Return what the reader's functions are given after the file."""
-        return self.model, self.optimizer, self.schedule, self.shuffler
 
     def train(self, epochs: int) -> list[float]:
         """Train, and return for each epoch the losses of its batches and the loss of a measurement."""

@@ -66,54 +66,7 @@ def _plain(said: Any) -> Any:
     return said.detach().cpu() if said.dim() else said.item()
 
 
-# ---- section 3: gradients added up ---------------------------------------------------------------------
-class _Wide(nn.Module):
-    """A classifier of 16 numbers that keeps 48 KiB of activations a row, and notes how many rows it saw."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        activations = nn.Tanh(), nn.Sigmoid(), nn.Tanh()
-        self.layers = nn.Sequential(nn.Linear(16, 4096), *activations, nn.Linear(4096, 5))
-        self.sizes: list[int] = []
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.sizes.append(len(x))
-        return self.layers(x)
-
-
-def _few_enough(seen: list[Any], best: list[Any]) -> bool:
-    """Compare steps; samples without a label may be left out, and so need fewer parts."""
-    return seen[0] <= best[0] and same(seen[1:], best[1:])
-
-
-@lesson.trial(
-    [(10, 3, ()), (7, 10, ()), (203, 40, ()), (23, 5, (0, 1, 2, 9, 22)), (12, 4, (4, 5, 6, 7, 11))],
-    right=_few_enough,
-)
-def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: tuple[int, ...]) -> Seen:
-    """See the step that is taken with n samples, some without a label: its parts, and its peak."""
-    steps: list[int] = []
-    with _gpu() as gpu:
-        model, x, y = _Wide().to(gpu), torch.randn(n, 16), torch.randint(5, (n,))
-        y[list(unlabelled)] = IGNORED
-        x, y, before = x.to(gpu), y.to(gpu), flat(model.parameters())
-        right = flat(torch.autograd.grad(cross_entropy(model(x), y), list(model.parameters())))
-        for parameter in model.parameters():
-            parameter.grad = torch.full_like(parameter, 0.01)  # what an earlier step has left
-        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-        optimizer.register_step_post_hook(lambda *_: steps.append(1))
-        model.sizes.clear()
-        peak = peak_of(lambda: answer(model, optimizer, x, y, size), gpu)
-        sizes, step = list(model.sizes), before - flat(model.parameters())
-        model.zero_grad()
-        needed = peak_of(lambda: cross_entropy(model(x[:size]), y[:size], reduction="sum").backward(), gpu)
-    late, most = agree(step, right) and peak > 1.2 * needed, max(sizes, default=0)
-    facts = {"sizes": sizes, "rows": sum(sizes), "most": most, "steps": len(steps)}
-    taken = step.cpu() if len(steps) == 1 else bool(steps)
-    return Seen([len(sizes), most, late, taken], peak=peak / MIB, needed=needed / MIB, **facts)
-
-
-# ---- section 4: a step that survives -------------------------------------------------------------------
+# ---- sections 3 and 4: gradients added up, a step that survives ----------------------------------------
 class _Endless(BaseException):
     """Ends an answer that would try for ever; it is no Exception, so that answers do not catch it."""
 
@@ -131,7 +84,7 @@ class _Hungry(nn.Module):
         inside: whether a call came while an error was being handled.
     """
 
-    def __init__(self, fits: int, trips: Container[int], breaks: Exception | None) -> None:
+    def __init__(self, fits: int, trips: Container[int] = (), breaks: Exception | None = None) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(16, 64), nn.Linear(64, 5)
         self.fits, self.trips, self.breaks = fits, trips, breaks
@@ -141,15 +94,47 @@ class _Hungry(nn.Module):
         self.sizes.append(len(x))
         self.entry.append(torch.cuda.memory_allocated(x.device))
         self.inside |= sys.exc_info()[0] is not None
-        if len(self.sizes) > 300:
-            raise _Endless
         if self.breaks is not None and len(self.sizes) == 1:
             raise self.breaks
         wide = self.first(x).repeat(1, 256).tanh()
         scores = self.last(wide.view(len(x), 256, 64).mean(1))
         if len(x) > self.fits or len(self.sizes) in self.trips:
+            if len(self.sizes) > 300:
+                raise _Endless
             torch.empty(2**50, dtype=torch.uint8, device=x.device)  # more than any card has
         return scores
+
+
+def _few_enough(seen: list[Any], best: list[Any]) -> bool:
+    """Compare steps; samples without a label may be left out, and so need fewer parts."""
+    return seen[0] <= best[0] and same(seen[1:], best[1:])
+
+
+@lesson.trial(
+    [(10, 3, ()), (7, 10, ()), (203, 40, ()), (23, 5, (0, 1, 2, 9, 22)), (12, 4, (4, 5, 6, 7, 11))],
+    right=_few_enough,
+)
+def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: tuple[int, ...]) -> Seen:
+    """See the step that is taken with n samples, some without a label: its parts, and its peak."""
+    steps: list[int] = []
+    with _gpu() as gpu:
+        model, x, y = _Hungry(fits=n).to(gpu), torch.randn(n, 16), torch.randint(5, (n,))
+        y[list(unlabelled)] = IGNORED
+        x, y, before = x.to(gpu), y.to(gpu), flat(model.parameters())
+        right = flat(torch.autograd.grad(cross_entropy(model(x), y), list(model.parameters())))
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, 0.01)  # what an earlier step has left
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        optimizer.register_step_post_hook(lambda *_: steps.append(1))
+        model.sizes.clear()
+        peak = peak_of(lambda: answer(model, optimizer, x, y, size), gpu)
+        sizes, step = list(model.sizes), before - flat(model.parameters())
+        model.zero_grad()
+        needed = peak_of(lambda: cross_entropy(model(x[:size]), y[:size], reduction="sum").backward(), gpu)
+    late, most = agree(step, right) and peak > 1.2 * needed, max(sizes, default=0)
+    facts = {"sizes": sizes, "rows": sum(sizes), "most": most, "steps": len(steps)}
+    taken = step.cpu() if len(steps) == 1 else bool(steps)
+    return Seen([len(sizes), most, late, taken], peak=peak / MIB, needed=needed / MIB, **facts)
 
 
 @lesson.trial(

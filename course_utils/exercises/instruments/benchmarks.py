@@ -16,7 +16,7 @@ _PICTURES, _TESTS = range(40), range(40, 50)
 
 
 class Network:
-    """A network whose accuracy is known in advance, and falls in the end; the rest is the luck of its seed."""
+    """A network whose accuracy is known in advance, falls in the end, and is the luck of its seed."""
 
     def __init__(self) -> None:
         self.seed = torch.initial_seed()
