@@ -23,15 +23,15 @@ globals().update(lesson.exercises)
 
 # ---- a repaired network --------------------------------------------------------------------------------
 def _rows(net: nn.Module, count: int) -> Seen:
-    """See the shape of the scores of some pictures, or what is wrong with a size, whatever the size."""
+    """See the shape of the scores of some pictures, or name the mistake behind an error."""
     try:
         scores = net(torch.randn(count, 3, 32, 32))
     except RuntimeError as error:
-        sizes = re.compile(r"(?<!mat)\d+")  # "mat1 and mat2 shapes cannot be multiplied (4x1800 and 288x10)"
-        numbers = sizes.findall(str(error))
-        if "multiplied" not in str(error) and "invalid" not in str(error):
-            raise
-        return Seen(sizes.sub("n", str(error)), numbers=numbers)
+        said = str(error)  # such as "mat1 and mat2 shapes cannot be multiplied (4x1800 and 288x10)"
+        mistake_if("multiplied" in said, "size", numbers=re.findall(r"(?<!mat)\d+", said))
+        mistake_if(bool(re.search(r"\[[1-9]\d*, (-1|1800)\]' is invalid", said)), "fixed")
+        mistake_if("view size" in said or "is invalid for input of size" in said, "still")
+        raise
     shape = tuple(getattr(scores, "shape", ()))
     if shape != (count, 10):
         return Seen("more rows" if len(shape) == 2 and shape[0] > count else "another shape", shape=shape)

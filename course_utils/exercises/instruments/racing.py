@@ -17,7 +17,7 @@ from course_utils.machine.timing import Stopwatch
 from ..trying import Mistake, Seen, mistake_if
 
 SIDE, LEVELS, STEP = 32, 18, 13  # 18 x 18 marked pictures, told apart by 18 values of green and of blue
-EPOCHS, LEARNED = 10, 0.5  # of the race; the first loop's mean loss is near 0.1 by then
+EPOCHS, LEARNED = 10, 0.5  # of the race; the first loop's mean loss is near 0 by then
 Epoch = Callable[..., Any]
 
 
@@ -47,9 +47,10 @@ class Watched:
             logits.register_hook(self.gradients.append)
 
     def _before_step(self, *_: Any) -> None:
-        bias = self.net[-1].bias
-        fresh = sum((part.float().sum(0) for part in self.gradients[self.used :]), torch.zeros_like(bias))
-        there = torch.zeros_like(bias) if bias.grad is None else bias.grad
+        gradient = self.net[-1].bias.grad  # the sum of the logits' gradients since the step before, or stale
+        none = torch.zeros(10, device=self.net[-1].bias.device)
+        fresh = sum((part.float().sum(0) for part in self.gradients[self.used :]), none)
+        there = none if gradient is None else gradient.float()
         self.stale |= torch.cosine_similarity(fresh, there, 0).item() < 0.99
         self.used = len(self.gradients)
 
@@ -87,10 +88,11 @@ def judge_epoch(answer: Epoch) -> None:
     device = seen.net[-1].bias.device
     before = [parameter.detach().clone() for parameter in seen.net.parameters()]
     said = answer(seen.net, pictures.to(device), labels.to(device), criterion, seen.optimizer)
-    rows, numbers = sum(map(len, seen.inputs)), seen.numbers()
+    rows = sum(map(len, seen.inputs))
     mistake_if(rows != len(labels), "count", rows=rows, pictures=len(labels))
     mistake_if(max(batch.abs().max().item() for batch in seen.inputs) > 10, "range")
     mistake_if(not len(seen.logits) == len(seen.gradients) == seen.used, "untrained")
+    numbers = seen.numbers()
     mistake_if(len(numbers.unique()) != rows, "repeats")
     # only there the gradient of a cross-entropy is negative
     trained_for = torch.cat([gradient.argmin(1) for gradient in seen.gradients]).cpu()
