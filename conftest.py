@@ -1,6 +1,6 @@
 """How pytest runs the course: each lesson's cells (tests/lesson_cells.py), on all cores, the longest first.
 
-The kernels are set up as by `python tools/notebooks.py run`, so what that stores is what pytest finds.
+The kernels are set up as by `python tools/authors run`, so what that stores is what pytest finds.
 """
 
 import os
@@ -10,11 +10,13 @@ from pathlib import Path
 
 import nbval.kernel
 import pytest
+from authors.canonical import SANITIZE_FILE
 from lesson_cells import Lesson
 from nbval.plugin import IPyNbFile
-from project import ROOT, SANITIZE_FILE
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
+
+from course_utils.lessons import ROOT
 
 # Before anything imports torch. Where a core has other work, too, OpenMP's threads wait for each other in a
 # loop that takes all the time there is: tests that took 49 s with one thread took 297 s with two.
@@ -45,9 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
     start_new_kernel = nbval.kernel.start_new_kernel
 
     def start_course_kernel(**options: object) -> tuple:
-        from execute import kernel_environment  # imported late: unit tests need no kernel
+        from start.runner import repeatable_environment  # imported late: unit tests need no kernel
 
-        return start_new_kernel(env=kernel_environment(), **options)
+        return start_new_kernel(env=repeatable_environment(), **options)
 
     nbval.kernel.start_new_kernel = start_course_kernel
 

@@ -9,31 +9,25 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# public name -> the module that defines it
-_PUBLIC = {
-    "start": "session",
-    "doctor": "machine.doctor",
-    "gpu_status": "machine.gpu_table",
-    "watch_gpus": "machine.gpu_watch",
-    "measure": "machine.timing",
-    "Stopwatch": "machine.timing",
-    "synchronize": "machine.timing",
-    "records": "machine.recorded",
-    "virtual_gpus": "virtual",
-    "load_cifar10": "data",
-    "draw_machine": "figures.machine_map",
-    "device_color": "figures.style",
-    "CATEGORY_COLORS": "figures.style",
-    "CATEGORY_HATCHES": "figures.style",
-    "draw_timeline": "figures.timeline",
-    "intervals": "figures.timeline",
-    "draw_roofline": "figures.speed_plots",
-    "draw_ladder": "figures.speed_plots",
-    "track_memory": "memory",
-    "explain": "errors",
-    "torchrun": "distributed",
-    "take_home": "distributed.scripts",
+_MODULES = {  # each with the public names that it defines
+    "session": "start",
+    "machine.doctor": "doctor",
+    "machine.gpu_table": "gpu_status",
+    "machine.gpu_watch": "watch_gpus",
+    "machine.timing": "measure Stopwatch synchronize",
+    "machine.recorded": "records",
+    "virtual": "virtual_gpus",
+    "data.load": "load_cifar10",
+    "figures.machine_map": "draw_machine",
+    "figures.style": "device_color CATEGORY_COLORS CATEGORY_HATCHES",
+    "figures.timeline": "draw_timeline intervals",
+    "figures.speed_plots": "draw_roofline draw_ladder",
+    "memory": "track_memory",
+    "errors": "explain",
+    "distributed": "torchrun",
+    "distributed.scripts": "take_home",
 }
+_PUBLIC = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = sorted(_PUBLIC)
 

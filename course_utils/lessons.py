@@ -15,7 +15,7 @@ def lesson_paths(root: Path = ROOT) -> list[Path]:
 
 
 def executed(lesson: Path) -> Path:
-    """The same lesson with what a run prints on a machine without GPUs, written by tools/notebooks.py."""
+    """The same lesson with what a run prints on a machine without GPUs, written by tools/authors."""
     return lesson.parent / "executed" / lesson.name
 
 
@@ -31,22 +31,16 @@ def choose(names: list[str], root: Path = ROOT) -> list[Path]:
     Raises CourseError for a name that means no lesson.
     """
     lessons = lesson_paths(root)
-    wanted: set[Path] = set(lessons if not names else ())
+    wanted = [] if names else lessons
     for name in names:
-        found = _matches(name, lessons)
+        stem = Path(name).name.removesuffix(".ipynb")
+        found = (
+            [path for path in lessons if path.stem == stem]
+            or [path for path in lessons if stem.isdecimal() and int(path.stem[:2]) == int(stem)]
+            or [path for path in lessons if stem and path.stem.startswith(stem)]
+        )
         if not found:
             known = ", ".join(path.stem for path in lessons) or "none, the folder notebooks is empty"
             raise CourseError(f"no lesson {name!r}. The lessons: {known}")
-        wanted.update(found)
+        wanted += found
     return [path for path in lessons if path in wanted]
-
-
-def _matches(name: str, lessons: list[Path]) -> list[Path]:
-    """The lessons one name means: an exact name before a number before a beginning."""
-    stem = Path(name).name.removesuffix(".ipynb")
-    exact = [path for path in lessons if path.stem == stem]
-    if exact or not stem:
-        return exact
-    if stem.isdecimal():
-        return [path for path in lessons if int(path.stem[:2]) == int(stem)]
-    return [path for path in lessons if path.stem.startswith(stem)]

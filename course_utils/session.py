@@ -21,14 +21,16 @@ WITHOUT_VIRTUAL = {
     "08_full_speed": "virtual GPUs have no speed, and this lesson measures",
 }
 
-# What to click in a hosted notebook: for a GPU, and where PyTorch is too old
-GPU_MENU = {
-    "colab": "Runtime, Change runtime type, T4 GPU",
-    "kaggle": "Settings, Accelerator, GPU T4 x2",
-}
-NEWER = {
-    "colab": "Choose the latest runtime version: menu Runtime, Change runtime type.",
-    "kaggle": "Choose a GPU in Settings, Accelerator, or open the lesson in Colab.",
+# Where to click in a hosted notebook: for a GPU, and where PyTorch is too old
+CLICKS = {
+    "colab": (
+        "Runtime, Change runtime type, T4 GPU",
+        "Choose the latest runtime version: menu Runtime, Change runtime type.",
+    ),
+    "kaggle": (
+        "Settings, Accelerator, GPU T4 x2",
+        "Choose a GPU in Settings, Accelerator, or open the lesson in Colab.",
+    ),
 }
 
 
@@ -63,72 +65,57 @@ def start(
         raise ValueError(f"{asked} is not known. Choose one of: {', '.join(MODES)}.")
     virtual.switch_off()
     style.use_style()
-    real = _real_gpu()
+    real = torch.accelerator.current_accelerator(check_available=True)
     if wanted == "real" and real is None:
         raise RuntimeError(
             f"{asked}, but PyTorch finds no GPU here. Leave that out for virtual GPUs, or get a GPU."
         )
-    too_few = wanted == "auto" and _too_few(real, CUDA_GPUS_NEEDED.get(lesson, 0))
-    device, line = _choose(lesson, "virtual" if too_few else wanted, real, count, memory)
+    needed = CUDA_GPUS_NEEDED.get(lesson, 0) if wanted == "auto" else 0
+    found = torch.cuda.device_count() if real is not None and real.type == "cuda" else 0
+    too_few = real is not None and found < needed
+    if wanted == "cpu":
+        device, line = torch.device("cpu"), "the CPU, because COURSE_DEVICE or mode= asks for it."
+    elif real is not None and wanted != "virtual" and not too_few:
+        device = torch.device(real.type, real.index or 0)
+        line = _describe_real(device)
+    elif lesson in WITHOUT_VIRTUAL:
+        device, line = torch.device("cpu"), f"the CPU, because {WITHOUT_VIRTUAL[lesson]}."
+    else:
+        device, line = torch.device("cuda", 0), _switch_on_virtual(count, memory)
     if too_few:
-        line = f"{too_few} {line}"
+        line = f"it needs {needed} CUDA GPU{'s' * (needed > 1)} and this machine has {found}, so {line}"
     torch.manual_seed(seed)
     print(f"{lesson}: {line}")
-    if wanted == "auto" and real is None and (advice := _hosted_advice()):
-        print(advice)
+    if wanted == "auto" and real is None:
+        _advise()
     return device
 
 
-def _real_gpu() -> torch.device | None:
-    """Return the accelerator PyTorch can use now, or None."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found if found is None or found.index is not None else torch.device(found.type, 0)
-
-
-def _hosted_advice() -> str:
-    """Say how a hosted notebook without a usable GPU gets one; "" on a machine of one's own."""
+def _advise() -> None:
+    """Say how a hosted notebook without a usable GPU gets one; nothing on a machine of one's own."""
     host = environment.host()
-    if not host:
-        return ""
-    if glob("/dev/nvidia[0-9]*"):  # a GPU runtime, where another click would change nothing
-        return "This runtime has a GPU, but PyTorch cannot use it. To see why, run: course_utils.doctor()"
-    menu = GPU_MENU[host]
-    return f"For a real GPU: menu {menu}; then run this cell again. You can go on without one."
+    if host and glob("/dev/nvidia[0-9]*"):  # a GPU runtime, where another click would change nothing
+        print("This runtime has a GPU, but PyTorch cannot use it. To see why, run: course_utils.doctor()")
+    elif host:
+        menu, _ = CLICKS[host]
+        print(f"For a real GPU: menu {menu}; then run this cell again. You can go on without one.")
 
 
-def _refuse_old_runtime() -> None:
-    """Raise RuntimeError where a hosted PyTorch, which is not to be updated by hand, is older than 2.11."""
+def _switch_on_virtual(count: int, memory: int | str) -> str:
+    """Switch virtual GPUs on, and describe them.
+
+    Raises:
+        RuntimeError: a hosted PyTorch, which is not to be updated by hand, is older than 2.11.
+    """
     host = environment.host()
-    if host and tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
+    if host and torch.__version__ < "2.11":  # compares as versions, not as texts
+        _, newer = CLICKS[host]
         raise RuntimeError(
-            f"This runtime has PyTorch {torch.__version__}; virtual GPUs need 2.11 or newer. {NEWER[host]}"
+            f"This runtime has PyTorch {torch.__version__}; virtual GPUs need 2.11 or newer. {newer}"
         )
-
-
-def _too_few(real: torch.device | None, needed: int) -> str:
-    """Say that this machine's real GPUs are too few for a lesson; "" when they are not, or there is none."""
-    found = torch.cuda.device_count() if real is not None and real.type == "cuda" else 0
-    if real is None or found >= needed:
-        return ""
-    return f"it needs {needed} CUDA GPU{'s' * (needed > 1)} and this machine has {found}, so"
-
-
-def _choose(
-    lesson: str, wanted: str, real: torch.device | None, count: int, memory: int | str
-) -> tuple[torch.device, str]:
-    """Return the device for a mode, and the sentence that describes it."""
-    if wanted == "cpu":
-        return torch.device("cpu"), "the CPU, because COURSE_DEVICE or mode= asks for it."
-    if real is not None and wanted != "virtual":
-        return real, _describe_real(real)
-    if lesson in WITHOUT_VIRTUAL:
-        return torch.device("cpu"), f"the CPU, because {WITHOUT_VIRTUAL[lesson]}."
-    _refuse_old_runtime()
     virtual.switch_on(count, memory)
     size = memory if isinstance(memory, str) else f"{memory} bytes"
-    return torch.device("cuda", 0), (
-        f"{count} VIRTUAL GPUs of {size} each. Numbers, errors and memory are real; speed is the CPU's."
-    )
+    return f"{count} VIRTUAL GPUs of {size} each. Numbers, errors and memory are real; speed is the CPU's."
 
 
 def _describe_real(device: torch.device) -> str:

@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import canonical
-import lesson_rules
 import nbformat
 import pytest
 import torch
+from authors import canonical, rules
 from nbformat import NotebookNode
 
 import course_utils
-import notebooks
 
 TRAIN, TEST = 96, 51  # the test pictures do not divide by two: a sampler would pad them
 PYPROJECT = '[tool.course]\nrepository = "owner/course"\nref = "main"\n'
@@ -20,7 +18,12 @@ PYPROJECT = '[tool.course]\nrepository = "owner/course"\nref = "main"\n'
 @pytest.fixture
 def small_lesson() -> NotebookNode:
     """A lesson that keeps every rule: head, setup, a section and one cell that prints."""
-    notebook = lesson_rules.new_lesson("01_first", "First")
+    head = (
+        "# Lesson 01: First\n\n**After this lesson you can** say in one sentence what the reader can do.\n\n"
+        "**Time:** about 20 minutes. **Needs:** nothing but this notebook."
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(head)])
+    rules.write_common_cells(notebook, "01_first")
     notebook.cells += [
         nbformat.v4.new_markdown_cell("## 1. Adding numbers"),
         nbformat.v4.new_code_cell("print(1 + 1)", outputs=[nbformat.v4.new_output("stream", text="2\n")]),
@@ -37,7 +40,8 @@ def small_course(tmp_path: Path, small_lesson: NotebookNode) -> Path:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
     for name in ("01_first", "02_second"):
         small_lesson.cells[0].source = small_lesson.cells[0].source.replace("Lesson 01", f"Lesson {name[:2]}")
-        notebooks.write(tmp_path / "notebooks" / f"{name}.ipynb", small_lesson, small_lesson)
+        path = tmp_path / "notebooks" / f"{name}.ipynb"
+        canonical.write(canonical.both_files(path, small_lesson, small_lesson))
     markers = "<!-- lessons:begin -->\n<!-- lessons:end -->\n"
     readme = f"# Course\n\ngit clone https://github.com/owner/course\n\n{markers}"
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")

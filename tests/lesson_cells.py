@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from math import isclose
 
-import canonical
+from authors import canonical
 from nbformat import NotebookNode
 from nbval.plugin import IPyNbCell, IPyNbFile
 

@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
-import badges
-import canonical
 import pytest
-from project import ROOT, Repository, lesson_paths, read_repository
+from authors import badges, canonical
+from authors.repository import Repository, read_repository
+
+from course_utils.lessons import ROOT, lesson_paths
 
 COLAB = re.compile(
     r"https://colab\.research\.google\.com/github/([\w-]+/[\w.-]+)/blob/(.+?)/(notebooks/\w+\.ipynb)"
@@ -15,19 +16,11 @@ LESSON_LINK = re.compile(r"\]\((notebooks/\w+\.ipynb)\)")
 
 
 def test_committed_files_are_up_to_date() -> None:
-    assert badges.out_of_date(read_repository()) == []
-
-
-@pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
-def test_the_badge_in_a_lesson_opens_that_lesson(path: Path) -> None:
-    expected = (read_repository().slug, read_repository().ref, f"notebooks/{path.name}")
-    assert COLAB.findall(canonical.read(path).cells[0].source) == [expected]
+    assert badges.check() == []
 
 
 @pytest.mark.parametrize("name", ["colab_badges.md", "README.md"])
 def test_each_row_opens_the_lesson_it_links(name: str) -> None:
-    if not (ROOT / name).exists():
-        pytest.skip(f"there is no {name} yet")
     rows = [row for row in (ROOT / name).read_text(encoding="utf-8").splitlines() if "colab-badge" in row]
     opened = [target for row in rows for _, _, target in COLAB.findall(row)]
     assert opened == [link for row in rows for link in LESSON_LINK.findall(row)]
@@ -45,30 +38,28 @@ def test_only_generated_text_names_the_repository() -> None:
 
 
 def test_writing_twice_changes_nothing(small_course: Path) -> None:
-    assert badges.main(["--check"], small_course) == 1
-    assert badges.main([], small_course) == 0
-    assert badges.main(["--check"], small_course) == 0
+    assert badges.check(small_course)
+    badges.update(root=small_course)
+    assert badges.check(small_course) == []
 
 
-def test_a_changed_head_is_out_of_date(small_course: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    badges.main([], small_course)
+def test_a_changed_head_is_out_of_date(small_course: Path) -> None:
+    badges.update(root=small_course)
     path = small_course / "notebooks" / "02_second.ipynb"
     path.write_text(
         path.read_text(encoding="utf-8").replace("say in one", "say in just one"), encoding="utf-8"
     )
-    capsys.readouterr()
-    assert badges.main(["--check"], small_course) == 1
-    assert capsys.readouterr().out.splitlines() == [
-        "notebooks/executed/02_second.ipynb: out of date; run: python tools/badges.py",
-        "colab_badges.md: out of date; run: python tools/badges.py",
-        "README.md: out of date; run: python tools/badges.py",
+    assert badges.check(small_course) == [
+        "notebooks/executed/02_second.ipynb: out of date; run: python tools/authors badges",
+        "colab_badges.md: out of date; run: python tools/authors badges",
+        "README.md: out of date; run: python tools/authors badges",
     ]
 
 
 def test_a_fork_is_pointed_to_everywhere(small_course: Path) -> None:
-    badges.main([], small_course)
-    assert badges.main(["--repository", "me/my.fork", "--ref", "v1.0"], small_course) == 0
-    assert read_repository(small_course / "pyproject.toml") == Repository("me/my.fork", "v1.0")
+    badges.update(root=small_course)
+    badges.update("me/my.fork", "v1.0", small_course)
+    assert read_repository(small_course) == Repository("me/my.fork", "v1.0")
     for path in small_course.rglob("*.*"):
         if path.is_file():
             text = path.read_text(encoding="utf-8")
@@ -80,16 +71,14 @@ def test_a_fork_is_pointed_to_everywhere(small_course: Path) -> None:
 
 
 @pytest.mark.parametrize("repository", ["https://github.com/me/fork", "fork", "me/fork other"])
-def test_a_wrong_repository_changes_nothing(
-    repository: str, small_course: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_repository_changes_nothing(repository: str, small_course: Path) -> None:
     before = {path: path.read_bytes() for path in small_course.rglob("*.*") if path.is_file()}
-    assert badges.main(["--repository", repository], small_course) == 1
-    assert capsys.readouterr().out == f"repository must read OWNER/REPO, not {repository!r}\n"
+    with pytest.raises(ValueError, match=r"^repository must read OWNER/REPO, not '"):
+        badges.update(repository, root=small_course)
     assert {path: path.read_bytes() for path in small_course.rglob("*.*") if path.is_file()} == before
 
 
-def test_a_readme_without_markers_is_named(small_course: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_readme_without_markers_is_named(small_course: Path) -> None:
     (small_course / "README.md").write_text("# Course\n", encoding="utf-8")
-    assert badges.main([], small_course) == 1
-    assert capsys.readouterr().out.startswith("README.md has no lines <!-- lessons:begin -->")
+    with pytest.raises(ValueError, match=r"^README\.md has no lines <!-- lessons:begin -->"):
+        badges.update(root=small_course)

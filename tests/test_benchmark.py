@@ -1,7 +1,8 @@
 """The benchmark measures what the reader sees: the network and the loops of lesson 04."""
 
-import benchmark
 import torch
+from authors import benchmark
+from start.options import options_of
 from torch import nn
 
 
@@ -23,7 +24,7 @@ def test_a_ratio_is_the_median_of_pairs_measured_in_turn():
 def test_one_small_run_prints_every_figure(capsys, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", "standin")
     threads = torch.get_num_threads()
-    assert benchmark.main(["--rounds", "1", "--pictures", "100"]) == 0
+    assert benchmark.main(options_of("bench", ["--rounds", "1", "--pictures", "100"])) == 0
     printed = capsys.readouterr().out
     for figure in ("batch 128", "batch 256", "track_memory", "faster loop / first loop", "without torch"):
         assert figure in printed

@@ -6,11 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from start import bootstrap, pip_errors
+from start import bootstrap
 
 from course_utils.lessons import CourseError
 from course_utils.machine import environment
 from course_utils.machine.environment import Environment
+from course_utils.machine.system import Answer, text_of
 
 GB = 1e9
 
@@ -36,10 +37,11 @@ class Machine:
         monkeypatch.setattr(sys, "base_prefix", "/python")
         monkeypatch.setattr(sys, "platform", "linux")
         self.free(100)
-        monkeypatch.setattr(bootstrap, "_pip", self.pip)
+        monkeypatch.setattr(bootstrap, "run_pip", self.pip)
         monkeypatch.setattr(bootstrap.subprocess, "run", self.run)
         monkeypatch.setattr(bootstrap.metadata, "version", self.versions.__getitem__)
         monkeypatch.setattr(environment.metadata, "distributions", self.distributions)
+        monkeypatch.setattr(environment, "ask", self.ask)
 
     def free(self, gigabytes: float) -> None:
         """Set the free disk space."""
@@ -63,23 +65,23 @@ class Machine:
         """Stand in for importlib.metadata.distributions."""
         return [SimpleNamespace(version=self.versions[name])] if name in self.versions else []
 
-    def pip(
-        self, place: Environment, root: Path, arguments: list[str], variables: dict | None = None
-    ) -> None:
+    def pip(self, python: Path, root: Path, arguments: list[str], scratch: Path | None = None) -> None:
         """Stand in for pip install."""
-        self.calls.append(arguments)
+        assert arguments[0] == "install"
+        self.calls.append(arguments[1:])
         if self.pip_fails:
             raise CourseError("pip failed")
 
     def run(self, command: list, **options: object) -> SimpleNamespace:
-        """Stand in for `python -m venv` and for asking the environment's Python for its version."""
-        if "venv" in command:
-            self.made.append(" ".join(map(str, command[1:-1])))
-            (command[-1] / "bin").mkdir(parents=True, exist_ok=True)
-            (command[-1] / "bin" / "python").write_text("3.12")
-        elif not Path(command[0]).exists():
-            raise FileNotFoundError(command[0])
-        return SimpleNamespace(returncode=0, stdout=(self.prefix / "bin" / "python").read_text())
+        """Stand in for `python -m venv`."""
+        self.made.append(" ".join(map(str, command[1:-1])))
+        (command[-1] / "bin").mkdir(parents=True, exist_ok=True)
+        (command[-1] / "bin" / "python").write_text("3.12")
+        return SimpleNamespace(returncode=0, stdout="")
+
+    def ask(self, command: list[str], limit: float) -> Answer:
+        """Stand in for asking the environment's Python for its version."""
+        return Answer(text_of(Path(command[0])))
 
 
 @pytest.fixture
@@ -311,7 +313,7 @@ PIP_SAYS = {
 
 @pytest.mark.parametrize(("stderr", "answer"), PIP_SAYS.items())
 def test_what_pip_says_becomes_one_line(stderr: str, answer: str) -> None:
-    reason = pip_errors.reason(stderr)
+    reason = bootstrap.pip_error(stderr)
     assert answer in reason
     assert "\n" not in reason
 
@@ -328,10 +330,9 @@ def test_pips_own_environment(
         "sys.exit('WARNING: Retrying\\nWARNING: Retrying\\nERROR: no\\n')\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    place = Environment("active", tmp_path)
     with pytest.raises(CourseError, match="pip failed: ERROR: no"):
-        bootstrap._pip(place, tmp_path, ["x"], {"TMPDIR": "here"})
+        bootstrap.run_pip(sys.executable, tmp_path, ["x"], Path("here"))
     out, err = capfd.readouterr()
-    assert f"['install', 'x'] 0 here {tmp_path}" in out
+    assert f"['x'] 0 here {tmp_path}" in out
     assert out.count("The network does not answer") == 1
     assert err == ""

@@ -12,20 +12,17 @@ from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
-import canonical
-import colab_environment
 import pytest
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
+from authors import canonical, colab_environment
+from authors.repository import read_repository
 from nbformat import NotebookNode
-from project import ROOT, lesson_paths, read_repository
+from start.runner import execute
 
-from course_utils.lessons import executed
+from course_utils.lessons import ROOT, executed, lesson_paths
 
 PYTHON = os.environ.get("COURSE_COLAB_PYTHON", "")
 PYTHON = PYTHON and os.path.abspath(PYTHON)  # kernels run elsewhere
-MAKE = "python tools/colab_environment.py build/colab-env"
+MAKE = "python tools/authors colab-environment build/colab-env"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -109,16 +106,6 @@ def uninstall() -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-class ColabKernel(AsyncKernelManager):
-    """A kernel of Colab's environment, whatever name the notebook asks for."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        """How to start it."""
-        start = [PYTHON, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=start, display_name="Python 3", language="python")
-
-
 def run(
     path: Path, folder: Path, env: dict[str, str], cells: list[int] | None = None, **options: bool
 ) -> NotebookNode:
@@ -131,17 +118,8 @@ def run(
     if cells is not None:
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
         notebook.cells = [deepcopy(code[number]) for number in cells]
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = []
-    client = NotebookClient(
-        notebook,
-        kernel_manager_class=ColabKernel,
-        timeout=600,
-        resources={"metadata": {"path": str(folder)}},
-        **options,
-    )
-    return client.execute(env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    execute(notebook, folder, env, PYTHON, timeout=600, **options)
+    return notebook
 
 
 def printed(cell: NotebookNode, stream: str = "stdout") -> str:

@@ -9,35 +9,17 @@ import subprocess
 import sys
 import tomllib
 import venv
-import zipfile
 from pathlib import Path
 
-import colab_environment
 import pytest
-from project import ROOT
+from authors import colab_environment
+from wheels import metadata, write_wheel
+
+from course_utils.lessons import ROOT
 
 COURSE = "pytorch-gpu-course"
 NEEDS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
 NEWER = {"torch": "2.15.0", "torchvision": "0.29.2", "numpy": "2.9.0"}  # to be had, and not to be taken
-
-
-def metadata(name: str, version: str, needs: list[str]) -> str:
-    """The METADATA file of a package."""
-    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
-    return "\n".join([*lines, *(f"Requires-Dist: {need}" for need in needs)]) + "\n"
-
-
-def write_wheel(folder: Path, name: str, version: str, needs: list[str]) -> Path:
-    """A wheel without code."""
-    info = f"{name.replace('-', '_')}-{version}"
-    path = folder / f"{info}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr(f"{info}.dist-info/METADATA", metadata(name, version, needs))
-        wheel.writestr(
-            f"{info}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{info}.dist-info/RECORD", "")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from PIL import Image
 from torchvision.transforms import ToTensor
 
 import course_utils
-from course_utils.data import download, load, official, standin
+from course_utils.data import cifar10, download, folder, load, standin
 from course_utils.data.standin import CLASSES
 
 PER_FILE = 20
@@ -62,14 +62,13 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> bytes:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
-    cifar10 = torchvision.datasets.CIFAR10
-    monkeypatch.setattr(cifar10, "train_list", [[name, md5[name]] for name in names[:5]])
-    monkeypatch.setattr(cifar10, "test_list", [["test_batch", md5["test_batch"]]])
-    monkeypatch.setattr(cifar10, "meta", {**cifar10.meta, "md5": md5["batches.meta"]})
+    theirs = torchvision.datasets.CIFAR10
+    monkeypatch.setattr(theirs, "train_list", [[name, md5[name]] for name in names[:5]])
+    monkeypatch.setattr(theirs, "test_list", [["test_batch", md5["test_batch"]]])
+    monkeypatch.setattr(theirs, "meta", {**theirs.meta, "md5": md5["batches.meta"]})
     content = buffer.getvalue()
-    expected = {"size": len(content), "md5": hashlib.md5(content).hexdigest()}
-    monkeypatch.setitem(download.fetch_archive.__kwdefaults__, "size", expected["size"])
-    monkeypatch.setitem(download.fetch_archive.__kwdefaults__, "md5", expected["md5"])
+    monkeypatch.setitem(download.fetch_archive.__kwdefaults__, "size", len(content))
+    monkeypatch.setitem(download.fetch_archive.__kwdefaults__, "md5", hashlib.md5(content).hexdigest())
     return content
 
 
@@ -81,15 +80,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         raise urllib.error.URLError("a test tried to use the network")
 
     monkeypatch.delenv("COURSE_DATA", raising=False)
-    monkeypatch.setattr(load, "_default_folder", lambda: tmp_path / "default")
+    monkeypatch.setattr(folder, "_default_folder", lambda root: tmp_path / "default")
     monkeypatch.setattr(load, "MIRRORS", ("http://127.0.0.1:9/cifar-10-python.tar.gz",))
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
 
 
-def unpack(content: bytes, folder: Path) -> None:
+def unpack(content: bytes, into: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
         tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none
-        tar.extractall(folder)
+        tar.extractall(into)
 
 
 def save_pictures(folder: Path, per_class: dict[str, int]) -> None:
@@ -278,23 +277,22 @@ def test_numpys_warning_about_the_old_pickles_is_silenced_and_no_other(tmp_path,
         return types.SimpleNamespace(data=np.zeros((1, 32, 32, 3), np.uint8), targets=[0])
 
     kind = np.exceptions.VisibleDeprecationWarning
-    monkeypatch.setattr(official, "CIFAR10", fake)
+    monkeypatch.setattr(cifar10, "CIFAR10", fake)
     with pytest.warns(kind) as caught:
-        official._read(tmp_path, train=True)
-    assert [str(warning.message) for warning in caught] == ["another"]
+        cifar10._read(tmp_path)
+    assert {str(warning.message) for warning in caught} == {"another"}
 
 
 def test_the_default_folder_is_the_clones_or_the_users_and_never_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.undo()
+    monkeypatch.delenv("COURSE_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    root = Path(course_utils.__file__).resolve().parents[1]
-    assert load._default_folder() == root / "data"
-    installed = tmp_path / "site-packages" / "course_utils" / "data" / "load.py"
-    monkeypatch.setattr(load, "__file__", str(installed))
+    assert folder.data_folder() == Path(course_utils.__file__).resolve().parents[1] / "data"
     for variable in ("XDG_CACHE_HOME", "HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, str(tmp_path / "home"))
-    assert load._default_folder().name == "pytorch-gpu-course"
-    assert load._default_folder().is_relative_to(tmp_path / "home")
+    installed = folder.data_folder(root=tmp_path / "site-packages")
+    assert installed.name == "pytorch-gpu-course"
+    assert installed.is_relative_to(tmp_path / "home")
 
 
 def test_a_torchvision_that_does_not_fit_torch_is_one_clear_line(tmp_path):

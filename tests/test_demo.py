@@ -5,10 +5,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from canonical import without_outputs
+from authors.canonical import without_outputs
 from classroom import demo
 from classroom.comparing import BUTTONS, NOTHING, WIDGET, differences
 from nbformat import NotebookNode
+from start.options import options_of
 
 from course_utils import lessons
 from course_utils.machine.doctor import Finding
@@ -87,6 +88,10 @@ def test_a_cell_that_was_not_reached_is_no_difference() -> None:
     assert differences(notebook(stream("a")), notebook(count=None)) == []
 
 
+def rehearse(arguments: list[str]) -> int:
+    return demo.main(options_of("demo", arguments))
+
+
 class Class:
     """A course in a temporary folder, and a machine on which it can run."""
 
@@ -129,7 +134,7 @@ def test_a_rehearsal_tells_what_differs_and_changes_nothing(
     room.lesson("01_good", Same=f"{settings} -> standin off", Other=f"print({'1' * 200!r}) -> 2")
     room.lesson("02_quiet", Same="print(1) -> 1")
     before = room.bytes()
-    assert demo.main([]) == 0
+    assert rehearse([]) == 0
     assert room.bytes() == before
     said = capsys.readouterr().out
     assert "1 cell prints something else" in said
@@ -143,7 +148,7 @@ def test_a_rehearsal_tells_what_differs_and_changes_nothing(
 def test_a_lesson_of_the_instructors_own_is_only_run(room: Class, capsys: pytest.CaptureFixture) -> None:
     room.lesson("01_own", Some="print(1) -> 2")
     lessons.executed(room.notebooks / "01_own.ipynb").unlink()
-    assert demo.main([]) == 0
+    assert rehearse([]) == 0
     assert capsys.readouterr().out.endswith("\nReady.\n")
 
 
@@ -151,7 +156,7 @@ def test_a_lesson_of_the_instructors_own_is_only_run(room: Class, capsys: pytest
 def test_a_rehearsal_without_differences_is_ready(room: Class, capsys: pytest.CaptureFixture) -> None:
     room.lesson("01_good", Same="print(1) -> 1")
     room.lesson("02_bad", Bad="1 / 0 -> ")
-    assert demo.main(["1"]) == 0
+    assert rehearse(["1"]) == 0
     assert capsys.readouterr().out.endswith("\nReady.\n")
 
 
@@ -169,7 +174,7 @@ def test_real_data_only_where_it_is_asked_for(
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "here"))
     source = "import os; print(os.path.basename(os.environ['COURSE_DATA']))"
     room.lesson("01_data", Data=f"{source} -> {data}")
-    assert demo.main(list(option)) == 0
+    assert rehearse(list(option)) == 0
     assert "no cells print something else" in capsys.readouterr().out
 
 
@@ -179,7 +184,7 @@ def test_a_failed_lesson_is_shown_the_next_one_runs_and_the_class_cannot_begin(
 ) -> None:
     room.lesson("01_bad", Bad="1 / 0 -> never", After="print(2) -> never")
     room.lesson("02_good", Same="print(1) -> 1")
-    assert demo.main([]) == 1
+    assert rehearse([]) == 1
     said = capsys.readouterr().out
     assert "ZeroDivisionError: division by zero" in said
     assert "cell [2]" not in said
@@ -200,7 +205,7 @@ def test_the_doctor_has_a_say(
     room: Class, capsys: pytest.CaptureFixture, findings: list[Finding], code: int, words: str
 ) -> None:
     room.findings = findings
-    assert demo.main([]) == code
+    assert rehearse([]) == code
     assert words in capsys.readouterr().out
 
 
@@ -225,7 +230,7 @@ def test_the_pictures_have_a_say(
     (tmp_path / "empty").mkdir()
     (tmp_path / "faulty" / "train" / "cats").mkdir(parents=True)
     monkeypatch.setenv("COURSE_DATA", data if data == "standin" else str(tmp_path / data))
-    assert demo.main([]) == code
+    assert rehearse([]) == code
     assert words in capsys.readouterr().out
 
 
@@ -236,14 +241,8 @@ def test_ctrl_c_says_that_nothing_was_changed(
         raise KeyboardInterrupt
 
     room.lesson("01_good", Same="print(1) -> 1")
-    monkeypatch.setattr(demo, "execute", stop)
+    monkeypatch.setattr(demo, "attempt", stop)
     before = os.environ.copy(), room.bytes()
-    assert demo.main([]) == 130
+    assert rehearse([]) == 130
     assert (os.environ.copy(), room.bytes()) == before
     assert "No notebook and no progress was changed" in capsys.readouterr().out
-
-
-def test_packages_are_for_a_stick(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        demo.main(["--packages"])
-    assert "--packages needs --stick FOLDER" in capsys.readouterr().err

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from exercise_cases import lesson_of
 from torch import nn
 
 import course_utils
-from course_utils.exercises.instruments.placement import Copies, some_gpus, visible_gpus
+from course_utils.exercises.exercise import RIGHT
+from course_utils.exercises.instruments.placement import some_gpus, visible_gpus
+from course_utils.exercises.instruments.recorder import recording
 
 Run = Callable[[torch.Tensor, torch.Tensor], object]
 
@@ -54,31 +57,31 @@ COPIES: dict[str, tuple[int, int, Run]] = {  # copies, bytes
 @pytest.mark.parametrize("name", COPIES)
 def test_copies_and_bytes_are_counted(tensors: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
     number, nbytes, run = COPIES[name]
-    with Copies() as copies:
+    with recording() as record:
         run(*tensors)
-    assert (len(copies.host), sum(copies.host)) == (number, nbytes)
+    assert (len(record.host), sum(record.host)) == (number, nbytes)
 
 
 def test_copies_between_gpus_have_their_own_list(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
     x, g = tensors
-    with Copies() as copies:
+    with recording() as record:
         g.to("cuda:1").to("cuda:0")
         x.to("cuda:1")
-    assert [(str(one), str(two), nbytes) for one, two, nbytes in copies.made] == [
+    assert [(str(one), str(two), nbytes) for one, two, nbytes in record.copies] == [
         ("cuda:0", "cuda:1", 16),
         ("cuda:1", "cuda:0", 16),
         ("cpu", "cuda:1", 16),
     ]
-    assert (copies.host, copies.busiest) == ([16], 32)
+    assert (record.host, record.busiest) == ([16], 32)
 
 
 def test_counting_leaves_nothing_behind(tensors: tuple[torch.Tensor, torch.Tensor]) -> None:
     before = torch.Tensor.to, torch.Tensor.tolist, torch.tensor
-    with pytest.raises(ZeroDivisionError), Copies() as copies:
+    with pytest.raises(ZeroDivisionError), recording() as record:
         print(1 / 0)
     assert (torch.Tensor.to, torch.Tensor.tolist, torch.tensor) == before
     tensors[0].cuda()
-    assert len(copies.host) == 0
+    assert len(record.host) == 0
 
 
 def test_a_gpu_for_every_judge() -> None:
@@ -86,6 +89,13 @@ def test_a_gpu_for_every_judge() -> None:
     with some_gpus() as gpus:
         assert torch.ones(1, device=gpus[-1]).device == gpus[-1]
     assert torch.cuda.is_available() == there
+
+
+@pytest.mark.parametrize("name", ["standardize", "load_checkpoint", "evaluate"])
+def test_an_answer_is_judged_on_a_machine_without_a_gpu(name: str) -> None:
+    lesson = lesson_of("02")
+    answers = lesson.answers(name, lesson.tables[name]["worked"])
+    assert lesson.exercises[name].verdict(*answers).outcome == RIGHT
 
 
 @pytest.mark.parametrize(("count", "says"), [(0, "is_available"), (1, "device_count")])

@@ -22,7 +22,7 @@ def typed(source: str) -> Any:
 
 def values(world: int, source: str) -> list[Any]:
     """Return what an answer returns on each rank."""
-    return [report.value for report in on_ranks(world, typed(source))]
+    return on_ranks(world, typed(source))
 
 
 # ---- what collectives do -------------------------------------------------------------------------------
@@ -66,8 +66,9 @@ def test_the_bytes_of_a_ring_are_counted() -> None:
     dist.broadcast(torch.zeros(6), 1)
     dist.all_gather_into_tensor(torch.zeros(18), torch.zeros(6))
     dist.reduce_scatter_tensor(torch.zeros(2), torch.zeros(6))
-    dist.barrier()"""
-    calls = [report.calls for report in on_ranks(WORLD, typed(source))]
+    dist.barrier()
+    return dist.group.WORLD.calls"""
+    calls = values(WORLD, source)
     names = ["all_reduce", "broadcast", "all_gather", "reduce_scatter", "barrier"]
     assert [name for name, _ in calls[1]] == names
     assert [count for _, count in calls[1]] == [32, 24, 48, 16, 0]
@@ -150,7 +151,7 @@ def test_a_bare_except_does_not_swallow_a_meeting_that_fails() -> None:
 
 
 def test_an_interrupt_ends_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(baton: Any) -> None:
+    def interrupted(ranks: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ranks, "_attend", interrupted)

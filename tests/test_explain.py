@@ -167,85 +167,68 @@ SAID_BY = {
     ],
 }
 WORDINGS = [(text, what, None, ()) for what, texts in SAID_BY.items() for text in texts]
-# text, what is said, the argument, the devices
+# what is said, the argument, its device, that of the others, the kernel
 WORDINGS += [
-    (NEW.format("mat1", "cpu", "cuda:0", "CUDA_addmm"), "input of a Linear", "mat1", ("cpu", "cuda:0")),
-    (
-        NEW.format("target", "cpu", "cuda:1", "CUDA_nll_loss_forward"),
-        "the labels",
-        "target",
-        ("cpu", "cuda:1"),
-    ),
-    (NEW.format("index", "cuda:0", "cpu", "CUDA__index_select"), "Embedding", "index", ("cuda:0", "cpu")),
-    (
-        NEW.format("weight", "cpu", "cuda:0", "CUDA__cudnn_batch_norm"),
-        "BatchNorm",
-        "weight",
-        ("cpu", "cuda:0"),
-    ),
-    (
-        NEW.format("weight", "cpu", "cuda:0", "CUDA__cudnn_convolution"),
-        "convolut",
-        "weight",
-        ("cpu", "cuda:0"),
-    ),
-    (NEW.format("x2", "cpu", "cuda:0", "CUDA___cdist_forward"), "x2 on cpu", "x2", ("cpu", "cuda:0")),
-    (OLD.format("cuda:0", "cpu"), "two devices, cuda:0 and cpu.", None, ("cuda:0", "cpu")),
-    (OLD.format("cuda:0", "cuda:7"), "two devices, cuda:0 and cuda:7.", None, ("cuda:0", "cuda:7")),
-    (OLD.format("mps:0", "cpu"), "two devices, mps:0 and cpu.", None, ("mps:0", "cpu")),
-    (
-        OLD.format("cpu", "cuda:0") + " (when checking argument for argument mat1 in method wrapper_addmm)",
-        "the argument mat1 (the input of a Linear layer)",
-        "mat1",
-        ("cpu", "cuda:0"),
-    ),
-    (TYPES.format("torch.cuda.FloatTensor", "weight", "torch.FloatTensor"), "input on a GPU", "weight", ()),
-    (
-        TYPES.format("torch.FloatTensor", "weight", "torch.cuda.FloatTensor") + MKLDNN,
-        "input on the CPU",
-        "weight",
-        (),
-    ),
+    (NEW.format(argument, here, there, kernel), what, argument, (here, there))
+    for what, argument, here, there, kernel in (
+        ("input of a Linear", "mat1", "cpu", "cuda:0", "CUDA_addmm"),
+        ("the labels", "target", "cpu", "cuda:1", "CUDA_nll_loss_forward"),
+        ("Embedding", "index", "cuda:0", "cpu", "CUDA__index_select"),
+        ("BatchNorm", "weight", "cpu", "cuda:0", "CUDA__cudnn_batch_norm"),
+        ("convolut", "weight", "cpu", "cuda:0", "CUDA__cudnn_convolution"),
+        ("x2 on cpu", "x2", "cpu", "cuda:0", "CUDA___cdist_forward"),
+    )
+]
+# what is said, the devices, the text; it names no argument
+WORDINGS += [
+    (text, what, None, tuple(devices.split()))
+    for what, devices, text in (
+        ("two devices, cuda:0 and cpu.", "cuda:0 cpu", OLD.format("cuda:0", "cpu")),
+        ("two devices, cuda:0 and cuda:7.", "cuda:0 cuda:7", OLD.format("cuda:0", "cuda:7")),
+        ("two devices, mps:0 and cpu.", "mps:0 cpu", OLD.format("mps:0", "cpu")),
+        (
+            "A tensor on cpu was indexed",
+            "cpu",
+            "indices should be either on cpu or on the same device as the indexed tensor (cpu)",
+        ),
+        (
+            "The mask is on cpu",
+            "cpu cuda:0",
+            "expected self and mask to be on the same device, but got mask on cpu and self on cuda:0",
+        ),
+        (
+            "A gradient and its tensor",
+            "cpu cuda:0",
+            "invalid gradient at index 0 - expected device cuda:0 but got cpu",
+        ),
+        (
+            "copies the module from cuda:0",
+            "cpu cuda:0",
+            "module must have its parameters and buffers on device cuda:0 (device_ids[0]) but found one of "
+            "them on device: cpu",
+        ),
+        (
+            "Random numbers for cuda",
+            "cpu cuda",
+            "Expected a 'cuda' device type for generator but found 'cpu'",
+        ),
+        (
+            "NumPy",
+            "cuda:0",
+            "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor.",
+        ),
+    )
+]
+OLD_MAT1 = OLD.format("cpu", "cuda:0") + " (when checking argument for argument mat1 in method wrapper_addmm)"
+GPU_INPUT = TYPES.format("torch.cuda.FloatTensor", "weight", "torch.FloatTensor")
+CPU_INPUT = TYPES.format("torch.FloatTensor", "weight", "torch.cuda.FloatTensor")
+WORDINGS += [  # text, what is said, the argument, the devices
+    (OLD_MAT1, "the argument mat1 (the input of a Linear layer)", "mat1", ("cpu", "cuda:0")),
+    (GPU_INPUT, "input on a GPU", "weight", ()),
+    (CPU_INPUT + MKLDNN, "input on the CPU", "weight", ()),
     (TYPES.format("torch.cuda.HalfTensor", "bias", "torch.HalfTensor"), "its bias on the CPU", "bias", ()),
     (RNN.format("hidden", "cuda:0", "cpu"), "its hidden on cpu", "hidden", ("cuda:0", "cpu")),
     (RNN.format("parameter", "cpu", "cuda:0"), "its parameter on cuda:0", "parameter", ("cpu", "cuda:0")),
-    (
-        "indices should be either on cpu or on the same device as the indexed tensor (cpu)",
-        "A tensor on cpu was indexed",
-        None,
-        ("cpu",),
-    ),
-    (
-        "expected self and mask to be on the same device, but got mask on cpu and self on cuda:0",
-        "The mask is on cpu",
-        None,
-        ("cpu", "cuda:0"),
-    ),
-    (
-        "invalid gradient at index 0 - expected device cuda:0 but got cpu",
-        "A gradient and its tensor",
-        None,
-        ("cpu", "cuda:0"),
-    ),
-    (
-        "module must have its parameters and buffers on device cuda:0 (device_ids[0]) but found one of them "
-        "on device: cpu",
-        "copies the module from cuda:0",
-        None,
-        ("cpu", "cuda:0"),
-    ),
-    (
-        "Expected a 'cuda' device type for generator but found 'cpu'",
-        "Random numbers for cuda",
-        None,
-        ("cpu", "cuda"),
-    ),
-    (
-        "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor.",
-        "NumPy",
-        None,
-        ("cuda:0",),
-    ),
 ]
 
 
@@ -494,12 +477,10 @@ def test_a_tensor_that_nobody_named() -> None:
         (NEW.format("target", "cpu", "cuda:0", "CUDA_nll_loss_forward"), "labels = labels.to(device)"),
         (NEW.format("mat1", "cpu", "cuda:0", "CUDA_addmm"), "the input: x = x.to(device)"),
         (NEW.format("weight", "cpu", "cuda:0", "CUDA__cudnn_batch_norm"), "model.to(device)"),
-        (
-            NEW.format("mat1", "cuda:0", "cpu", "CUDA_addmm"),
-            "Bring them together",
-        ),  # the others stayed behind
-        (TYPES.format("torch.FloatTensor", "weight", "torch.cuda.FloatTensor"), "images.to(device)"),
-        (TYPES.format("torch.cuda.FloatTensor", "weight", "torch.FloatTensor"), "model.to(device)"),
+        # the others stayed behind
+        (NEW.format("mat1", "cuda:0", "cpu", "CUDA_addmm"), "Bring them together"),
+        (CPU_INPUT, "images.to(device)"),
+        (GPU_INPUT, "model.to(device)"),
     ],
 )
 def test_text_that_names_the_culprit_gets_its_cure(text: str, cure: str) -> None:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-import faults
 import pytest
-from faults import MISSED, QUICK, WHOLE, Fault
-from project import ROOT
+from authors import faults
+from authors.faults import MISSED, QUICK, WHOLE, Fault
+
+from course_utils.lessons import ROOT
 
 EVERY = faults.read_faults()
 

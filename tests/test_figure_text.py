@@ -4,12 +4,12 @@ import base64
 from collections.abc import Iterator
 from pathlib import Path
 
-import execute
 import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
 from nbconvert import HTMLExporter
+from start.runner import execute, repeatable_environment
 
 from course_utils.figures import text as figure_text
 from course_utils.figures.text import describe, in_words
@@ -98,7 +98,8 @@ def test_a_notebook_stores_the_words_as_alternative_text(tmp_path: Path) -> None
     source = "from course_utils.figures import style\nstyle.use_style()\nimport matplotlib.pyplot as plt\n"
     source += "plt.bar(['a'], [2])\nplt.title('Two')\nplt.show()"
     cells = [nbformat.v4.new_code_cell(source, id="plot")]
-    notebook = execute.run_lesson(nbformat.v4.new_notebook(cells=cells), tmp_path).notebook
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    execute(notebook, tmp_path, repeatable_environment())
     (output,) = notebook.cells[0].outputs
     assert output.metadata["image/png"]["alt"] == "Two: a 2"
     page = in_words(HTMLExporter().from_notebook_node(notebook)[0], notebook)

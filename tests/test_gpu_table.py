@@ -3,35 +3,31 @@
 gpustat is the real one, its driver is not: the errors raised here are NVML's own, with their own texts.
 """
 
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import gpustat
 import pytest
 import torch
 
 import course_utils
-from course_utils.machine import gpu_table
+from course_utils.machine import gpu_table, system
 from course_utils.machine.gpu_table import KEYS, OLD_PYNVML, gpu_status
 
 T4 = dict.fromkeys(KEYS) | {"index": 0, "name": "Tesla T4", "memory.used": 1024, "memory.total": 15360}
-SMI_LINE = "0, Tesla T4, 45, 12, 1024, 15360\n"
-SMI_ERRORS = [  # what nvidia-smi itself prints
-    ("Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 580.95\n", 18),
-    ("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that ...", 9),
-    ("No devices were found\n", 6),
-]
+MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
+NOT_LOADED = (
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure that ..."
+)
+SMI_LINE = "0, 45, 12, 1024, 15360, Tesla T4\n"
 
 
 @pytest.fixture(autouse=True)
 def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with gpustat, but without driver, nvidia-smi and accelerator."""
     nvml_fails(monkeypatch, "NVML_ERROR_LIBRARY_NOT_FOUND")
-    smi_answers(monkeypatch, FileNotFoundError("nvidia-smi"))
+    monkeypatch.setattr(system.shutil, "which", lambda name: None)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: None)
 
 
@@ -44,13 +40,10 @@ def nvml_fails(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(gpustat, "new_query", query)
 
 
-def smi_answers(monkeypatch: pytest.MonkeyPatch, text: str | Exception, code: int = 0) -> None:
-    def run(*_: Any, **__: Any) -> SimpleNamespace:
-        if isinstance(text, Exception):
-            raise text
-        return SimpleNamespace(stdout=text, stderr="", returncode=code)
-
-    monkeypatch.setattr(subprocess, "run", run)
+def smi_answers(monkeypatch: pytest.MonkeyPatch, text: str, end: str = "") -> None:
+    """Have nvidia-smi print this; `end` is how it ended where that was not well."""
+    monkeypatch.setattr(system.shutil, "which", lambda name: name)
+    monkeypatch.setattr(system, "ask", lambda command, limit: system.Answer(text, end))
 
 
 def no_gpustat(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +117,9 @@ def test_nvidia_smi_is_asked_next(installed: bool, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_nvidia_smi_does_not_know_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    smi_answers(monkeypatch, "1, Card, with a comma, [N/A], [Not Supported], 10, 20\n")
+    smi_answers(
+        monkeypatch, "1, [N/A], [Not Supported], 10, 20, Card, with a comma\nWARNING: infoROM is corrupted\n"
+    )
     (gpu,) = gpu_status().gpus
     assert (gpu["index"], gpu["name"]) == (1, "Card, with a comma")
     assert (gpu["temperature.gpu"], gpu["utilization.gpu"], gpu["memory.used"]) == (None, None, 10)
@@ -160,6 +155,7 @@ def test_a_machine_without_gpu_gets_one_line_per_reader() -> None:
     first, *reasons = str(status).splitlines()
     assert first == "no GPU"
     assert [reason.split(":")[0] for reason in reasons] == ["gpustat", "nvidia-smi", "torch"]
+    assert reasons[1] == "nvidia-smi: command not found"
 
 
 @pytest.mark.parametrize(
@@ -191,26 +187,24 @@ def test_an_old_pynvml_is_named(source: str, tmp_path: Path, monkeypatch: pytest
     assert str(gpu_status()).splitlines()[1] == f"gpustat: {OLD_PYNVML}"
 
 
-@pytest.mark.parametrize(("printed", "code"), SMI_ERRORS)
-def test_nvidia_smis_errors_become_one_line(printed: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    smi_answers(monkeypatch, printed, code)
-    line = str(gpu_status()).splitlines()[2]
-    assert line.startswith(f"nvidia-smi: {printed.splitlines()[0].rstrip('.')}")
-
-
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("printed", "end", "line"),
     [
-        (lambda: FileNotFoundError("nvidia-smi"), "nvidia-smi: command not found"),
-        (lambda: PermissionError("nvidia-smi"), "nvidia-smi: did not answer (PermissionError)"),
-        (lambda: subprocess.TimeoutExpired("nvidia-smi", 10), "nvidia-smi: did not answer (TimeoutExpired)"),
+        # what nvidia-smi itself prints
+        (f"{MISMATCH}\nNVML library version: 580.95\n", "exit code 18", MISMATCH),
+        (f"{NOT_LOADED}\n", "exit code 9", NOT_LOADED),
+        ("No devices were found\n", "exit code 6", "No devices were found"),
+        # and where it does not print
+        ("", "it cannot be started: Permission denied", "it cannot be started: Permission denied"),
+        ("0, 45", "no answer in 20 seconds", "no answer in 20 seconds"),
+        ("", "", "printed nothing"),
     ],
 )
-def test_an_nvidia_smi_that_cannot_run(
-    error: Callable[[], Exception], line: str, monkeypatch: pytest.MonkeyPatch
+def test_nvidia_smis_errors_become_one_line(
+    printed: str, end: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smi_answers(monkeypatch, error())
-    assert str(gpu_status()).splitlines()[2] == line
+    smi_answers(monkeypatch, printed, end)
+    assert str(gpu_status()).splitlines()[2].startswith(f"nvidia-smi: {line.rstrip('.')}")
 
 
 def test_a_pytorch_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:

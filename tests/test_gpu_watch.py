@@ -52,7 +52,7 @@ def test_it_reads_while_the_block_runs() -> None:
     with GpuWatch(SOON, read=reader, clock=ticking()) as watch:
         assert reader.reached.wait(PATIENCE)
     assert len(watch.samples) == reader.calls >= 3
-    assert [sample.seconds for sample in watch.samples] == [1.0 + index for index in range(reader.calls)]
+    assert list(watch.samples) == [1.0 + index for index in range(reader.calls)]
     assert watch.problem == ""
 
 
@@ -62,7 +62,7 @@ def test_the_last_reading_is_taken_when_the_work_is_done() -> None:
     with GpuWatch(PATIENCE, read=reader) as watch:
         assert reader.reached.wait(PATIENCE)
         now[0] = 7
-    assert watch.series(0, "memory.used")[1] == [1, 7]
+    assert list(watch.series(0, "memory.used").values()) == [1, 7]
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, torch.OutOfMemoryError])
@@ -133,14 +133,14 @@ def test_virtual_gpus_are_watched_from_the_thread() -> None:
         kept = torch.ones(25 * 2**20, device="cuda:1")
         assert seen.wait(PATIENCE)
         assert kept.is_cuda
-    assert (watch.source, max(watch.series(1, "memory.used")[1])) == ("virtual", 100)
+    assert (watch.source, max(watch.series(1, "memory.used").values())) == ("virtual", 100)
     assert "GPU 1, Virtual GPU (CPU): memory 0 to 100 MiB, utilisation unknown" in str(watch)
     assert "GPU 0" not in str(watch)  # it stayed empty
 
 
 def watched(*readings: GpuStatus) -> GpuWatch:
     watch = GpuWatch(read=lambda: None, clock=ticking())
-    watch.samples = [gpu_watch.Sample(float(at), reading.gpus) for at, reading in enumerate(readings)]
+    watch.samples = {float(at): reading.gpus for at, reading in enumerate(readings)}
     return watch
 
 
@@ -163,5 +163,5 @@ def test_the_drawing_says_what_is_unknown() -> None:
 
 
 def test_the_public_function_watches_what_gpu_status_reads() -> None:
-    assert course_utils.watch_gpus(0.5)._read is gpu_status
+    assert course_utils.watch_gpus(0.5).read is gpu_status
     assert str(course_utils.watch_gpus()) == "nothing was read: the block has not run yet"

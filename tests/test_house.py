@@ -10,20 +10,21 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from project import ROOT
+
+from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
     "the front door": 290,
-    "virtual": 2_770,
+    "virtual": 2_785,
     "memory": 1_155,
     "figures": 985,
-    "machine": 2_010,
+    "machine": 1_590,
     "data": 815,
     "distributed": 1_200,
     "errors": 390,
-    "exercises": 4_885,
+    "exercises": 4_555,
     "tools": 4_260,
-    "tests": 16_400,
+    "tests": 16_370,
 }
 ROOT_ENTRIES = set(
     ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "
@@ -31,7 +32,7 @@ ROOT_ENTRIES = set(
 )
 ENTRIES = 12  # at the root of course_utils
 # each imports only from what stands before it
-ORDER = "lessons virtual figures memory machine data errors distributed exercises session __main__".split()
+ORDER = "lessons virtual figures memory data machine errors distributed exercises session __main__".split()
 
 
 def room_of(file: Path) -> str:

@@ -2,19 +2,18 @@
 
 import re
 
-import canonical
-import lesson_rules
 import pytest
 import torch
-from lesson_code import lesson_code
-from project import NOTEBOOKS, lesson_paths
+from authors import canonical, rules
+from authors.lesson_code import lesson_code
 
 import course_utils
+from course_utils.lessons import ROOT, lesson_paths
 
-PAGE = canonical.read(NOTEBOOKS / "00_start_here.ipynb")
+PAGE = canonical.read(ROOT / "notebooks" / "00_start_here.ipynb")
 TEXT = "\n\n".join(cell.source for cell in PAGE.cells if cell.cell_type == "markdown")
-OTHERS = [path for path in lesson_paths() if path != NOTEBOOKS / "00_start_here.ipynb"]
-HEADS = {path.stem: lesson_rules.HEAD.match(canonical.read(path).cells[0].source) for path in OTHERS}
+OTHERS = [path for path in lesson_paths() if path != ROOT / "notebooks" / "00_start_here.ipynb"]
+HEADS = {path.stem: rules.HEAD.match(canonical.read(path).cells[0].source) for path in OTHERS}
 ROW = re.compile(r"^\| \[(\d\d) (.+?)\]\((\w+)\.ipynb\) \| (about \d+ minutes) \| .+? \| ?(.*?) ?\|$", re.M)
 WHERE_TO_GET = TEXT.partition("## 8. Where to get a GPU")[2].partition("## What you can do now")[0]
 

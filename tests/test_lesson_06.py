@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lesson_code import lesson_code
+from authors.lesson_code import lesson_code
 from torch import nn
 
 import course_utils

@@ -8,18 +8,16 @@ import sys
 import types
 from pathlib import Path
 
-import canonical
-import execute
 import lesson_cells
-import lesson_rules
 import nbformat
 import pytest
-from execute import run_lesson
+from authors import canonical, notebooks, rules
+from authors.repository import Repository
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
-from project import ROOT, SANITIZE_FILE, Repository
+from start.runner import execute, repeatable_environment
 
-import notebooks
+from course_utils.lessons import ROOT
 
 CELLS = {
     "steady": "print(1 + 1)",
@@ -39,10 +37,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
     for name, source in CELLS.items():
         notebook.cells.append(nbformat.v4.new_code_cell(source, id=name))
     notebook.cells[-1].metadata.tags = ["raises-exception"]
-    result = run_lesson(canonical.canonical(notebook), tmp_path_factory.mktemp("lesson"), twice=True)
-    assert result.unsteady == ["unsteady"]
-    assert list(result.seconds) == list(CELLS)
-    return canonical.canonical(result.notebook)
+    execute(notebook, tmp_path_factory.mktemp("lesson"), repeatable_environment())
+    assert all(notebooks.seconds(cell) > 0 for cell in notebook.cells)
+    return canonical.canonical(notebook)
 
 
 @pytest.mark.slow
@@ -64,13 +61,14 @@ def test_run_records_what_cells_print_and_not_their_children(recorded: NotebookN
 @pytest.mark.parametrize("named", ["notebooks", "notebooks/01_first.ipynb", "notebooks/executed"])
 def test_pytest_compares_strictly_and_runs_twice(recorded: NotebookNode, tmp_path: Path, named: str) -> None:
     (tmp_path / "course_utils").mkdir()
-    shutil.copy(SANITIZE_FILE, tmp_path / "course_utils")
+    shutil.copy(canonical.SANITIZE_FILE, tmp_path / "course_utils")
     shutil.copytree(ROOT / "tools", tmp_path / "tools")
     (tmp_path / "tests").mkdir()
     for name in ("pyproject.toml", "conftest.py", "tests/garbage.py", "tests/lesson_cells.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     recorded.cells[0].outputs[0].text = "3\n"
-    notebooks.write(tmp_path / "notebooks" / "01_first.ipynb", recorded, recorded)
+    path = tmp_path / "notebooks" / "01_first.ipynb"
+    canonical.write(canonical.both_files(path, recorded, recorded))
     assert _failed_cells(tmp_path, named) == {"Cell 0", "Cell 0 solved", "Cell 5 solved"}
 
 
@@ -86,12 +84,12 @@ def _failed_cells(root: Path, named: str) -> set[str]:
 def test_a_failing_lesson_is_left_as_it_was(
     small_lesson: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lesson_rules, "write_common_cells", lambda *_: None)
+    monkeypatch.setattr(rules, "write_common_cells", lambda *_: None)
     small_lesson.cells[1].source = "1 / 0"
     path = tmp_path / "01_first.ipynb"
-    notebooks.write(path, small_lesson)
+    canonical.write(canonical.both_files(path, small_lesson))
     before = path.read_bytes()
-    (found,) = notebooks.run(path, twice=False)
+    (found,) = notebooks.run(path)
     assert found.startswith("01_first.ipynb: left as it was, a cell failed")
     assert "ZeroDivisionError" in found
     assert path.read_bytes() == before
@@ -103,11 +101,11 @@ def test_a_dead_kernel_leaves_the_lesson_as_it_was(
     def die(*_: object, **__: object) -> None:
         raise DeadKernelError("Kernel died")
 
-    monkeypatch.setattr(execute, "run_lesson", die)
+    monkeypatch.setattr(notebooks, "execute", die)
     path = tmp_path / "01_first.ipynb"
-    notebooks.write(path, small_lesson)
+    canonical.write(canonical.both_files(path, small_lesson))
     before = path.read_bytes()
-    assert notebooks.run(path, twice=False) == [f"{path.name}: left as it was, a cell failed\nKernel died"]
+    assert notebooks.run(path) == [f"{path.name}: left as it was, a cell failed\nKernel died"]
     assert path.read_bytes() == before
 
 
@@ -150,7 +148,7 @@ def setup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> types.SimpleNamesp
     monkeypatch.setitem(sys.modules, "course_utils", package)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if state.missing else object())
     monkeypatch.setattr(subprocess, "call", lambda command: state.pip.append(command) or state.exit_code)
-    source = lesson_rules.setup_source("01_first", Repository("owner/course", "v1"))
+    source = Repository("owner/course", "v1").setup_cell("01_first")
     state.run = lambda: exec(compile(source, "setup", "exec"), {})
     return state
 

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import canonical
-import links
 import pytest
+from authors import canonical, links
 
 
 def test_every_link_of_the_course_leads_somewhere() -> None:

@@ -14,7 +14,7 @@ from matplotlib.transforms import Bbox
 from torch import nn
 
 from course_utils import draw_machine, virtual_gpus
-from course_utils.figures.machine_map import MachineMap, describe, drawing, layout
+from course_utils.figures.machine_map import MachineMap, drawing, layout
 from course_utils.figures.machine_map.placement import format_bytes
 
 
@@ -38,10 +38,14 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def gpus() -> Iterator[None]:
     with virtual_gpus(count=8, memory="2 GiB"):
         yield
+
+
+def describe(**named: object) -> str:
+    return draw_machine(**named).description
 
 
 def patch(figure: MachineMap, gid: str) -> Patch:
@@ -67,7 +71,6 @@ def test_nothing_to_draw_is_an_empty_machine() -> None:
     assert describe() == "cpu: nothing named here"
 
 
-@pytest.mark.usefixtures("gpus")
 def test_a_moved_tensor_is_a_second_block() -> None:
     x = torch.zeros(3, 4)
     assert describe(x=x) == "cpu: x (3, 4) float32 48 B\ncuda:0 (virtual): nothing named here"
@@ -76,7 +79,6 @@ def test_a_moved_tensor_is_a_second_block() -> None:
     )
 
 
-@pytest.mark.usefixtures("gpus")
 def test_gpus_argument_adds_empty_ones_that_exist() -> None:
     y = torch.zeros(1, device="cuda:5")
     assert re.findall(r"cuda:\d", describe(y=y)) == ["cuda:5"]
@@ -84,7 +86,6 @@ def test_gpus_argument_adds_empty_ones_that_exist() -> None:
     assert len(re.findall(r"cuda:\d", describe(y=y, gpus=99))) == 8
 
 
-@pytest.mark.usefixtures("gpus")
 def test_a_module_is_split_by_device_and_shows_what_was_left_behind() -> None:
     model = Net().to("cuda:0")
     assert describe(model=model).splitlines() == [
@@ -100,7 +101,6 @@ def test_a_module_is_split_by_device_and_shows_what_was_left_behind() -> None:
     ]
 
 
-@pytest.mark.usefixtures("gpus")
 def test_gradients_and_optimizer_state_appear_when_they_exist() -> None:
     model = nn.Linear(10, 5).to("cuda:0")
     optimizer = torch.optim.Adam(model.parameters())
@@ -114,7 +114,6 @@ def test_gradients_and_optimizer_state_appear_when_they_exist() -> None:
     ]
 
 
-@pytest.mark.usefixtures("gpus")
 def test_data_parallel_shows_the_original_and_the_replicas_to_come() -> None:
     lines = describe(model=nn.DataParallel(nn.Linear(10, 5).to("cuda:0"))).splitlines()
     assert lines[1] == "cuda:0 (virtual): model DataParallel(Linear) float32 220 B; parameters 220 B"
@@ -122,7 +121,6 @@ def test_data_parallel_shows_the_original_and_the_replicas_to_come() -> None:
     assert lines[2:] == replicas
 
 
-@pytest.mark.usefixtures("gpus")
 def test_replicas_made_by_hand_have_parameters() -> None:
     replicas = nn.parallel.replicate(nn.Linear(10, 5).to("cuda:0"), [0, 1])
     assert describe(replicas=replicas).splitlines()[1:] == [
@@ -131,7 +129,6 @@ def test_replicas_made_by_hand_have_parameters() -> None:
     ]
 
 
-@pytest.mark.usefixtures("gpus")
 def test_a_batch_split_over_gpus_is_a_block_on_each() -> None:
     parts = nn.parallel.scatter(torch.zeros(30, 5), list(range(8)))
     lines = describe(parts=parts).splitlines()[1:]
@@ -163,7 +160,6 @@ def test_two_names_of_one_tensor_are_one_block() -> None:
     )
 
 
-@pytest.mark.usefixtures("gpus")
 def test_views_on_a_virtual_gpu_are_seen() -> None:
     y = torch.zeros(3, 4, device="cuda:0")
     assert describe(y=y, row=y[0]).endswith("cuda:0 (virtual): y (3, 4) float32 48 B; row: view (4,)")
@@ -241,7 +237,6 @@ def test_an_arrow_needs_both_ends() -> None:
 # ---- how it looks -------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("gpus")
 def test_a_virtual_gpu_has_a_dashed_edge_and_a_real_one_a_solid_edge(monkeypatch: pytest.MonkeyPatch) -> None:
     figure = draw_machine(gpus=1)
     assert patch(figure, "box cuda:0").get_linestyle() == drawing.DASHED
@@ -255,7 +250,6 @@ def test_a_virtual_gpu_has_a_dashed_edge_and_a_real_one_a_solid_edge(monkeypatch
     assert figure.description == "cpu: nothing named here\ncuda:0: nothing named here"
 
 
-@pytest.mark.usefixtures("gpus")
 def test_the_meter_shows_what_the_allocator_counts() -> None:
     y = torch.zeros(3, 4, device="cuda:0")
     used = torch.cuda.memory_allocated(0)
@@ -276,7 +270,6 @@ def inside(figure: MachineMap, gid: str) -> Bbox:
     return patch(figure, gid).get_path().get_extents().padded(-0.02)
 
 
-@pytest.mark.usefixtures("gpus")
 def test_arrows_cross_no_block_and_no_other_device() -> None:
     x = torch.zeros(30, 5)
     parts = nn.parallel.scatter(x, list(range(8)))
@@ -307,7 +300,6 @@ def test_arrows_cross_no_block_and_no_other_device() -> None:
         )
 
 
-@pytest.mark.usefixtures("gpus")
 def test_an_arrow_to_the_neighbour_is_straight() -> None:
     x = torch.zeros(3)
     figure = draw_machine(x=x, y=x.to("cuda:0"), copies={"y": "x"})
@@ -316,7 +308,6 @@ def test_an_arrow_to_the_neighbour_is_straight() -> None:
     assert set(line.round(6)) == {round((height.y0 + height.y1) / 2, 6)}
 
 
-@pytest.mark.usefixtures("gpus")
 @pytest.mark.parametrize("blocks_on_host", [1, 20])
 def test_the_host_is_as_high_as_all_rows_of_gpus(blocks_on_host: int) -> None:
     figure = draw_machine(gpus=8, **{f"x{i}": torch.zeros(1) for i in range(blocks_on_host)})
@@ -335,7 +326,6 @@ def crowded() -> dict[str, object]:
     }
 
 
-@pytest.mark.usefixtures("gpus")
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_no_text_leaves_its_box_or_meets_another(count: int) -> None:
     named = crowded() if count == 8 else {"x" * 50: torch.zeros(3), "y" * 50: torch.zeros(3, device="cuda:0")}
@@ -359,7 +349,6 @@ def test_no_text_leaves_its_box_or_meets_another(count: int) -> None:
     assert figure.get_figwidth() <= 13
 
 
-@pytest.mark.usefixtures("gpus")
 def test_the_same_machine_is_drawn_the_same_way() -> None:
     named = crowded()
     one, two = draw_machine(**named), draw_machine(**named)

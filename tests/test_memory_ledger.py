@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 import course_utils
 from course_utils.figures.style import CATEGORY_COLORS
 from course_utils.memory import history, track
-from course_utils.memory.labels import Label, module_names, read
+from course_utils.memory.labelling import module_names
+from course_utils.memory.labels import Label, read
 from course_utils.memory.marks import Mark, Marks
 
 FLOAT = 4  # bytes
@@ -35,6 +36,16 @@ def linear(inputs=128, outputs=64) -> nn.Linear:
     return nn.Linear(inputs, outputs).cuda()
 
 
+@pytest.fixture
+def model(machine):
+    return linear()
+
+
+@pytest.fixture
+def x(machine):
+    return torch.ones(256, 128, device="cuda")
+
+
 WEIGHT, BIAS, X, OUT, LOSS = 128 * 64 * FLOAT, 512, 256 * 128 * FLOAT, 256 * 64 * FLOAT, 512
 
 
@@ -48,8 +59,7 @@ def step(model, x, optimizer=None):
 
 
 # ---- bytes counted by hand ------------------------------------------------------------------------------
-def test_forward_and_backward_of_a_linear_layer():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_forward_and_backward_of_a_linear_layer(model, x):
     with course_utils.track_memory() as ledger:
         step(model, x)
     # the gradient of the loss, a 1, is all that is left over
@@ -63,8 +73,7 @@ def test_forward_and_backward_of_a_linear_layer():
     assert list(ledger.at_peak()) == list(CATEGORY_COLORS)
 
 
-def test_the_peak_is_the_allocators():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_the_peak_is_the_allocators(model, x):
     torch.cuda.reset_peak_memory_stats()
     with course_utils.track_memory() as ledger:
         step(model, x, torch.optim.Adam(model.parameters()))
@@ -82,8 +91,7 @@ def test_the_peak_is_the_allocators():
         (torch.optim.AdamW, 2),
     ],
 )
-def test_an_optimizer_keeps_this_many_copies_of_the_parameters(make, states):
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_an_optimizer_keeps_this_many_copies_of_the_parameters(model, x, make, states):
     with course_utils.track_memory() as ledger:
         step(model, x, make(model.parameters()))
         step(model, x, make(model.parameters()))  # the state of the first one is gone
@@ -93,8 +101,7 @@ def test_an_optimizer_keeps_this_many_copies_of_the_parameters(make, states):
     assert ledger.live() == held(parameters=whole, optimizer_state=states * whole, inputs=X)
 
 
-def test_gradients_from_before_and_those_set_to_zero_stay():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_gradients_from_before_and_those_set_to_zero_stay(model, x):
     step(model, x)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     with course_utils.track_memory(model=model) as ledger:
@@ -107,8 +114,7 @@ def test_gradients_from_before_and_those_set_to_zero_stay():
     assert ledger.peak_label() == "before the block"
 
 
-def test_views_and_changes_in_place_cost_nothing():
-    x = torch.ones(256, 128, device="cuda")
+def test_views_and_changes_in_place_cost_nothing(x):
     with course_utils.track_memory(x=x) as ledger:
         y = x.view(-1)[5:].unsqueeze(0).add_(1).relu_()
         z = y.expand(7, -1)
@@ -139,8 +145,7 @@ def test_checkpointing_keeps_only_what_goes_into_a_block():
     assert set(ledger.timeline().phases) <= {"other", "forward", "backward"}
 
 
-def test_evaluation_keeps_nothing():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_evaluation_keeps_nothing(model, x):
     with course_utils.track_memory() as ledger, torch.no_grad():
         model(x).relu()
     # relu's result is no activation: no module made it, and nobody learns from it
@@ -163,8 +168,7 @@ def test_inputs_are_what_is_named_comes_from_the_host_or_goes_into_a_module():
     del c, d
 
 
-def test_copies_between_gpus_or_types_are_no_inputs():
-    x = torch.ones(256, 128, device="cuda")
+def test_copies_between_gpus_or_types_are_no_inputs(x):
     with course_utils.track_memory(x=x) as ledger:
         kept = x.to("cuda:1"), x.double(), x.cpu()
     assert ledger.live(0) == held(inputs=X, other=2 * X)
@@ -179,8 +183,7 @@ def test_a_parameter_can_be_named_alone():
     assert ledger.live() == held(parameters=WEIGHT, gradients=WEIGHT)
 
 
-def test_a_gradient_made_by_hand():
-    model = linear()
+def test_a_gradient_made_by_hand(model):
     with course_utils.track_memory(model=model) as ledger:
         model.weight.grad = torch.ones_like(model.weight)
     assert ledger.live() == held(parameters=WEIGHT + BIAS, gradients=WEIGHT)
@@ -194,8 +197,7 @@ def test_blocks_are_rounded_up_to_512_bytes():
     del kept
 
 
-def test_the_largest_blocks_at_the_peak():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_the_largest_blocks_at_the_peak(model, x):
     with course_utils.track_memory(model=model) as ledger:
         step(model, x)
     first, second, third = ledger.largest(count=3)
@@ -303,8 +305,7 @@ def test_labels_as_text():
     assert str(Label()) == "between operations"
 
 
-def test_a_step_inside_backward_is_a_step():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_a_step_inside_backward_is_a_step(model, x):
     optimizers = {p: torch.optim.SGD([p], 0.1, momentum=0.9) for p in model.parameters()}
 
     def update(parameter):
@@ -427,8 +428,7 @@ class Witness(nn.Module):
         self.seen.append((torch.cuda.memory._get_memory_metadata(), torch._C._len_torch_dispatch_stack()))
 
 
-def test_running_out_of_memory_leaves_a_complete_ledger():
-    model, x = linear(), torch.ones(256, 128, device="cuda")
+def test_running_out_of_memory_leaves_a_complete_ledger(model, x):
     kept = []
 
     def block():
@@ -592,14 +592,13 @@ def test_the_drawing_has_names_and_units(ledger):
     assert words[0].splitlines()[1] == ledger.peak_label()
     assert {"backward", "forward"} & {text.get_text() for text in band.texts}
     assert str(figure) == str(ledger)  # for those who cannot see it
-    top = max(line.get_ydata().max() for line in axes.get_lines() if line.get_gid() == "total")
-    assert top == pytest.approx(ledger.peak() / 2**20)
+    (total,) = (patch for patch in axes.patches if patch.get_gid() == "total")
+    assert max(total.get_data().values) == pytest.approx(ledger.peak() / 2**20)
 
 
-def test_a_long_name_is_cut_where_it_does_not_fit():
+def test_a_long_name_is_cut_where_it_does_not_fit(x):
     parts = nn.ModuleDict({"a_name_longer_than_any_figure_is_wide_" * 3: linear()})
     model = nn.ModuleDict({"inner": parts})
-    x = torch.ones(256, 128, device="cuda")
     with course_utils.track_memory(model=model, x=x) as ledger:
         next(iter(parts.values()))(x)
     figure = ledger.draw()
@@ -628,13 +627,23 @@ def test_the_bars_have_names_and_units(ledger):
         ledger.draw_devices("middle")
 
 
+@pytest.mark.filterwarnings("error")
+def test_bars_of_gpus_that_hold_nothing_any_more():
+    with course_utils.track_memory() as ledger:
+        torch.zeros(5, device="cuda")
+    figure = ledger.draw_devices("end")
+    figure.canvas.draw()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.00"]
+    assert figure.legends[0].get_texts() == []
+
+
 def test_very_short_phases_join_the_one_before():
     from course_utils.memory.drawing import _runs
 
     phases = ["forward"] * 100 + ["other"] + ["forward"] * 50 + ["backward"] * 149
-    assert _runs(phases) == [("forward", 0, 151), ("backward", 151, 149)]
-    assert _runs(["other", *phases]) == [("forward", 0, 152), ("backward", 152, 149)]
-    assert _runs(["other"]) == [("other", 0, 1)]
+    assert _runs(phases) == [("forward", 151), ("backward", 149)]
+    assert _runs(["other", *phases]) == [("forward", 152), ("backward", 149)]
+    assert _runs(["other"]) == [("other", 1)]
 
 
 # ---- replaying what only a real GPU writes --------------------------------------------------------------
@@ -659,11 +668,10 @@ def test_replay_of_segments_and_blocks_from_before():
         entry("oom", 10**9, 0, 6),
         entry("snapshot", 0, 0, 7),
     ]
-    replayed = history.replay([before], trace, [])
-    assert replayed.timeline.total == [1024, 1536, 512]
-    assert replayed.timeline.reserved == [4096, 4096 + 2**21, 4096 + 2**21]
-    assert replayed.reserved_peak == 4096 + 2**21
-    assert [block.label for block in replayed.blocks] == ["before the block", "forward of a: mm"]
+    timeline = history.replay([before], trace, [])
+    assert timeline.total == [1024, 1536, 512]
+    assert timeline.reserved == [4096, 4096 + 2**21, 4096 + 2**21]
+    assert [block.label for block in timeline.blocks] == ["before the block", "forward of a: mm"]
 
 
 def test_what_is_freed_begins_no_phase_except_after_a_step():
@@ -675,7 +683,7 @@ def test_what_is_freed_begins_no_phase_except_after_a_step():
         entry("free_requested", 512, 0, 5, "backward | a | mm"),
         entry("free_requested", 512, 512, 6, Label().text),
     ]
-    phases = history.replay([], trace, []).timeline.phases[1:]
+    phases = history.replay([], trace, []).phases[1:]
     step = "optimizer step"
     assert phases == ["forward", "backward", "backward", step, step, "other"]
 

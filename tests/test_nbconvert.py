@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from project import ROOT
+
+from course_utils.lessons import ROOT
 
 pytestmark = pytest.mark.slow
 

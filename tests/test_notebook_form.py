@@ -2,16 +2,12 @@
 
 from pathlib import Path
 
-import canonical
-import execute
-import lesson_rules
 import nbformat
 import pytest
+from authors import canonical, notebooks, rules
 from nbformat import NotebookNode
-from project import lesson_paths
 
-import notebooks
-from course_utils.lessons import executed
+from course_utils.lessons import executed, lesson_paths
 
 
 @pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
@@ -21,7 +17,7 @@ def test_lesson_keeps_form_and_rules(path: Path) -> None:
 
 def write(notebook: NotebookNode, folder: Path, name: str = "01_first") -> Path:
     path = folder / f"{name}.ipynb"
-    notebooks.write(path, notebook, notebook)
+    canonical.write(canonical.both_files(path, notebook, notebook))
     return path
 
 
@@ -31,8 +27,7 @@ def test_a_good_lesson_has_no_problem(small_lesson: NotebookNode, tmp_path: Path
 
 def test_setup_cell_is_short_and_names_the_lesson(small_lesson: NotebookNode) -> None:
     setup = small_lesson.cells[1].source
-    assert len(setup.splitlines()) <= lesson_rules.CODE_LINES
-    assert max(map(len, setup.splitlines())) <= 110
+    assert len(setup.splitlines()) <= rules.CODE_LINES
     assert setup.endswith('device = course_utils.start("01_first")')
 
 
@@ -55,7 +50,7 @@ def test_fix_removes_noise_and_is_stable(small_lesson: NotebookNode, tmp_path: P
     clean = path.read_bytes()
     add_noise(small_lesson)
     path.write_text(nbformat.writes(small_lesson), encoding="utf-8")
-    assert notebooks.check(path)[0].startswith("01_first.ipynb: not in canonical form, or with outputs;")
+    assert notebooks.check(path)[0].startswith("01_first.ipynb: not as `fix` writes it")
     assert notebooks.fix(path) == []
     assert path.read_bytes() == clean
 
@@ -65,7 +60,7 @@ def test_a_lesson_that_tells_answers_is_named_and_mended(small_lesson: NotebookN
     told = canonical.read(path)
     told.cells[3].outputs = [stream("2\n")]
     path.write_text(canonical.to_text(told), encoding="utf-8")
-    assert notebooks.check(path)[0].startswith("01_first.ipynb: not in canonical form, or with outputs;")
+    assert notebooks.check(path)[0].startswith("01_first.ipynb: not as `fix` writes it")
     assert notebooks.fix(path) == []
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in canonical.read(path).cells)
 
@@ -81,7 +76,7 @@ def test_the_executed_file_differs_in_outputs_alone(
         stored = canonical.read(executed(path))
         stored.cells[2][what] = {"tags": ["remove-input"]} if what == "metadata" else "other"
         executed(path).write_text(canonical.to_text(stored), encoding="utf-8")
-    problem = "executed/01_first.ipynb: not the cells of the lesson, in canonical form;"
+    problem = "executed/01_first.ipynb: not the cells of the lesson, as `fix` writes them;"
     assert any(found.startswith(problem) for found in notebooks.check(path))
 
 
@@ -149,16 +144,9 @@ def test_random_ids_become_readable_and_chosen_ones_stay(small_lesson: NotebookN
     small_lesson.cells += [nbformat.v4.new_code_cell("1", id=cell_id) for cell_id in ids]
     small_lesson.cells[2].id = "00000000"
     named = [cell.id for cell in canonical.canonical(small_lesson).cells]
-    assert named == [
-        "head",
-        "setup",
-        "part-1-adding-numbers",
-        "part-1-adding-numbers-2",
-        "part-1-adding-numbers-3",
-        "part-1-adding-numbers-4",
-        "my-own-name",
-        "part-1-adding-numbers-5",
-    ]
+    section = "part-1-adding-numbers"
+    numbered = [f"{section}-{number}" for number in (2, 3, 4)]
+    assert named == ["head", "setup", section, *numbered, "my-own-name", f"{section}-5"]
 
 
 def test_counts_are_renumbered_only_where_all_cells_were_run(small_lesson: NotebookNode) -> None:
@@ -168,10 +156,10 @@ def test_counts_are_renumbered_only_where_all_cells_were_run(small_lesson: Noteb
     assert canonical.canonical(small_lesson).cells[3].execution_count == 12
 
 
-def test_a_broken_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "01_first.ipynb").write_text('{"cells": [', encoding="utf-8")
-    assert notebooks.main(["check", str(tmp_path / "01_first.ipynb")]) == 1
-    assert capsys.readouterr().out.startswith("01_first.ipynb is not a readable notebook")
+    with pytest.raises(ValueError, match=r"^01_first\.ipynb is not a readable notebook"):
+        notebooks.check(tmp_path / "01_first.ipynb")
 
 
 # --- the rules ---
@@ -199,15 +187,10 @@ PICTURE = nbformat.v4.new_output(
         (code("x = 1", tags=["nbval-skip"], reason="time"), "tag 'nbval-skip' needs a reason"),
         (code("x = 1", reason="because it is so"), "has a reason but no tag that needs one"),
         (code("# NBVAL_SKIP\nx = 1"), "marks itself by the comment '# NBVAL_SKIP'"),
-        (
-            code("\n".join(f"x{n} = {n}" for n in range(16))),
-            "16 lines: more than 15 need the tag 'long-cell'",
-        ),
+        (code("\n".join(f"x{n} = {n}" for n in range(16))), "16 lines: more than 15 need the tag 'long-"),
         (code("x = 1", tags=["long-cell"], reason="one loop in one piece"), "1 lines: more than 15 need"),
         (code("plt.plot(x);"), "a line ends with a semicolon"),
         (code("import sys\nsys.path.insert(0, '..')"), "edits sys.path"),
-        (code("pass"), "does nothing"),
-        (code("# later"), "does nothing"),
         (code("  \n"), "is empty"),
         (code("1/0", [ERROR]), "must show an error if, and only if, it is tagged 'raises-exception'"),
         (code("1/1", tags=["raises-exception"]), "must show an error if, and only if"),
@@ -219,7 +202,7 @@ PICTURE = nbformat.v4.new_output(
 )
 def test_a_broken_rule_is_named(cell: NotebookNode, problem: str, small_lesson: NotebookNode) -> None:
     small_lesson.cells.append(cell)
-    found = lesson_rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
+    found = rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
     assert len(found) == 1, found
     assert f"cell 'part-1-adding-numbers-3': {problem}" in found[0]
 
@@ -227,12 +210,12 @@ def test_a_broken_rule_is_named(cell: NotebookNode, problem: str, small_lesson: 
 def test_exempt_cells_with_a_reason_are_accepted(small_lesson: NotebookNode) -> None:
     tags = ["nbval-ignore-output", "long-cell"]
     small_lesson.cells.append(code("x = 1\n" * 16, tags=tags, reason="times differ from run to run"))
-    assert lesson_rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb")) == []
+    assert rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb")) == []
 
 
 def test_a_heavy_notebook_is_named(small_lesson: NotebookNode) -> None:
     small_lesson.cells.append(nbformat.v4.new_markdown_cell("word " * 400_000))
-    found = lesson_rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
+    found = rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
     assert "01_first.ipynb: 2.0 MB on disk, at most 1.5 MB" in found
 
 
@@ -243,32 +226,33 @@ def test_a_heavy_notebook_is_named(small_lesson: NotebookNode) -> None:
         ("the reader can do.", "the reader can do", "does not follow the skeleton"),
         ("# Lesson 01: First", "# Lesson 1: First", "does not follow the skeleton"),
         ("# Lesson 01: First", "# Lesson 02: First", "the title says lesson 02, the file's name 01"),
-        ("01_first.ipynb", "02_second.ipynb", "the badge is not this lesson's"),
     ],
 )
 def test_a_wrong_head_is_named(old: str, new: str, problem: str, small_lesson: NotebookNode) -> None:
     assert old in small_lesson.cells[0].source
     small_lesson.cells[0].source = small_lesson.cells[0].source.replace(old, new)
-    (found,) = lesson_rules.problems(small_lesson, Path("01_first.ipynb"))
+    (found,) = rules.problems(small_lesson, Path("01_first.ipynb"))
     assert problem in found
 
 
-def test_an_edited_setup_cell_is_named_and_fixed(small_lesson: NotebookNode, tmp_path: Path) -> None:
-    small_lesson.cells[1].source = small_lesson.cells[1].source.replace("import os", "import json")
+@pytest.mark.parametrize(
+    ("cell", "old", "new"), [(1, "import os", "import json"), (0, "01_first", "02_second")]
+)
+def test_an_edited_setup_cell_and_another_lessons_badge_are_named_and_fixed(
+    cell: int, old: str, new: str, small_lesson: NotebookNode, tmp_path: Path
+) -> None:
+    small_lesson.cells[cell].source = small_lesson.cells[cell].source.replace(old, new)
     path = write(small_lesson, tmp_path)
-    (found,) = notebooks.check(path)
-    assert "the second cell is not the setup cell" in found
+    assert "01_first.ipynb: not as `fix` writes it (form, badge, setup cell" in notebooks.check(path)[0]
     assert notebooks.fix(path) == []
 
 
 def test_a_name_without_a_number_is_refused(small_lesson: NotebookNode, tmp_path: Path) -> None:
-    (found,) = notebooks.check(write(small_lesson, tmp_path, "draft"))
-    assert found == "draft.ipynb: the file's name must read like 01_device_basics.ipynb"
-    with pytest.raises(ValueError, match="reads like 01_device_basics, not 'draft'"):
-        lesson_rules.new_lesson("draft", "Draft")
+    found = notebooks.fix(write(small_lesson, tmp_path, "draft"))
+    assert found == ["draft.ipynb: the file's name must read like 01_device_basics.ipynb"]
 
 
-# --- comfort: headings, heights, pictures ---
+# --- headings, heights, pictures ---
 
 
 def markdown(source: str) -> NotebookNode:
@@ -281,8 +265,6 @@ def run_cell(source: str, *outputs: NotebookNode) -> NotebookNode:
     return cell
 
 
-LONG_CELL = run_cell("x = 1\n" * 35)
-LONG_CELL.metadata = {"tags": ["long-cell"], "reason": "it is one piece"}
 SMALL = nbformat.v4.new_output("display_data", data={"image/png": "aGk="})
 SMALL_WITH_ALT = nbformat.v4.new_output(
     "display_data", data={"image/png": "aGk="}, metadata={"image/png": {"alt": "a bar"}}
@@ -297,33 +279,20 @@ SMALL_WITH_ALT = nbformat.v4.new_output(
         ([markdown("### One"), markdown("### One")], "heading 'One' comes twice"),
         ([markdown("## Subtracting")], "section 'Subtracting' must begin with its number, 2."),
         ([markdown("## 3. Subtracting")], "section '3. Subtracting' must begin with its number, 2."),
-        (
-            [markdown("## Your turn"), markdown("## 2. Subtracting")],
-            "the sections 'Your turn' and 'What you can do now' come last, in this order",
-        ),
+        ([markdown("## Your turn"), markdown("## 2. Subtracting")], "the sections 'Your turn' and 'What"),
         (
             [markdown("A line.\n\n" * 20)],
-            "cell 'a-line-a-line-a': about 754 pixels high, at most 640; split it",
+            "cell 'a-line-a-line-a': about 28 lines on a slide",
         ),
-        (
-            [LONG_CELL],
-            "about 645 pixels high",
-        ),
-        (
-            [markdown("```\n" + "x" * 100 + "\n```")],
-            "100 characters in 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx', at most 99",
-        ),
-        ([markdown("| a | b |\n|---|---|\n" + "| 1 | 2 |\n" * 23)], "about 700 pixels high"),
+        ([markdown("```\n" + "x" * 100 + "\n```")], "100 characters in 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'"),
         ([run_cell("plot()", SMALL), markdown("It rises.")], "a picture has no alternative text"),
-        ([run_cell("plot()", SMALL_WITH_ALT)], "no words go with the picture; say in markdown what it shows"),
-        ([run_cell("plot()", SMALL_WITH_ALT), run_cell("x = 1")], "no words go with the picture"),
     ],
 )
 def test_an_uncomfortable_lesson_is_named(
     cells: list[NotebookNode], problem: str, small_lesson: NotebookNode
 ) -> None:
     small_lesson.cells += cells
-    (found,) = lesson_rules.problems(small_lesson, Path("01_first.ipynb"))
+    (found,) = rules.problems(small_lesson, Path("01_first.ipynb"))
     assert problem in found
 
 
@@ -332,13 +301,12 @@ def test_an_uncomfortable_lesson_is_named(
     [
         [markdown("### Below"), markdown("## 2. Next\n\n### Below it"), markdown("## What you can do now")],
         [markdown("```\n# a comment\n```")],
-        [run_cell("plot()", stream("12 MiB"), SMALL_WITH_ALT)],
-        [run_cell("plot()", SMALL_WITH_ALT), run_cell("print(12)", stream("12"))],
+        [run_cell("plot()", SMALL_WITH_ALT)],
     ],
 )
 def test_a_comfortable_lesson_has_no_problem(cells: list[NotebookNode], small_lesson: NotebookNode) -> None:
     small_lesson.cells += cells
-    assert lesson_rules.problems(small_lesson, Path("01_first.ipynb")) == []
+    assert rules.problems(small_lesson, Path("01_first.ipynb")) == []
 
 
 def test_a_long_cell_that_says_nothing_is_marked(
@@ -350,26 +318,8 @@ def test_a_long_cell_that_says_nothing_is_marked(
     sources = {"silent": "work()", "bar": "for x in tqdm(y): work(x)", "line": 'print("takes 5 seconds")'}
     small_lesson.cells += [nbformat.v4.new_code_cell(source, id=name) for name, source in sources.items()]
     seconds = {"setup": 1.9} | dict.fromkeys(sources, 2.1)
-    monkeypatch.setattr(execute, "run_lesson", lambda *_, **__: execute.Run(small_lesson, seconds))
-    notebooks.run(write(small_lesson, tmp_path), twice=False)
+    monkeypatch.setattr(notebooks, "execute", lambda *_, **__: None)
+    monkeypatch.setattr(notebooks, "seconds", lambda cell: seconds.get(cell.id, 0))
+    notebooks.run(write(small_lesson, tmp_path))
     marked = [line for line in capsys.readouterr().out.splitlines() if "<- over two seconds" in line]
     assert marked == ["    2.10 s  silent  <- over two seconds without a bar"]
-
-
-# --- lessons as text ---
-
-
-def test_text_and_back_keeps_ids_and_outputs(small_lesson: NotebookNode, tmp_path: Path) -> None:
-    pytest.importorskip("jupytext", reason="py:percent files need jupytext: pip install -r requirements.txt")
-    small_lesson.cells[3].metadata = {"tags": ["nbval-ignore-output"], "reason": "times differ each run"}
-    path = write(small_lesson, tmp_path)
-    before = path.read_bytes()
-    source = notebooks.to_py(path, tmp_path / "text")
-    notebooks.from_py(source, tmp_path)
-    assert path.read_bytes() == before
-
-    source.write_text(source.read_text(encoding="utf-8").replace("1 + 1", "1 + 2"), encoding="utf-8")
-    notebooks.from_py(source, tmp_path)
-    changed = canonical.read(path).cells[3]
-    assert (changed.id, changed.source, changed.outputs) == ("part-1-adding-numbers-2", "print(1 + 2)", [])
-    assert canonical.read(executed(path)).cells[1].execution_count == 1

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import canonical
-import execute
 import nbformat
 import pytest
+from authors import canonical
 from nbformat import NotebookNode
+from start.runner import execute, repeatable_environment
 
 pytestmark = pytest.mark.slow
 
@@ -19,20 +19,17 @@ CELLS = {
 }
 
 
-def run(folder: Path, monkeypatch: pytest.MonkeyPatch, *, bars: bool) -> list[NotebookNode]:
+def run(folder: Path, *, bars: bool) -> list[NotebookNode]:
     """Run the cells; return them as nbclient leaves them."""
-    if bars:
-        environment = execute.kernel_environment
-        settings = {name: value for name, value in environment().items() if name != "TQDM_DISABLE"}
-        monkeypatch.setattr(execute, "kernel_environment", lambda: settings)
+    env = repeatable_environment() | ({"TQDM_DISABLE": ""} if bars else {})
     cells = [nbformat.v4.new_code_cell(source, id=name) for name, source in CELLS.items()]
-    result = execute.run_lesson(nbformat.v4.new_notebook(cells=cells), folder)
-    monkeypatch.undo()
-    return result.notebook.cells
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    execute(notebook, folder, env)
+    return notebook.cells
 
 
-def test_outputs_are_the_same_with_and_without_bars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, quiet = (run(tmp_path, monkeypatch, bars=bars) for bars in (True, False))
+def test_outputs_are_the_same_with_and_without_bars(tmp_path: Path) -> None:
+    seen, quiet = (run(tmp_path, bars=bars) for bars in (True, False))
     for one, two in zip(seen, quiet, strict=True):
         assert any("/3 [" in output.text for output in one.outputs), one.id
         assert not any("\r" in output.text for output in two.outputs), two.id

@@ -3,13 +3,13 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import record
-import recording_cases
 import torch
-from lesson_code import lesson_code
+from authors import recording
+from authors.lesson_code import lesson_code
 
 import course_utils
 from course_utils.machine.recorded import CASES, SCHEMA
@@ -29,11 +29,6 @@ def settings(monkeypatch):
     yield
     torch.set_num_threads(threads)
     cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
-
-
-def in_this_process(part: str, rehearse: bool) -> record.Result:
-    """Run a part without starting a Python of its own, as the tests are in a hurry."""
-    return record.run_part(part, rehearse, lambda result: None)
 
 
 def a_card(**changes: Any) -> dict[str, Any]:
@@ -56,42 +51,44 @@ def save(folder: Path, name: str, content: Any) -> None:
 
 
 def test_every_part_has_a_case_to_read_it():
-    assert list(recording_cases.PARTS) == list(CASES)
+    assert list(recording.PARTS) == list(CASES)
 
 
-def test_without_a_gpu_it_refuses_in_one_line(monkeypatch, tmp_path, capsys):
+def test_without_a_gpu_it_refuses_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert record.main(["--out", str(tmp_path)]) == 1
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    with pytest.raises(ValueError, match=r"^PyTorch finds no CUDA GPU here"):
+        recording.record(folder=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_rehearsal_needs_a_folder(capsys):
-    with pytest.raises(SystemExit):
-        record.main(["--rehearse"])
-    assert "--rehearse needs --out FOLDER" in capsys.readouterr().err
+def test_a_rehearsal_needs_a_folder():
+    with pytest.raises(ValueError, match="--rehearse needs --out FOLDER"):
+        recording.record(rehearse=True)
 
 
-def test_a_folder_that_cannot_be_written_shows_before_anything_is_measured(tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_shows_before_anything_is_measured(monkeypatch, tmp_path):
     save(tmp_path, "a-file", "")
-    arguments = ["--rehearse", "--out", str(tmp_path / "a-file")]
-    assert record.main(arguments, lambda part, rehearse: pytest.fail("measured")) == 1
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("The record cannot be written: ")
-    assert line.endswith("Choose another folder with --out.")
+    monkeypatch.setattr(recording, "run_part", lambda *_: pytest.fail("measured"))
+    with pytest.raises(OSError, match="a-file"):
+        recording.record(["matmul"], tmp_path / "a-file", rehearse=True)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("settings")
-def test_a_rehearsal_runs_every_part_and_is_no_record(tmp_path, capsys):
-    assert record.main(["--rehearse", "--out", str(tmp_path)], in_this_process) == 0
+def test_a_rehearsal_runs_every_part_and_is_no_record(monkeypatch, tmp_path):
+    def run_here(part, file, rehearse):  # a Python for each part would take too long
+        with course_utils.virtual_gpus(count=8, memory="2 GiB"):
+            recording.run_part(part, file, recording.read(file))
+
+    monkeypatch.setattr(recording, "run_apart", run_here)
+    assert recording.record(folder=tmp_path, rehearse=True) == []
     (file,) = tmp_path.iterdir()
     card = json.loads(file.read_text(encoding="utf-8"))
     assert (card["card"], card["rehearsal"]) == ("virtual (rehearsal)", True)
     assert {name: part["status"] for name, part in card["parts"].items()} == dict.fromkeys(CASES, "done")
     for case, kinds in CASES.items():
         figures = card["parts"][case]["figures"]
-        assert {name: kind for name, kind in kinds.items() if not isinstance(figures[name], kind)} == {}
+        assert {name: type(figures[name]).__name__ for name in kinds} == kinds
     rungs = card["parts"]["ladder"]["figures"]["rungs"]
     assert " ".join(name.split()[0] for name in rungs) == "0 1 2 3 4 5 8a 8b 9 10 11 12 13 14 15"
     assert all(len(rung["seconds"]) == len(rung["accuracy"]) == 1 for rung in rungs.values())
@@ -106,69 +103,52 @@ def test_a_rehearsal_runs_every_part_and_is_no_record(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("settings")
-def test_a_part_that_fails_keeps_what_it_had_and_the_others_go_on(monkeypatch, tmp_path, capsys):
+def test_a_part_that_fails_keeps_what_it_had(monkeypatch, tmp_path):
     def breaks(figures, scale):
         figures["so far"] = [1.0]
         yield "one measurement"
         raise RuntimeError("the fan stopped")
 
-    monkeypatch.setitem(recording_cases.PARTS, "matmul", breaks)
-    arguments = ["--rehearse", "--out", str(tmp_path), "--parts", "matmul", "clocks"]
-    assert record.main(arguments, in_this_process) == 1
-    card = json.loads((tmp_path / "virtual-rehearsal.json").read_text(encoding="utf-8"))
-    assert card["parts"]["clocks"]["status"] == "done"
-    failed = card["parts"]["matmul"]
-    assert (failed["status"], failed["error"]) == ("failed", "RuntimeError: the fan stopped")
-    assert failed["figures"] == {"so far": [1.0]}
-    assert "failed: matmul: RuntimeError: the fan stopped" in capsys.readouterr().out
+    monkeypatch.setitem(recording.PARTS, "matmul", breaks)
+    found = recording.record(["matmul"], tmp_path, rehearse=True)
+    assert found == ["failed: matmul: RuntimeError: the fan stopped"]
+    failed = recording.read(tmp_path / "virtual-rehearsal.json")["parts"]["matmul"]
+    assert (failed["status"], failed["figures"]) == ("failed", {"so far": [1.0]})
 
 
-def test_a_part_that_takes_its_process_with_it_is_recorded_as_failed(monkeypatch, tmp_path):
-    script = tmp_path / "dies.py"
-    script.write_text(
-        "import os, sys\n"
-        'open(sys.argv[-1], \'w\').write(\'{"status": "running", "figures": {"rows": 3}}\')\n'
-        "os._exit(9)\n",
-        encoding="utf-8",
-    )
-    monkeypatch.setattr(record, "__file__", str(script))
-    result = record.run_part_apart("matmul", rehearse=False)
-    assert result == {"status": "failed", "error": "the process ended with status 9", "figures": {"rows": 3}}
-
-
-def test_a_second_recording_keeps_the_parts_it_does_not_run(tmp_path, capsys):
-    arguments = ["--rehearse", "--out", str(tmp_path), "--parts"]
-    for part in ("matmul", "clocks"):
-        record.main([*arguments, part], lambda name, rehearse: {"status": "done", "figures": {}})
+@pytest.mark.usefixtures("settings")
+def test_a_part_that_takes_its_process_with_it_has_failed_and_the_others_go_on(monkeypatch, tmp_path):
     file = tmp_path / "virtual-rehearsal.json"
-    card = json.loads(file.read_text(encoding="utf-8"))
+
+    def child(command, **_):
+        assert command[-2:] == [tmp_path, "--rehearse"]
+        card = recording.read(file)
+        status = "running" if "matmul" in command else "done"
+        card["parts"][command[4]] = {"status": status, "figures": {"rows": 3}}
+        recording.write(file, card)
+        return SimpleNamespace(returncode=9)
+
+    monkeypatch.setattr(recording.subprocess, "run", child)
+    monkeypatch.setattr(recording, "commit", lambda: None)
+    found = recording.record(["matmul", "clocks"], tmp_path, rehearse=True)
+    assert found == ["failed: matmul: the process ended with status 9"]
+    parts = recording.read(file)["parts"]
+    assert parts["clocks"]["status"] == "done"
+    assert (parts["matmul"]["status"], parts["matmul"]["figures"]) == ("failed", {"rows": 3})
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_second_recording_keeps_the_parts_it_does_not_run(monkeypatch, tmp_path):
+    for part in ("matmul", "clocks"):
+        monkeypatch.setitem(recording.PARTS, part, lambda *_: iter([""]))
+        recording.record([part], tmp_path, rehearse=True)
+    file = tmp_path / "virtual-rehearsal.json"
+    card = recording.read(file)
     assert list(card["parts"]) == ["matmul", "clocks"]
     card["machine"]["torch"] = "1.0"  # recorded with other software: these figures do not belong together
-    save(tmp_path, file.name, card)
-    record.main([*arguments, "clocks"], lambda name, rehearse: {"status": "done", "figures": {}})
-    assert list(json.loads(file.read_text(encoding="utf-8"))["parts"]) == ["clocks"]
-
-
-def test_a_row_that_differs_is_recorded_with_what_came_out(monkeypatch):
-    import fidelity
-
-    wrong = fidelity.Row("Sums", "1 + 1", 3)
-    monkeypatch.setattr(fidelity, "ROWS", [fidelity.Row("Sums", "2 + 2", 4), wrong])
-    result = in_this_process("fidelity", True)
-    figures = result["figures"]
-    assert (figures["passed"], figures["failed"]) == (1, 1)
-    assert figures["rows"] == {"Sums: 2 + 2": "passed", "Sums: 1 + 1": "failed"}
-    assert figures["failures"] == [{"row": "Sums: 1 + 1", "expected": "3", "got": "int: 2"}]
-
-
-def test_a_prediction_beyond_five_percent_is_marked():
-    peak = {"allocated": 100 * 2**20, "ledger": 100 * 2**20, "reserved": 120 * 2**20}
-    cases = {"near": peak | {"predicted": 104 * 2**20}, "far": peak | {"predicted": 94 * 2**20}}
-    near, far = record.memory_table(cases)[1:]
-    assert near.split() == ["near", "104.0", "100.0", "100.0", "120.0", "+4.0%"]
-    assert far.split()[-4:] == ["-6.0%", "<--", "beyond", "5%"]
-    (unknown,) = record.memory_table({"half": peak | {"predicted": None}})[1:]
-    assert unknown.split() == ["half", "-", "100.0", "100.0", "120.0"]
+    recording.write(file, card)
+    recording.record(["clocks"], tmp_path, rehearse=True)
+    assert list(recording.read(file)["parts"]) == ["clocks"]
 
 
 def test_a_whole_record_is_read(tmp_path):
@@ -216,7 +196,7 @@ def test_a_damaged_file_is_skipped_with_one_warning(content, reason, tmp_path):
 
 
 def test_an_unknown_case_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"no case 'speed'\. The cases: fidelity, matmul"):
+    with pytest.raises(ValueError, match=r"no case 'speed'\. The cases: matmul, clocks"):
         course_utils.records("speed")
 
 
@@ -243,7 +223,7 @@ def test_a_name_that_is_bound_again_later_has_its_first_value(monkeypatch, tmp_p
     notebook = {"cells": [{"cell_type": "code", "source": [cell]} for cell in cells]}
     (tmp_path / "notebooks").mkdir()
     save(tmp_path / "notebooks", "09_some.ipynb", notebook)
-    monkeypatch.setattr("lesson_code.ROOT", tmp_path)
+    monkeypatch.setattr("authors.lesson_code.ROOT", tmp_path)
     code = lesson_code("09_some", ["x", "z"])
     assert (code["x"], code["z"]) == (1, 2)
 

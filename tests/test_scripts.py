@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import canonical
 import pytest
 import torch
 import torch.distributed as dist
-from project import lesson_paths
+from authors import canonical
 
 import course_utils
-from course_utils.lessons import executed
+from course_utils.lessons import executed, lesson_paths
 
 SCRIPTS = sorted((Path(course_utils.__file__).parent / "distributed" / "scripts").glob("[!_]*.py"))
 LESSONS = [path for path in lesson_paths() if path.name[:2] in ("07", "08")]

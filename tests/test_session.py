@@ -9,11 +9,26 @@ import course_utils
 from course_utils import session, virtual
 
 
+@pytest.fixture
+def find(monkeypatch):
+    """Let PyTorch find so many accelerators of a kind on this machine."""
+
+    def pretend(kind: str, count: int = 1) -> None:
+        found = torch.device(kind) if count else None
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: found)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count if kind == "cuda" else 0)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Test Card")
+        properties = SimpleNamespace(total_memory=15 * 2**30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+
+    return pretend
+
+
 @pytest.fixture(autouse=True)
-def clean(monkeypatch):
+def clean(monkeypatch, find):
     for name in ("COURSE_DEVICE", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
+    find("cuda", 0)
     yield
     virtual.switch_off()
 
@@ -81,23 +96,15 @@ def test_a_real_gpu_that_is_not_there(monkeypatch):
     assert not virtual.is_active()
 
 
-def test_a_real_gpu_is_used_and_named(monkeypatch, capsys):
-    monkeypatch.setattr(
-        torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda")
-    )
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Test Card")
-    properties = SimpleNamespace(total_memory=15 * 2**30)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+def test_a_real_gpu_is_used_and_named(find, capsys):
+    find("cuda", 2)
     assert course_utils.start("x") == torch.device("cuda:0")
     assert not virtual.is_active()
     assert said(capsys) == "x: 2 real GPUs, Test Card with 15.0 GiB."
 
 
-def test_a_mac_is_named(monkeypatch, capsys):
-    monkeypatch.setattr(
-        torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("mps")
-    )
+def test_a_mac_is_named(find, capsys):
+    find("mps")
     assert course_utils.start("x") == torch.device("mps:0")
     assert said(capsys) == "x: a real MPS device. Parts that need CUDA say so."
 
@@ -114,15 +121,9 @@ def test_a_mac_is_named(monkeypatch, capsys):
     ],
 )
 def test_virtual_gpus_step_in_where_a_lesson_needs_more_than_there_are(
-    lesson, kind, count, virtual_ones, monkeypatch, capsys
+    lesson, kind, count, virtual_ones, find, capsys
 ):
-    real = torch.device(kind, 0)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: real)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count if kind == "cuda" else 0)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
-    monkeypatch.setattr(
-        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=2**34)
-    )
+    find(kind, count)
     course_utils.start(lesson)
     assert virtual.is_active() is virtual_ones
     line = said(capsys)
@@ -134,10 +135,8 @@ def test_virtual_gpus_step_in_where_a_lesson_needs_more_than_there_are(
 
 @pytest.mark.parametrize("mode", ["auto", "virtual"])
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_lesson_of_several_processes_has_no_virtual_gpus(mode, count, monkeypatch, capsys):
-    real = torch.device("cuda", 0) if count else None
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: real)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+def test_a_lesson_of_several_processes_has_no_virtual_gpus(mode, count, find, capsys):
+    find("cuda", count)
     assert course_utils.start("07_beyond_one_process", mode=mode) == torch.device("cpu")
     assert not virtual.is_active()
     why = "the CPU, because virtual GPUs live inside one process, and this lesson starts several."
@@ -145,13 +144,12 @@ def test_a_lesson_of_several_processes_has_no_virtual_gpus(mode, count, monkeypa
     assert said(capsys) == f"07_beyond_one_process: {too_few}{why}"
 
 
-def test_a_lesson_that_measures_has_no_virtual_gpus_but_takes_a_real_one(monkeypatch, capsys):
+def test_a_lesson_that_measures_has_no_virtual_gpus_but_takes_a_real_one(find, capsys):
     assert course_utils.start("08_full_speed") == torch.device("cpu")
     assert said(capsys).endswith("the CPU, because virtual GPUs have no speed, and this lesson measures.")
     with pytest.raises(RuntimeError, match="finds no GPU here"):
         course_utils.start("08_full_speed", mode="real")
-    mac = torch.device("mps")
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: mac)
+    find("mps")
     assert course_utils.start("08_full_speed") == torch.device("mps:0")
 
 
@@ -203,10 +201,8 @@ def test_who_asks_for_something_else_than_a_gpu_gets_no_advice(mode, monkeypatch
     said(capsys)
 
 
-def test_a_lesson_that_needs_more_gpus_than_colab_has_gives_no_advice(monkeypatch, capsys):
+def test_a_lesson_that_needs_more_gpus_than_colab_has_gives_no_advice(monkeypatch, find, capsys):
     monkeypatch.setenv("COLAB_RELEASE_TAG", "x")
-    one = torch.device("cuda", 0)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: one)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    find("cuda")
     course_utils.start("05_data_parallel")
     assert "it needs 2 CUDA GPUs" in said(capsys)

@@ -1,23 +1,19 @@
-"""Slides: every lesson's cells and types follow the rule, and a deck needs nothing but its own folder."""
+"""Slides: which cells share one, what a deck leaves out, where the speaker's notes go."""
 
 import sys
-from copy import deepcopy
+from collections.abc import Sequence
 from pathlib import Path
 
-import canonical
 import nbformat
 import pytest
-import slideshow
+from authors import canonical
 from classroom import slides
-from classroom.layout import CODE_COLUMNS, SLIDE_LINES, cell_height, text_height
 from classroom.notes import read_notes
-from classroom.slide_cells import deck_cells
-from classroom.slide_types import write_types
+from classroom.slide_types import CODE_COLUMNS, PICTURE_LINES, lines_of, type_of, write_types
 from nbformat import NotebookNode
-from project import lesson_paths
 from start import cli
 
-from course_utils.lessons import executed
+from course_utils.lessons import lesson_paths
 
 EVERY_LESSON = pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
 
@@ -34,22 +30,11 @@ def printed(*lines: str) -> NotebookNode:
     return nbformat.v4.new_output("stream", text="\n".join(lines))
 
 
-def kinds(cells: list[NotebookNode]) -> list[str]:
-    return [cell.metadata.get("slideshow", {}).get("slide_type", "") for cell in cells]
+def kinds(cells: Sequence[NotebookNode]) -> list[str]:
+    return [type_of(cell) for cell in cells]
 
 
 # --- the lessons ---
-
-
-@EVERY_LESSON
-def test_a_lesson_has_the_slide_types_of_the_rule(path: Path) -> None:
-    cells = canonical.read(executed(path)).cells  # the rule leaves room for outputs
-    expected = deepcopy(cells)
-    for cell in expected:
-        cell.metadata.pop("slideshow", None)
-    write_types(expected)
-    assert kinds(cells) == kinds(expected)
-    assert kinds(cells)[0] == "slide"
 
 
 @EVERY_LESSON
@@ -92,84 +77,45 @@ def test_rule(cells: list[NotebookNode], expected: list[str]) -> None:
     assert kinds(cells) == expected
 
 
-PARAGRAPHS = [" ".join(["word"] * 100) + f" {n}." for n in range(6)]
-
-
-@pytest.mark.parametrize(
-    ("source", "pieces"),
-    [
-        ("It means this.\n\n## 2. Next\n\nText.", ["It means this.", "## 2. Next\n\nText."]),
-        ("It means.\n\n**Before you run it:** what?", ["It means.", "**Before you run it:** what?"]),
-        ("## 2. Next\n\nText.\n\n**Before you run it:** what?", None),
-        ("See:\n\n- one\n\n```\n## no heading\n\nx = 1\n```", None),
-        ("\n\n".join(PARAGRAPHS), ["\n\n".join(PARAGRAPHS[:3]), "\n\n".join(PARAGRAPHS[3:])]),
-    ],
-    ids=["heading", "question", "with its heading", "fence", "too high"],
-)
-def test_a_text_is_cut_to_one_idea(source: str, pieces: list[str] | None) -> None:
-    cells = slideshow.cut([text("# Title"), text(source)])
-    assert [cell.source for cell in cells[1:]] == (pieces or [source])
-    assert "\n\n".join(cell.source for cell in cells[1:]) == source
-    assert [c.source for c in slideshow.cut(deepcopy(cells))] == [c.source for c in cells]
-
-
-def test_a_table_is_as_high_as_its_longest_cells() -> None:
-    narrow, wide = ("| a | b |\n|---|---|\n| c | " + "word " * count + "|" for count in (5, 60))
-    assert text_height(narrow) < 3 < text_height(wide) < 7
-
-
-def test_a_line_too_long_counts_as_it_wraps() -> None:
-    short, wide = (cell_height(code("x" * count)) for count in (CODE_COLUMNS, CODE_COLUMNS + 1))
-    assert wide - short == pytest.approx(1)
+def test_a_cell_is_as_high_as_what_it_wraps_and_shows() -> None:
+    short, wide = (lines_of(code("x" * count)) for count in (CODE_COLUMNS, 3 * CODE_COLUMNS))
+    assert wide - short == pytest.approx(2)
+    picture = nbformat.v4.new_output("display_data", data={"image/png": "aGk=", "text/plain": "<Figure>"})
+    assert lines_of(code("x", printed("a", "b"), picture)) == lines_of(code("x")) + 2 + PICTURE_LINES
 
 
 # --- the decks ---
 
-TALL = [printed(*["out"] * 15), printed(*["more"] * 15)]
+
+def deck_cells(*cells: NotebookNode) -> list[NotebookNode]:
+    slides.prepare(cells)
+    return cells
 
 
-def test_code_and_its_outputs_are_apart_and_none_is_lost() -> None:
-    long = "\n\n".join(f"def f{n}():\n" + "    pass\n" * 8 for n in range(4))
-    cells = deck_cells([text("# T"), text("**Before you run it:** what?"), code(long, *TALL)])
-    assert all(cell_height(cell) <= SLIDE_LINES for cell in cells)
-    assert "".join(c.source for c in cells[2:]).replace("\n", "") == long.replace("\n", "")
-    assert [c.outputs[0].text[:4] for c in cells if c.get("outputs")] == ["out\n", "more"]
-    assert len({cell.id for cell in cells}) == len(cells)
+def test_a_deck_leaves_it_to_the_page_where_a_slide_is_full() -> None:
+    cells = deck_cells(text("# T"), code(LONG), code(f"{LONG}  # noqa: F821"), text("It means..."))
+    assert kinds(cells) == ["slide", "", "fragment", "fragment"]
+    assert "noqa" not in cells[2].source
 
 
-def test_a_function_too_long_for_a_slide_is_cut_in_equal_parts() -> None:
-    cells = deck_cells([text("# T"), code("def f():  # noqa: F821\n" + "    pass\n" * 24)])
-    assert [len(cell.source.splitlines()) for cell in cells[1:]] == [13, 12]
-    assert "noqa" not in cells[1].source
-
-
-def test_a_decorator_stays_above_its_function() -> None:
-    cells = deck_cells([text("# T"), code(LONG + "\n\n\n@cached\ndef f():\n" + "    pass\n" * 9)])
-    assert [cell.source.partition("\n")[0] for cell in cells[1:]] == ["row = 0", "@cached"]
-
-
-@pytest.mark.parametrize(
-    ("meaning", "expected"),
-    [
-        ("It means " + "this " * 80, ["slide", "", "subslide", "fragment"]),
-        ("**Before you go on:** " + "why " * 80, ["slide", "", "fragment", "subslide"]),
-    ],
-    ids=["meaning", "question"],
-)
-def test_a_result_is_in_sight_while_it_is_explained(meaning: str, expected: list[str]) -> None:
-    cells = deck_cells([text("# T"), code(LONG, printed("out", "out")), text(meaning)])
-    assert kinds(cells) == expected
+def test_what_no_audience_needs_is_left_out() -> None:
+    setup = code("start()", printed("ready"))
+    setup.id = "setup"
+    verdict = nbformat.v4.new_output("display_data", data={"text/html": "<p>Not yet.</p>"})
+    cells = deck_cells(text("# T"), setup, code("exercise.x.check(...)", verdict, printed("1")))
+    assert (kinds(cells)[1], cells[1].metadata["tags"]) == ("", [slides.HIDDEN])
+    assert [output.output_type for output in cells[2].outputs] == ["stream"]
 
 
 def test_the_code_stands_under_its_question_and_the_output_comes_after_it() -> None:
-    cells = deck_cells([text("# T"), text("**Before you run it:** what?"), code("print(1)", printed("1"))])
-    assert kinds(cells) == ["slide", "subslide", "", "fragment"]
+    cells = deck_cells(text("# T"), text("**Before you run it:** what?"), code("print(1)", printed("1")))
+    assert kinds(cells) == ["slide", "subslide", ""]  # the output is a fragment by the template
 
 
 def test_a_long_traceback_keeps_its_beginning_and_its_end() -> None:
     rows = [f"row {n}" for n in range(60)]
     error = nbformat.v4.new_output("error", ename="E", evalue="", traceback=rows)
-    shown = deck_cells([text("# T"), code("fail()", error)])[-1].outputs[0].traceback
+    shown = deck_cells(text("# T"), code("fail()", error))[-1].outputs[0].traceback
     assert (shown[0], shown[-1]) == ("row 0", "row 59")
     assert f"{60 - len(shown) + 1} lines that this slide leaves out" in "\n".join(shown)
 
@@ -185,7 +131,7 @@ def test_a_long_traceback_keeps_its_beginning_and_its_end() -> None:
     ],
 )
 def test_a_deck_leads_to_decks_and_loads_nothing(source: str, shown: str) -> None:
-    assert deck_cells([text(source)])[0].source == shown
+    assert deck_cells(text(source))[0].source == shown
 
 
 # --- the notes ---
@@ -238,14 +184,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("missing", ["nbconvert", "sphinx_revealjs"])
 def test_a_missing_package_is_named(
-    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in [name for name in sys.modules if name.startswith("classroom.slides")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setitem(sys.modules, "nbconvert", None)
     assert cli.main(["slides", "1", "--output", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"course_utils: {missing.replace('_', '-')} is not installed here. Run: ")
+    assert error.startswith("course_utils: nbconvert is not installed here. Run: ")
     assert error.count("\n") == 1

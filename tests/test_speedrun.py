@@ -12,7 +12,7 @@ import torchvision
 
 import course_utils
 from course_utils.distributed.scripts import speedrun
-from course_utils.exercises.instruments.placement import Copies
+from course_utils.exercises.instruments.recorder import recording
 
 FILE = Path(speedrun.__file__)
 SMALL = {"widths": (8, 16, 32), "epochs": 4, "batch": 64, "lr": 0.3, "decay": 5e-4}
@@ -195,10 +195,10 @@ def test_the_loop_waits_for_nothing():
     with course_utils.virtual_gpus(count=1):
         data = pictures.cuda(), torch.arange(64).cuda() % 10
         for epochs in (1, 3):
-            with Copies() as copies:
+            with recording() as record:
                 model = speedrun.train(*data, **SMALL | {"epochs": epochs})
-            bytes_moved.append(copies.made)
-        with Copies() as copies:
+            bytes_moved.append(record.copies)
+        with recording() as record:
             speedrun.predict(model, data[0])
     assert bytes_moved[0] == bytes_moved[1]
-    assert not copies.made
+    assert not record.copies

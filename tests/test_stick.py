@@ -6,16 +6,17 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import canonical
 import numpy as np
 import pytest
+from authors import canonical
 from classroom import demo, stick
 from nbformat import NotebookNode
 from PIL import Image
+from start.options import options_of
+from wheels import write_wheel
 
 from course_utils.data.standin import CLASSES
 from course_utils.lessons import ROOT, CourseError
@@ -178,22 +179,13 @@ def test_faulty_pictures_are_refused(course: Path, folder: Path, monkeypatch: py
         stick.make_stick(folder, root=course)
 
 
-def wheel(folder: Path, name: str) -> None:
-    """Write an empty package, as pip takes it."""
-    folder.mkdir(exist_ok=True)
-    info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
-        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        file.writestr(f"{info}/RECORD", "")
-
-
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of the package index."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    wheel(tmp_path / "index", "tiny")
+    (tmp_path / "index").mkdir()
+    write_wheel(tmp_path / "index", "tiny", "1.0")
     return tmp_path / "index"
 
 
@@ -216,7 +208,7 @@ def test_packages_are_told_fetched_and_kept(
 def test_the_readme_says_for_which_machines_the_packages_are(folder: Path) -> None:
     (folder / "torch-2.15.0-cp313-cp313-win_amd64.whl").touch()
     assert stick.wheels_for(folder) == "Python 3.13 on win_amd64"
-    text = stick.stick_readme.text(stick.wheels_for(folder), pictures=False)
+    text = stick.readme(stick.wheels_for(folder), pictures=False)
     assert "The packages on this stick are for Python 3.13 on win_amd64." in text
     assert "   Python 3.13 must be there:" in text
     assert '.venv\\Scripts\\python -m pip install --no-index --find-links "STICK\\packages"' in text
@@ -226,7 +218,7 @@ def test_the_readme_says_for_which_machines_the_packages_are(folder: Path) -> No
 def test_a_lesson_runs_from_a_stick_without_a_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COURSE_DATA", "standin")
     monkeypatch.setattr(stick, "build", lambda *_: None)  # the decks have tests of their own
-    assert demo.main(["--stick", str(folder)]) == 0
+    assert demo.main(options_of("demo", ["--stick", str(folder)])) == 0
     assert "COURSE_DATA=standin" in (folder / "README.txt").read_text(encoding="utf-8")
     nowhere = "http://127.0.0.1:9"  # a port that nobody listens on
     variables = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere)

@@ -2,27 +2,17 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from .cifar10 import PictureSet, Split, read_official
 from .download import MIRRORS, DownloadError
-from .official import BATCHES, Split, is_official, read_official
-from .picture_set import PictureSet
-from .pictures import has_pictures, read_pictures
+from .folder import contents, data_folder
+from .pictures import in_turn, read_pictures
 from .standin import make_standin
 
 REAL, FOLDER, STANDIN = "CIFAR-10", "pictures from a folder", "STAND-IN pictures (generated)"  # .source
-
-
-class _Found(NamedTuple):
-    """The pictures, and why they are not CIFAR-10 where they are not."""
-
-    source: str
-    train: Split
-    test: Split
-    reason: str = ""
 
 
 def load_cifar10(
@@ -54,37 +44,41 @@ def load_cifar10(
         ValueError: a size below 1, or a faulty folder of pictures.
         FileNotFoundError: `folder` or COURSE_DATA names a folder that does not exist.
     """
-    if any(size is not None and size < 1 for size in (train_size, test_size)):
+    sizes = train_size, test_size
+    if any(size is not None and size < 1 for size in sizes):
         raise ValueError("train_size and test_size must be at least 1, or None for all.")
-    found = _find(folder, download, train_size, test_size)
-    train, test = _some(found.train, train_size), _some(found.test, test_size)
-    print(_announcement(found, len(train[1]), len(test[1])))
-    options = {"source": found.source, "transform": transform}
-    return PictureSet(*train, train=True, **options), PictureSet(*test, train=False, **options)
+    source, found, reason = _find(folder, download, sizes)
+    chosen = [_some(split, size) for split, size in zip(found, sizes, strict=True)]
+    counts = [
+        f"{len(some):,}" if len(some) == len(all_) else f"{len(some):,} of {len(all_):,}"
+        for (_, some), (_, all_) in zip(chosen, found, strict=True)
+    ]
+    # it names no path, so it is the same on every machine
+    print(f"Data: {source}, {counts[0]} for training and {counts[1]} for testing{reason}.")
+    train, test = (
+        PictureSet(*split, source=source, train=is_train, transform=transform)
+        for split, is_train in zip(chosen, (True, False), strict=True)
+    )
+    return train, test
 
 
 def _find(
-    folder: str | os.PathLike[str] | None, download: bool, train_size: int | None, test_size: int | None
-) -> _Found:
-    """Read the pictures that the arguments and the environment ask for."""
+    folder: str | os.PathLike[str] | None, download: bool, sizes: tuple[int | None, int | None]
+) -> tuple[str, list[Split], str]:
+    """Return the pictures' source, the training and the test set, and why these are drawn where they are."""
     path = data_folder(folder)
-    reason = f"{_asker(folder)}=standin asks for them"
-    if path is not None:
+    if path is None:
+        reason = f"{'COURSE_DATA' if folder is None else 'folder'}=standin asks for them"
+    elif contents(path) == "pictures":
+        return FOLDER, read_pictures(path), ""
+    else:
         try:
-            return _read(path, download)
+            return REAL, read_official(path, MIRRORS if download else ()), ""
         except DownloadError as error:
             reason = f"the real ones are not here: {error}"
-    return _Found(STANDIN, make_standin(True, train_size), make_standin(False, test_size), reason)
-
-
-def _read(path: Path, download: bool) -> _Found:
-    """Read real pictures from a folder, or raise DownloadError."""
-    if has_pictures(path) and not is_official(path):
-        return _Found(FOLDER, *read_pictures(path))
-    try:
-        return _Found(REAL, *read_official(path, MIRRORS if download else ()))
-    except OSError as error:
-        raise DownloadError(f"the data folder cannot be used ({error.strerror})") from error
+        except OSError as error:
+            reason = f"the real ones are not here: the data folder cannot be used ({error.strerror})"
+    return STANDIN, [make_standin(True, sizes[0]), make_standin(False, sizes[1])], f"; {reason}"
 
 
 def _some(split: Split, size: int | None) -> Split:
@@ -93,47 +87,5 @@ def _some(split: Split, size: int | None) -> Split:
     if size is None or size >= len(targets):
         return split
     labels = np.array(targets)
-    turns = np.empty(len(labels), np.int64)  # the how-manieth of its class each picture is
-    for label in range(10):
-        turns[labels == label] = np.arange(np.count_nonzero(labels == label))
-    rows = np.sort(np.lexsort((labels, turns))[:size])
+    rows = sorted(in_turn([np.flatnonzero(labels == label).tolist() for label in range(10)])[:size])
     return data[rows], labels[rows].tolist()
-
-
-def _announcement(found: _Found, train: int, test: int) -> str:
-    """Return the printed line; it names no path, so it is the same on every machine."""
-    counts = [
-        f"{n:,}" if n == len(targets) else f"{n:,} of {len(targets):,}"
-        for n, (_, targets) in ((train, found.train), (test, found.test))
-    ]
-    reason = f"; {found.reason}" if found.reason else ""
-    return f"Data: {found.source}, {counts[0]} for training and {counts[1]} for testing{reason}."
-
-
-def data_folder(folder: str | os.PathLike[str] | None = None) -> Path | None:
-    """Return where `load_cifar10` looks for pictures; None where the stand-in is asked for.
-
-    Raises:
-        FileNotFoundError: `folder` or COURSE_DATA names a folder that does not exist.
-    """
-    named = os.environ.get("COURSE_DATA", "") if folder is None else os.fspath(folder)
-    if named == "standin":
-        return None
-    path = Path(named).expanduser() if named else _default_folder()
-    if named and not path.is_dir():
-        raise FileNotFoundError(
-            f"{_asker(folder)} names a folder that does not exist: '{path}'. Correct or create it."
-        )
-    return path.parent if path.name == BATCHES else path
-
-
-def _asker(folder: object) -> str:
-    return "COURSE_DATA" if folder is None else "folder"
-
-
-def _default_folder() -> Path:
-    """Return `data` in the course's folder if this package lies in one, else a folder in the user's cache."""
-    course = Path(__file__).resolve().parents[2]
-    if (course / "notebooks").is_dir() and (course / "pyproject.toml").is_file():
-        return course / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytorch-gpu-course"

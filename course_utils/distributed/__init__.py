@@ -10,14 +10,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from course_utils.lessons import CourseError
 
 from .failures import cause_of, line_about
 from .launching import SHARING_OFF, restarts_allowed, run_agents
-from .logs import Rank, read_attempts
+from .logs import read_attempts
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,9 +41,9 @@ class Torchrun:
     restarts: int
     ranks: dict[int, str]
     errors: dict[int, str]
-    attempts: list[dict[int, str]] = field(default_factory=list)
-    causes: list[str] = field(default_factory=list)
-    error: str = ""
+    attempts: list[dict[int, str]]
+    causes: list[str]
+    error: str
 
     def __repr__(self) -> str:
         return f"<torchrun: {len(self.ranks)} ranks, {'ok' if self.ok else 'failed'}>"
@@ -83,7 +84,7 @@ def torchrun(
             'Write what follows torchrun in a terminal: torchrun("--standalone --nproc-per-node 2 script.py")'
         )
     commands = tuple(command.strip().removeprefix("torchrun ") for command in commands)
-    show = (lambda *_: None) if quiet else _say
+    show = (lambda _: None) if quiet else partial(print, flush=True)
     for command in commands:
         show(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}")
     began = time.perf_counter()
@@ -95,16 +96,10 @@ def torchrun(
             raise
         attempts = read_attempts(agents)
         error = line_about(agents, attempts, late, timeout)
-    result = _result(attempts, error, time.perf_counter() - began)
-    _report(result, show)
-    return result
-
-
-def _result(attempts: list[dict[int, Rank]], error: str, seconds: float) -> Torchrun:
     latest = {number: rank for attempt in attempts for number, rank in attempt.items()}
-    return Torchrun(
+    result = Torchrun(
         ok=not error,
-        seconds=seconds,
+        seconds=time.perf_counter() - began,
         restarts=max(0, len(attempts) - 1),
         ranks={number: latest[number].out for number in sorted(latest)},
         errors={number: latest[number].err for number in sorted(latest)},
@@ -112,6 +107,8 @@ def _result(attempts: list[dict[int, Rank]], error: str, seconds: float) -> Torc
         causes=[cause_of(attempt) for attempt in attempts[:-1]],
         error=error,
     )
+    _report(result, show)
+    return result
 
 
 def _report(result: Torchrun, show: Callable[[str], None]) -> None:
@@ -124,7 +121,3 @@ def _report(result: Torchrun, show: Callable[[str], None]) -> None:
                 show(f"[rank {rank}] {line}")
     if result.error:
         show(f"torchrun failed: {result.error}")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)

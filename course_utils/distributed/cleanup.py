@@ -11,7 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -19,69 +20,17 @@ MARK = "COURSE_RANKS_RUN"  # the variable; its value names one run
 _PATIENCE = 5.0  # seconds for killed processes to be gone
 
 
-def marked(run: str) -> list[psutil.Process]:
-    """The living processes of a run, but for this one."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):  # gone meanwhile, or not ours to look at
-            if process.pid != os.getpid() and process.environ().get(MARK) == run:
-                found.append(process)
-    return found
-
-
-def end_all(run: str) -> None:
-    """Kill every process of a run; again while new ones turn up, for the killed may have started one."""
-    for _ in range(10):
-        left = marked(run)
-        for process in left:
-            with suppress(psutil.Error):
-                process.kill()
-        if not left:
-            return
-        psutil.wait_procs(left, _PATIENCE)
-
-
-def make_them_say_where(run: str, agents: list[int]) -> None:
-    """Let each rank of a run write to its stderr which line it is at, and end; torchrun is killed first.
-
-    Python's fault handler writes the lines; it needs a signal that Windows has not.
-    """
-    if os.name != "posix":
-        return
-    everything = marked(run)
-    ranks = [process for process in everything if _parent(process) in agents]
-    for process in everything:
-        if process.pid in agents:
-            with suppress(psutil.Error):
-                process.kill()
-    for process in ranks:
-        with suppress(psutil.Error):
-            _no_core_file(process)
-            process.send_signal(signal.SIGABRT)
-    psutil.wait_procs(ranks, _PATIENCE)
-
-
-def _parent(process: psutil.Process) -> int:
-    with suppress(psutil.Error):
-        return process.ppid()
-    return 0
-
-
-def _no_core_file(process: psutil.Process) -> None:
-    """Keep the system from writing the process's memory to a file when it is aborted (Linux)."""
-    if hasattr(process, "rlimit"):
-        process.rlimit(psutil.RLIMIT_CORE, (0, 0))
-
-
-def start_guard(run: str) -> subprocess.Popen:
-    """Start the guard of a run. It ends the run and itself when this process closes its stdin, or dies."""
-    return subprocess.Popen(
-        [sys.executable, __file__, run],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        **own_group(),
-    )
+@contextmanager
+def guarded(run: str) -> Iterator[None]:
+    """Leave no process of a run behind: not at its end, not at Ctrl-C, not when this process is killed."""
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    guard = [sys.executable, __file__, run]
+    # its stdin is closed at the end, after a second Ctrl-C, or when this process dies: it ends what is left
+    with subprocess.Popen(guard, stdin=subprocess.PIPE, **silent, **own_group()):
+        try:
+            yield
+        finally:
+            end_all(run)
 
 
 def own_group() -> dict[str, object]:
@@ -89,6 +38,41 @@ def own_group() -> dict[str, object]:
     if os.name == "nt":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
+
+
+def end_all(run: str) -> None:
+    """Kill every process of a run; again while new ones turn up, for the killed may have started one."""
+    for _ in range(10):
+        left = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):  # gone meanwhile, or not ours to look at
+                if process.pid != os.getpid() and process.environ().get(MARK) == run:
+                    left.append(process)
+                    process.kill()
+        if not left:
+            return
+        psutil.wait_procs(left, _PATIENCE)
+
+
+def make_ranks_say_where(agents: list[int]) -> None:
+    """Let each rank of these agents write to its stderr which line it is at, and end; the agents end first.
+
+    Python's fault handler writes the lines; it needs a signal that Windows has not.
+    """
+    if os.name != "posix":
+        return
+    ranks = []
+    for pid in agents:
+        with suppress(psutil.Error):
+            agent = psutil.Process(pid)
+            ranks += agent.children()
+            agent.kill()
+    for rank in ranks:
+        with suppress(psutil.Error):
+            if hasattr(rank, "rlimit"):  # Linux, which would write the rank's memory to a file
+                rank.rlimit(psutil.RLIMIT_CORE, (0, 0))
+            rank.send_signal(signal.SIGABRT)
+    psutil.wait_procs(ranks, _PATIENCE)
 
 
 if __name__ == "__main__":

@@ -1,36 +1,24 @@
-"""One clear line about a run that failed: what happened, and what to do. It is the same each time."""
+"""One clear line about a run that failed: what happened, and what to do. It is the same each time.
 
+What failures look like, and what is said about them, stands in `failures.toml`.
+"""
+
+import linecache
 import re
 import signal
-from contextlib import suppress
+import tomllib
+from pathlib import Path, PureWindowsPath
 
-from course_utils.errors import explain
+from course_utils.errors import explain, is_own
 from course_utils.errors.known import NCCL_TIMEOUT
 
-from .hung_rank import where_it_stood
 from .launching import Agent, text_of
 from .logs import Rank
 
-_PREFIX = re.compile(r"^\[(?:rank|default)\d+\]: ?", re.MULTILINE)
-_EXCEPTION = re.compile(r"^(?:\w+\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Timeout|Exit)\b.*$", re.MULTILINE)
-_MORE = re.compile(r"(?:\n(?!\[|terminate called|Fatal Python).+){0,8}")  # a message of several lines
-_TRACEBACK = "Traceback (most recent call last)"
-_LOST = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|Connection refused|Socket closed")
-_CHANGING = [  # what differs from run to run
-    (re.compile(r"\[?\d+\.\d+\.\d+\.\d+\]?:\d+"), "another process"),
-    (re.compile(r"\b(port|pid)(:? )\d+"), r"\1\2..."),
-    (re.compile(r"0x[0-9a-fA-F]{6,}"), "0x..."),
-    (re.compile(r"^(?:\S*python[\w.]*|run\.py: error|torchrun: error): "), ""),
-]
-_KILLED = {
-    "SIGKILL": "Somebody killed it, or the machine ran out of memory: then take fewer processes or smaller "
-    "batches.",
-    "SIGTERM": "Somebody stopped it, as a cluster does with a job whose time is up.",
-}
-_CRASHED = "It crashed in compiled code; .errors[{}] says at which line."
-_MEETING = re.compile(r"--(?:nnodes|rdzv|master)")
-_NOT_MET = "RendezvousTimeoutError"
-_CAUSE, _UNSAID, _EFFECT = 1, 2, 3  # how close to the cause a failed rank is; killed ones are closest, 0
+_KNOWN = tomllib.loads(Path(__file__).with_name("failures.toml").read_text(encoding="utf-8"))
+_PATTERNS = {name: re.compile(text, re.MULTILINE) for name, text in _KNOWN["patterns"].items()}
+_SIGNALS, _TEXTS = _KNOWN["signals"], _KNOWN["texts"]
+_KILLED, _CAUSE, _UNSAID, _EFFECT, _NO_FAILURE = range(5)  # how close to the cause a rank is
 
 
 def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], late: bool, timeout: float) -> str:
@@ -55,20 +43,16 @@ def cause_of(ranks: dict[int, Rank]) -> str:
     culprit = _culprit(ranks)
     if culprit is None:
         return ""
-    silent = [str(number) for number in ranks if not _failed(ranks[number])]
+    silent = [str(number) for number in ranks if _guilt(ranks[number]) == _NO_FAILURE]
     if silent and _guilt(ranks[culprit]) == _EFFECT:
-        return f"rank {', '.join(silent)} was gone without a word, as one is that gets killed."
+        return _TEXTS["gone"].format(numbers=", ".join(silent))
     return _about_rank(culprit, ranks[culprit])
 
 
 def _culprit(ranks: dict[int, Rank]) -> int | None:
     """The failed rank that is closest to the cause, the lowest of several."""
-    failed = [number for number in sorted(ranks) if _failed(ranks[number])]
+    failed = [number for number in sorted(ranks) if _guilt(ranks[number]) < _NO_FAILURE]
     return min(failed, key=lambda number: _guilt(ranks[number]), default=None)
-
-
-def _failed(rank: Rank) -> bool:
-    return bool(rank.code) or bool(_exception(rank.err))
 
 
 def _guilt(rank: Rank) -> int:
@@ -77,67 +61,75 @@ def _guilt(rank: Rank) -> int:
     An exception counts more than a crash, since gloo's threads may crash a process that ends with one.
     """
     if rank.code == -9:  # SIGKILL, which Windows does not know
-        return 0
+        return _KILLED
     if error := _exception(rank.err):
-        return _EFFECT if _LOST.search(error) else _CAUSE
+        return _EFFECT if _PATTERNS["lost"].search(error) else _CAUSE
+    if not rank.code:
+        return _NO_FAILURE
     if rank.code == -signal.SIGTERM:
         return _EFFECT
-    return 0 if rank.code and rank.code < 0 else _UNSAID
+    return _KILLED if rank.code < 0 else _UNSAID
 
 
 def _exception(err: str) -> str:
     """The last traceback of a text, from its first line to the end of its message; "" for none."""
-    text = _PREFIX.sub("", err)
-    found = list(_EXCEPTION.finditer(text))
+    text = _PATTERNS["said_by_rank"].sub("", err)
+    found = list(_PATTERNS["exception"].finditer(text))
     if not found:
         return ""
-    end = _MORE.match(text, found[-1].end()).end()
-    return text[max(text.rfind(_TRACEBACK, 0, found[-1].start()), 0) : end]
+    end = _PATTERNS["more"].match(text, found[-1].end()).end()
+    return text[max(text.rfind("Traceback (most recent call last)", 0, found[-1].start()), 0) : end]
 
 
 def _about_rank(number: int, rank: Rank, used_up: str = "") -> str:
     """Say how a rank ended. A script that cannot be read fails in all of them, so none is named."""
-    text = _exception(rank.err)
+    who, text = f"rank {number}{used_up}", _exception(rank.err)
     if rank.code == -signal.SIGABRT and (late := re.search(NCCL_TIMEOUT, rank.err)):
-        meaning = explain(late[0])
-        return f"rank {number}{used_up} stopped. {meaning.what} {meaning.fix}"
+        return _TEXTS["known"].format(who=who, where="", meaning=_meaning(late[0]))
     if rank.code == -9 or (rank.code and rank.code < 0 and not text):
         name = _signal(-rank.code)
-        return f"rank {number}{used_up} was ended by {name}. {_KILLED.get(name, _CRASHED.format(number))}"
-    if missing := re.search(r"can't open file '(.+?)': \[Errno 2\]", rank.err):
-        name = re.split(r"[\\/]", missing[1])[-1]
-        return f"there is no script {name} in this folder. Put it there, or correct the name."
+        why = _SIGNALS.get(name, _TEXTS["crashed"].format(number=number))
+        return _TEXTS["ended_by_signal"].format(who=who, signal=name, why=why)
+    if missing := _PATTERNS["no_script"].search(rank.err):
+        return _TEXTS["no_script"].format(name=PureWindowsPath(missing[1]).name)  # it knows / as well
+    error = _stable(_last_line(text or rank.err))
     if not text:
-        said = _stable(_last_line(rank.err))
-        return f"rank {number}{used_up} ended with exit code {rank.code}. {said}".rstrip()
-    error = _stable(_EXCEPTION.findall(text)[-1])
-    if unreadable := re.search(
-        r'File "([^"]+)", line (\d+)\n(?:.*\n){1,3}(?=(?:Syntax|Indentation|Tab)Error)', text
-    ):
-        name = re.split(r"[\\/]", unreadable[1])[-1]
-        return f"{name} is not Python at line {unreadable[2]}: {error}. Put that line right."
-    meaning = explain(text)
-    where = f" at: {re.sub(' {2,}', ' ', meaning.lines[0])}" if meaning.lines else ""
+        return _TEXTS["exit_code"].format(who=who, code=rank.code, said=error).rstrip()
+    if unreadable := _PATTERNS["not_python"].search(text):
+        name = PureWindowsPath(unreadable[1]).name
+        return _TEXTS["not_python"].format(name=name, line=unreadable[2], error=error)
+    lines = explain(text).lines
+    where = f" at: {re.sub(' {2,}', ' ', lines[0])}" if lines else ""
     where = re.sub(r"^ at: raise .* (?=\()", " ", where)  # that line says what the message says
-    if meaning.known:
-        return f"rank {number}{used_up} stopped{where}. {meaning.what} {meaning.fix}"
-    return f"rank {number}{used_up} stopped{where}. {error.rstrip('.')}. The whole text: .errors[{number}]."
+    if meaning := _meaning(text):
+        return _TEXTS["known"].format(who=who, where=where, meaning=meaning)
+    return _TEXTS["unknown"].format(who=who, where=where, error=error.rstrip("."), number=number)
 
 
 def _about_waiting(agents: list[Agent], ranks: dict[int, Rank], timeout: float) -> str:
     """Say where the ranks were when the time was up, or that the machines had not even met."""
-    if not ranks and not any(_MEETING.search(agent.command) for agent in agents):
-        return f"no rank had begun after {timeout:g} s. On a busy machine raise timeout=."
+    if not ranks and not any(_PATTERNS["meeting"].search(agent.command) for agent in agents):
+        return _TEXTS["none_began"].format(timeout=timeout)
     if not ranks:
-        meaning = explain(_NOT_MET)
-        return f"{meaning.what} {meaning.fix} Another program on that port has the same effect."
-    stood = {number: where_it_stood(rank.err) for number, rank in ranks.items()}
+        return _TEXTS["not_met"].format(meaning=_meaning("RendezvousTimeoutError"))
+    stood = {number: _where_it_stood(rank.err) for number, rank in ranks.items()}
     places = "; ".join(f"rank {number} at: {place}" for number, place in stood.items() if place)
-    then = f" Then {places.replace(' at:', ' was at:', 1)}." if places else ""
-    return (
-        f"not at an end after {timeout:g} s, and stopped.{then} A rank may wait for one that does not come; "
-        "if all is only slow, raise timeout=."
-    )
+    places = f" Then {places.replace(' at:', ' was at:', 1)}." if places else ""
+    return _TEXTS["late"].format(timeout=timeout, places=places)
+
+
+def _where_it_stood(err: str) -> str:
+    """Return the deepest of the reader's lines, as in "dist.barrier() (train.py, line 9)"; "" if unknown.
+
+    Python's fault handler wrote them when the rank was made to say where it stood.
+    """
+    _, found, after = err.rpartition("Fatal Python error: Aborted")
+    threads = after.split("(most recent call first):\n") if found else [""]  # the main thread comes last
+    for file, line in _PATTERNS["frame"].findall(threads[-1]):
+        if is_own(file) and not file.startswith("<"):
+            source = linecache.getline(file, int(line)).strip() or "(source not at hand)"
+            return f"{source} ({Path(file).name}, line {line})"
+    return ""
 
 
 def _about_agent(agents: list[Agent]) -> str:
@@ -145,29 +137,29 @@ def _about_agent(agents: list[Agent]) -> str:
     agent = next(agent for agent in agents if agent.code)
     if agent.code < 0:
         name = _signal(-agent.code)
-        return f"torchrun itself was ended by {name}, so its ranks were ended, too. {_KILLED.get(name, '')}"
+        return _TEXTS["torchrun_ended"].format(signal=name, why=_SIGNALS.get(name, ""))
     log = text_of(agent.log)
     text = _exception(log) or _last_line(log)
+    return _meaning(text) or _stable(_last_line(text))
+
+
+def _meaning(text: str) -> str:
+    """Say what a known error means and what to do; "" for others."""
     meaning = explain(text)
-    return (
-        f"{meaning.what} {meaning.fix}"
-        if meaning.known
-        else _stable((_EXCEPTION.findall(text) or [text])[-1])
-    )
+    return f"{meaning.what} {meaning.fix}" if meaning.known else ""
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[-1]
+    """Return the first line of the last exception's message, or else the last line."""
+    return (_PATTERNS["exception"].findall(text) or text.strip().splitlines() or [""])[-1]
 
 
 def _stable(line: str) -> str:
     """Take out of a line what differs from run to run."""
-    for pattern, instead in _CHANGING:
-        line = pattern.sub(instead, line)
+    for pattern, instead in _KNOWN["changing"].items():
+        line = re.sub(pattern, instead, line)
     return line
 
 
 def _signal(number: int) -> str:
-    with suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")

@@ -3,20 +3,21 @@
 import os
 import re
 import shlex
-import socket
 import string
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from course_utils.lessons import CourseError
+from torch.distributed.elastic.utils.distributed import get_free_port
 
-from .cleanup import MARK, end_all, make_them_say_where, own_group, start_guard
+from course_utils.lessons import CourseError
+from course_utils.machine.system import text_of
+
+from .cleanup import MARK, guarded, make_ranks_say_where, own_group
 
 _LAST_ONES = 15.0  # seconds for the other agents once one of them has failed
 _WINDOWS = os.name == "nt"
@@ -26,7 +27,7 @@ _MET = "Rendezvous complete"
 SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Agent:
     """One torchrun: what it was asked for, and where it writes.
 
@@ -60,22 +61,8 @@ def words(command: str, variables: Mapping[str, str]) -> list[str]:
         raise CourseError(f"torchrun {command}: {error}. Close the quotation.") from None
 
 
-def free_port() -> int:
-    """Return a port of this machine that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def environment(run: str, again: bool) -> dict[str, str]:
     """The variables of a run: this process's, and what makes its output stable and its failures readable."""
-    fixed = {
-        MARK: run,
-        "LOGLEVEL": "INFO",  # torchrun then says which rank each log belongs to
-        "PYTHONFAULTHANDLER": "1",  # a rank that crashes or hangs can say where
-        "PYTHON_COLORS": "0",
-        "PYTHONIOENCODING": "utf-8",
-    }
     unless_set = {"OMP_NUM_THREADS": "1"}
     if sys.platform in _LOOPBACK:  # nothing leaves the machine: no name server is asked, no firewall asks
         unless_set["GLOO_SOCKET_IFNAME"] = _LOOPBACK[sys.platform]
@@ -84,17 +71,16 @@ def environment(run: str, again: bool) -> dict[str, str]:
     if again:  # else a restarted rank may read a dead one's address: github.com/pytorch/pytorch/issues/135712
         name, value = SHARING_OFF.split("=")
         unless_set[name] = value
+    fixed = {
+        MARK: run,
+        "LOGLEVEL": "INFO",  # torchrun then says which rank each log belongs to
+        "PYTHONFAULTHANDLER": "1",  # a rank that crashes or hangs can say where
+        "PYTHON_COLORS": "0",
+        "PYTHONIOENCODING": "utf-8",
+    }
     if os.environ.get("COURSE_DEVICE") in ("cpu", "virtual"):
         fixed["CUDA_VISIBLE_DEVICES"] = ""  # as in the notebook, no GPU of this machine is used
     return unless_set | os.environ | fixed
-
-
-def arguments(command: list[str], folder: Path, python: str, join_timeout: float) -> list[str]:
-    """The whole command line of one agent. Options of the reader's own come later, so they win."""
-    limit = max(1, round(join_timeout))
-    conf = f"join_timeout={limit},timeout={limit},read_timeout={limit}"
-    own = ["--redirects", "3", "--log-dir", str(folder), "--local-addr", "127.0.0.1", "--rdzv-conf", conf]
-    return [python, "-m", "torch.distributed.run", *own, *command]
 
 
 def run_agents(
@@ -110,43 +96,29 @@ def run_agents(
     Returns:
         the agents with their exit codes, and whether the time was up.
     """
-    run = uuid4().hex
-    variables = os.environ | {"PORT": str(port or free_port())}
-    agents = [Agent(c, base / f"agent{i}", base / f"agent{i}.log") for i, c in enumerate(commands)]
-    with _guarded(run):
-        lines = [
-            arguments(words(agent.command, variables), agent.folder, python, join_timeout)
-            for agent, python in zip(agents, pythons, strict=True)
-        ]
-        processes = [_start(agent, line, run) for agent, line in zip(agents, lines, strict=True)]
+    run, variables = uuid4().hex, os.environ | {"PORT": str(port or get_free_port())}
+    limit = max(1, round(join_timeout))
+    conf = f"join_timeout={limit},timeout={limit},read_timeout={limit}"
+    # options of the reader's own come later, so they win
+    options = ["--redirects", "3", "--local-addr", "127.0.0.1", "--rdzv-conf", conf, "--log-dir"]
+    agents, lines = [], []
+    for number, (command, python) in enumerate(zip(commands, pythons, strict=True)):
+        agents.append(Agent(command, base / f"agent{number}", base / f"agent{number}.log"))
+        torchrun = [python, "-m", "torch.distributed.run", *options, str(agents[-1].folder)]
+        lines.append(torchrun + words(command, variables))
+    with guarded(run):
+        processes = []
+        for agent, line in zip(agents, lines, strict=True):
+            env = environment(run, restarts_allowed(agent.command))
+            streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+            with agent.log.open("wb") as log:
+                processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **own_group()))
         late = not _all_end(processes, timeout, join_timeout + _START, [agent.log for agent in agents])
-        codes = [process.poll() for process in processes]
+        for agent, process in zip(agents, processes, strict=True):
+            agent.code = process.poll()
         if late:
-            make_them_say_where(run, [process.pid for process in processes])
-    return [Agent(a.command, a.folder, a.log, code) for a, code in zip(agents, codes, strict=True)], late
-
-
-def _start(agent: Agent, line: list[str], run: str) -> subprocess.Popen:
-    """Start one agent; what it says goes to its log."""
-    env = environment(run, restarts_allowed(agent.command))
-    with agent.log.open("wb") as log:
-        return subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, **own_group()
-        )
-
-
-@contextmanager
-def _guarded(run: str) -> Iterator[None]:
-    """Leave no process of a run behind: not at its end, not at Ctrl-C, not when this process is killed."""
-    guard = start_guard(run)
-    try:
-        yield
-    finally:
-        try:
-            end_all(run)
-        finally:
-            guard.stdin.close()  # if a second Ctrl-C came, it does what was left to do
-            guard.wait()
+            make_ranks_say_where([process.pid for process in processes if process.returncode is None])
+    return agents, late
 
 
 def _all_end(processes: list[subprocess.Popen], timeout: float, meeting: float, logs: list[Path]) -> bool:
@@ -155,11 +127,11 @@ def _all_end(processes: list[subprocess.Popen], timeout: float, meeting: float, 
     They have `meeting` seconds to find each other: a port that answers nothing holds torchrun for ever.
     """
     began = time.monotonic()
-    deadline, failed, met = began + timeout, False, False
+    deadline, met = began + timeout, False
     while any(process.poll() is None for process in processes):
         now = time.monotonic()
-        if not failed and any(process.poll() for process in processes):
-            failed, deadline = True, min(deadline, now + _LAST_ONES)
+        if any(process.poll() for process in processes):
+            deadline = min(deadline, now + _LAST_ONES)
         if not met and now > began + meeting:
             met = all(_MET in text_of(log) for log in logs)
             deadline = deadline if met else now
@@ -167,11 +139,3 @@ def _all_end(processes: list[subprocess.Popen], timeout: float, meeting: float, 
             return False
         time.sleep(0.05)
     return True
-
-
-def text_of(file: Path) -> str:
-    """A file's text; empty where there is none."""
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -19,8 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .known import KnownError, known_errors
-from .placeholders import fill
+from .known import KnownError, fill, known_errors
 from .where import Place, find_home, find_places, moves, table
 
 _COLUMN, _WIDTH = 15, 100  # where the text starts, where it wraps
@@ -132,11 +131,11 @@ def _own_lines(error: BaseException | str, message: str) -> tuple[str, ...]:
     """Return the deepest of the reader's own lines, and the outermost one if it is another."""
     trace = [] if isinstance(error, str) else traceback.extract_tb(error.__traceback__)
     frames = [*trace, *_PRINTED_FRAME.findall(message)]  # DataParallel puts a replica's into the message
-    own = list(dict.fromkeys(_describe(*frame) for frame in frames if _is_own(frame[0])))
+    own = list(dict.fromkeys(_describe(*frame) for frame in frames if is_own(frame[0])))
     return (own[-1], f"called from: {own[0]}") if len(own) > 1 else tuple(own)
 
 
-def _is_own(filename: str) -> bool:
+def is_own(filename: str) -> bool:
     """Tell the reader's files and cells from libraries, Python's own files and this package."""
     if filename.startswith("<"):
         return not filename.startswith("<frozen")

@@ -1,13 +1,14 @@
 """Where named objects are: the device of each tensor and of each part of a module, and how to move it."""
 
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from course_utils.figures.nested import Stray, strays, tensors_in, walk
 
 _LISTED = 4  # tensors of a module on another device are listed up to here, then counted
 
@@ -36,31 +37,23 @@ class Place:
         return self.device != home and not self.may_differ
 
 
-def find_places(path: str, value: Any) -> Iterator[Place]:
+def find_places(name: str, value: Any) -> Iterator[Place]:
     """Yield the places of a tensor, module, optimizer, or list, tuple or dict of them; nothing for others."""
-    if isinstance(value, Tensor):
-        number = value.dim() == 0 and value.device.type == "cpu"
-        note = "a single number: may mix" if number else ""
-        yield Place(path, str(value.device), note, f'{path} = {path}.to("{{home}}")', number)
-    elif isinstance(value, nn.Module):
-        yield from _registered(path, value)
-        yield from _strays(path, value)
-    elif isinstance(value, torch.optim.Optimizer):
-        states = chain.from_iterable(state.values() for state in value.state.values())
-        moving = f"{path}.load_state_dict({path}.state_dict())"  # casts the state to the parameters' device
-        for device in dict.fromkeys(str(s.device) for s in states if isinstance(s, Tensor) and s.dim()):
-            yield Place(path, device, "its state", moving)
-    elif isinstance(value, Mapping | list | tuple):
-        yield from chain.from_iterable(find_places(*leaf) for leaf in _leaves(path, value))
-
-
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield all that lists, tuples and dicts hold, however deep, with its path; else the value itself."""
-    if isinstance(value, Mapping | list | tuple):
-        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _leaves(f"{path}[{key!r}]", item)
-    else:
-        yield path, value
+    for path, leaf in walk(value, name):
+        if isinstance(leaf, Tensor):
+            number = leaf.dim() == 0 and leaf.device.type == "cpu"
+            note = "a single number: may mix" if number else ""
+            yield Place(path, str(leaf.device), note, f'{path} = {path}.to("{{home}}")', number)
+        elif isinstance(leaf, nn.Module):
+            yield from _registered(path, leaf)
+            for stray in strays(leaf):
+                if not isinstance(stray.leaf, Optimizer):
+                    yield from _left_behind(path, stray)
+        elif isinstance(leaf, Optimizer):
+            state = tensors_in([list(each.values()) for each in leaf.state.values()])
+            moving = f"{path}.load_state_dict({path}.state_dict())"  # casts it to the parameters' device
+            for device in dict.fromkeys(str(tensor.device) for tensor in state if tensor.dim()):
+                yield Place(path, device, "its state", moving)
 
 
 def _registered(path: str, module: nn.Module) -> Iterator[Place]:
@@ -79,30 +72,22 @@ def _registered(path: str, module: nn.Module) -> Iterator[Place]:
             yield Place(f"{path}...", device, f"and {len(strangers) - _LISTED} more", move)
 
 
-def _strays(path: str, module: nn.Module) -> Iterator[Place]:
-    """Yield the tensors and layers that hang on a module or its class without being registered."""
-    registered = {id(item) for item in chain(module.parameters(), module.buffers(), module.modules())}
-    for prefix, child in module.named_modules():
-        where = f"{path}.{prefix}".rstrip(".")
-        for attribute, value in ChainMap(vars(child), *map(vars, type(child).__mro__)).items():
-            for inner, leaf in _leaves(f"{where}.{attribute}", value):
-                if isinstance(leaf, Tensor | nn.Module) and id(leaf) not in registered:
-                    note, move = _cure(child, attribute, value, leaf)
-                    for place in find_places(inner, leaf):
-                        yield replace(place, note=f"{note}: .to() leaves it behind", move=move, stray=True)
-
-
-def _cure(module: nn.Module, attribute: str, value: Any, leaf: Tensor | nn.Module) -> tuple[str, str]:
-    """Say what is special about an attribute that is, or holds, an unregistered leaf, and what cures it."""
-    alone, own = leaf is value, attribute in vars(module)
-    note = f"a {'plain' if own else 'class'} attribute" if alone else f"in a plain {type(value).__name__}"
-    where = f"in {type(module).__name__}" + ("" if own else ".__init__, not in the class body")
-    if isinstance(leaf, Tensor) and not isinstance(leaf, nn.Parameter):
-        each = f"self.register_buffer(...) for each tensor in self.{attribute}"
-        return note, f"{where}: " + (f'self.register_buffer("{attribute}", ...)' if alone else each)
-    kind = "Parameter" if isinstance(leaf, Tensor) else "Module"
-    holder = "" if alone else f"nn.{kind}{'Dict' if isinstance(value, Mapping) else 'List'}(...)"
-    return note, f"{where}: self.{attribute} = {holder or '...'}"
+def _left_behind(path: str, stray: Stray) -> Iterator[Place]:
+    """Yield the places of what hangs on a module without being registered, and what cures that."""
+    alone, own = stray.leaf is stray.value, stray.attribute in vars(stray.module)
+    note = (
+        f"a {'plain' if own else 'class'} attribute" if alone else f"in a plain {type(stray.value).__name__}"
+    )
+    if isinstance(stray.leaf, Tensor) and not isinstance(stray.leaf, nn.Parameter):
+        each = f"self.register_buffer(...) for each tensor in self.{stray.attribute}"
+        cure = f'self.register_buffer("{stray.attribute}", ...)' if alone else each
+    else:
+        kind = "Parameter" if isinstance(stray.leaf, Tensor) else "Module"
+        holder = f"nn.{kind}{'Dict' if isinstance(stray.value, Mapping) else 'List'}(...)"
+        cure = f"self.{stray.attribute} = {'...' if alone else holder}"
+    where = type(stray.module).__name__ + ("" if own else ".__init__, not in the class body")
+    for place in find_places(f"{path}.{stray.path}", stray.leaf):
+        yield replace(place, note=f"{note}: .to() leaves it behind", move=f"in {where}: {cure}", stray=True)
 
 
 def find_home(places: list[Place]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from .instruments.pretend import Queues, machine
-from .instruments.recorder import Launches, StaysInside, TorchCalls
+from .instruments.recorder import recording
 from .lesson import Lesson
 from .trying import Mistake, Seen, mistake_if, same
 
@@ -19,11 +19,10 @@ def five_machines(answer: Any, letter: str, part: str) -> Any:
     """See one row of the table: what torch.cuda answers, or why."""
     mistake_if(not isinstance(answer, dict) or set(answer) != set("ABCDE"), "rows")
     row = answer[letter]
-    if not isinstance(row, tuple | list) or len(row) != 3 or any(item in (None, ...) for item in row):
-        raise Mistake("gaps")
+    whole = isinstance(row, tuple | list) and len(row) == 3 and not any(item in (None, ...) for item in row)
+    mistake_if(not whole, "gaps")
     available, count, why = row
-    if not isinstance(available, bool) or isinstance(count, bool) or not isinstance(count, int):
-        raise Mistake("types")
+    mistake_if((type(available), type(count)) != (bool, int), "types")
     mistake_if(str(why).strip().lower() not in ("build", "driver", "hidden", "free"), "word")
     mistake_if(available != (count > 0), "contradiction")
     return why.strip().lower() if part == "why" else (available, count)
@@ -32,11 +31,11 @@ def five_machines(answer: Any, letter: str, part: str) -> Any:
 @lesson.trial([(None, 0), ("cuda", 0), ("cuda", 1), ("mps", 1), ("mps", 0), ("xpu", 1)])
 def pick_device(answer: Any, kind: str | None, count: int) -> Any:
     """See which device is picked on a pretended machine."""
-    with machine(kind, count), TorchCalls() as calls:
+    with machine(kind, count), recording() as record:
         try:
             got = answer()
         finally:
-            mistake_if(calls.names, "tensor")
+            mistake_if(record.calls, "tensor")
     mistake_if(isinstance(got, str), "string")
     mistake_if(not isinstance(got, torch.device), "nothing", seen=got)
     return Seen((got.type, got.index if got.type != "cpu" else None), device=got)
@@ -69,12 +68,13 @@ def seconds_per_call(answer: Any, name: str, gpus: int, backlog: float, first: f
     got = got.item() if isinstance(got, torch.Tensor) and got.numel() == 1 else got
     mistake_if(isinstance(got, bool) or not isinstance(got, int | float), "nothing", seen=got)
     times = got / seconds if queues.calls and queues.readings else 0
-    seen = (round(times, 2), bool(queues.calls), bool(queues.readings), bool(queues.slept))
+    seen = (round(times, 2), queues.calls > 0, queues.readings > 0)
     return Seen(seen, calls=queues.calls, times=got / seconds)
 
 
 _SIZES = ((60, 7, 3), (7, 60, 3), (20, 20, 2), (30, 1, 4), (1, 5, 2), (40, 6, 1), (200, 10, 3))
 _GIVEN = 200 * (10 * 3 + 2) + 1  # launches of the function as given, for 200 points and 10 centres
+_WAYS_OUT = ("numpy", "tolist", "__array__", "__dlpack__", "cpu", "to cpu")  # data that left are not counted
 
 
 @lesson.trial(
@@ -84,8 +84,10 @@ def nearest(answer: Any, n: int, k: int, d: int) -> Seen:
     """See how far each point is from the centre that is named for it, and how many launches that takes."""
     points, centres = torch.randn(n, d), torch.randn(k, d)
     before = points.clone(), centres.clone()
-    with StaysInside(), Launches() as launches:
+    with recording() as record:
         got = answer(points, centres)
+    for call in record.calls:
+        mistake_if(call in _WAYS_OUT, "left", way="It" if call.endswith("cpu") else f"{call}()")
     mistake_if(not same((points, centres), before), "changed")
     mistake_if(isinstance(got, torch.return_types.min), "pair")
     mistake_if(not isinstance(got, torch.Tensor), "list", type=type(got).__name__)
@@ -94,6 +96,6 @@ def nearest(answer: Any, n: int, k: int, d: int) -> Seen:
     mistake_if(n != k and got.shape == (k,), "swapped")
     mistake_if(got.shape != (n,), "shape", shape=tuple(got.shape))
     mistake_if(got.dtype == torch.bool or not ((got >= 0) & (got < k)).all(), "range")
-    mistake_if(n == 200 and launches.count >= _GIVEN, "as_many", launches=launches.count)
+    mistake_if(n == 200 and record.launches >= _GIVEN, "as_many", launches=record.launches)
     distances = (points[:, None].double() - centres.double()).norm(dim=-1)
-    return Seen(distances.gather(1, got.long()[:, None])[:, 0], score=launches.count)
+    return Seen(distances.gather(1, got.long()[:, None])[:, 0], score=record.launches)

@@ -1,7 +1,6 @@
 """The trials of lesson 02: what moves and what is saved, checkpoints, few copies."""
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,15 +9,14 @@ import torch
 from torch import nn
 
 from .guessing import read_guess
-from .instruments.placement import Copies, some_gpus, visible_gpus
+from .instruments.placement import some_gpus, visible_gpus
+from .instruments.recorder import CPU, recording
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if
+from .trying import Seen, mistake_if
 
 lesson = Lesson("02")
 summary = lesson.summary
 globals().update(lesson.exercises)
-
-CPU = torch.device("cpu")
 
 
 @lesson.trial()
@@ -40,60 +38,42 @@ def _apply(layer: nn.Module, x: torch.Tensor) -> Any:
         return "apart"
 
 
-def _alone(layer: nn.Module, other: nn.Module, x: torch.Tensor, gpu: torch.device) -> Any:
-    """See results and gradients before any move."""
-    found = _apply(layer, x.requires_grad_())
-    gradient = found.requires_grad and torch.autograd.grad(found.sum(), x)[0] if found != "apart" else None
-    return found if found == "apart" else (found.detach().cpu(), gradient)
-
-
-def _to_train(layer: nn.Module, other: nn.Module, x: torch.Tensor, gpu: torch.device) -> Any:
-    return len(list(nn.Module.parameters(layer)))
-
-
-def _in_a_model(layer: nn.Module, other: nn.Module, x: torch.Tensor, gpu: torch.device) -> Any:
-    """See whether the layer moves as a part of a model, and by itself, and whether it copies later."""
-    model, on_gpu = nn.Sequential(layer).to(gpu), x.to(gpu)
-    with Copies() as copies:
-        found = _apply(model, on_gpu)
-    if found == "apart":
-        return found, _apply(other.to(gpu), on_gpu) == "apart"
-    return found.device == gpu, len(copies.host) > 0, found.cpu()
-
-
-def _back(layer: nn.Module, other: nn.Module, x: torch.Tensor, gpu: torch.device) -> Any:
-    return _apply(layer.to(gpu).to(CPU), x)
-
-
-def _saved(layer: nn.Module, other: nn.Module, x: torch.Tensor, gpu: torch.device) -> Any:
-    other.to(gpu).to(CPU).load_state_dict(layer.state_dict())
-    return other(x)
-
-
-def _modes(layer: nn.Module, other: nn.Module, x: torch.Tensor, gpu: torch.device) -> Any:
-    return [layer.train(mode)(x) for mode in (True, False)]
-
-
-@lesson.trial([(_alone,), (_to_train,), (_in_a_model,), (_back,), (_saved,), (_modes,)])
-def standardize(answer: Any, look: Callable[..., Any]) -> Any:
+@lesson.trial([(look,) for look in ("before", "trained", "in a model", "back", "saved", "modes")])
+def standardize(answer: Any, look: str) -> Any:
     """Look at layers of the class: how they compute and move, and what their state_dict brings along."""
     mean, std, x = (torch.rand(size) + 0.5 for size in (3, 3, (4, 3)))
-    try:
-        layer, other = answer(mean, std), answer(torch.zeros(3), torch.ones(3))
-    except KeyError as error:
-        raise Mistake("taken") if "already exists" in str(error) else error from error
+    layer, other = answer(mean, std), answer(torch.zeros(3), torch.ones(3))
     mistake_if(not isinstance(layer, nn.Module), "module")
     with some_gpus() as gpus:
-        return look(layer, other, x, gpus[-1])
+        gpu = gpus[-1]
+        match look:
+            case "before":
+                found = _apply(layer, x.requires_grad_())
+                follows = found != "apart" and found.requires_grad
+                return found, torch.autograd.grad(found.sum(), x) if follows else None
+            case "trained":
+                return len(list(nn.Module.parameters(layer)))
+            case "in a model":
+                model, on_gpu = nn.Sequential(layer).to(gpu), x.to(gpu)
+                with recording() as record:
+                    found = _apply(model, on_gpu)
+                moves_alone = found == "apart" and _apply(other.to(gpu), on_gpu) != "apart"
+                return found if found == "apart" else found.cpu(), len(record.host) > 0, moves_alone
+            case "back":
+                return _apply(layer.to(gpu).to(CPU), x)
+            case "saved":
+                other.to(gpu).to(CPU).load_state_dict(layer.state_dict())
+                return other(x)
+            case _:
+                return [layer.train(mode)(x) for mode in (True, False)]
 
 
 # ---- a checkpoint --------------------------------------------------------------------------------------
-def _net(seed: int) -> nn.Module:
+def _net() -> nn.Module:
     """Make a small model with numbers of its own, buffers included."""
-    torch.default_generator.manual_seed(seed)  # the GPU's random numbers belong to the lesson
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
-    for tensor in [*net.parameters(), *net.buffers()]:
-        tensor.data.copy_(torch.rand(tensor.shape) * 9 + seed)
+    for tensor in net.state_dict().values():
+        tensor.copy_(torch.rand(tensor.shape) * 99)
     return net
 
 
@@ -103,7 +83,7 @@ class _Trap:
     def __init__(self, sprung: Path) -> None:
         self.sprung = sprung
 
-    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
         return Path.mkdir, (self.sprung,)
 
 
@@ -111,7 +91,7 @@ class _Trap:
 def load_checkpoint(answer: Any, epoch: Any, visible: int, writer: int) -> Any:
     """See what is loaded from a file that a GPU has written, on a machine with fewer, or with code in it."""
     with some_gpus() as gpus, TemporaryDirectory() as folder:
-        saved, model, path = _net(7), _net(0).to(gpus[0] if visible else CPU), Path(folder, "checkpoint.pt")
+        saved, model, path = _net(), _net().to(gpus[0] if visible else CPU), Path(folder, "checkpoint.pt")
         held, home = list(model.parameters()), next(model.parameters()).device
         state, sprung = saved.to(gpus[writer]).state_dict(), Path(folder, "sprung")
         torch.save({"model": state, "epoch": _Trap(sprung) if epoch == "code" else epoch}, path)
@@ -121,55 +101,39 @@ def load_checkpoint(answer: Any, epoch: Any, visible: int, writer: int) -> Any:
                     answer(path, model)
                 return sprung.exists()
             found = answer(path, model)
-    now = [*model.parameters(), *model.buffers()]
-    return {
-        "moved": any(tensor.device != home for tensor in now),
-        "replaced": any(one is not two for one, two in zip(held, model.parameters(), strict=True)),
-        "parameters": [tensor.cpu() for tensor in model.parameters()],
-        "buffers": [tensor.cpu() for tensor in model.buffers()],
-        "epoch": isinstance(found, int) and found == epoch,
-    }
+        now = [*model.parameters(), *model.buffers()]
+        return {
+            "moved": any(tensor.device != home for tensor in now),
+            "replaced": any(one is not two for one, two in zip(held, model.parameters(), strict=True)),
+            "parameters": [tensor.cpu() for tensor in model.parameters()],
+            "buffers": [tensor.cpu() for tensor in model.buffers()],
+            "epoch": isinstance(found, int) and found == epoch,
+        }
 
 
 # ---- few copies ----------------------------------------------------------------------------------------
-class _Watched(nn.Module):
-    """A classifier of 3 x 16 x 16 images that remembers the mean of each image it sees, on its device.
-
-    Its weights are more bytes than the images: it does not pay to bring the model to the data.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(768, 64), nn.ReLU(), nn.Linear(64, 10))
-        self.means: list[torch.Tensor] = []
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.means.append(x.detach().flatten(1).float().mean(1))
-        return self.layers(x)
-
-    def saw(self, images: torch.Tensor, gpu: torch.device) -> bool:
-        """Tell whether it saw all of `images` (n, 3, 16, 16), scaled to 0 ... 1, on `gpu`."""
-        seen = torch.cat([torch.zeros(1), *(means.cpu() for means in self.means if means.device == gpu)])
-        wanted = (images / 255).flatten(1).mean(1)
-        return bool((wanted[:, None] - seen).abs().amin(1).max() < 1e-4)
-
-
 @lesson.trial([((5, 3), -1), ((16,) * 8 + (8,), 0)])
 def evaluate(answer: Any, sizes: tuple[int, ...], gpu: int) -> Seen:
-    """See what is returned for batches of these sizes, what the model saw, and how many copies it took."""
-    model, images = _Watched(), [torch.randint(256, (size, 3, 16, 16), dtype=torch.uint8) for size in sizes]
+    """See what is returned for batches of these sizes, what the model saw, and how many copies it took.
+
+    The model's weights are more bytes than the images: it does not pay to bring the model to the data.
+    """
+    model = nn.Sequential(nn.Flatten(), nn.Linear(768, 64), nn.ReLU(), nn.Linear(64, 10))
+    images = [torch.randint(256, (size, 3, 16, 16), dtype=torch.uint8) for size in sizes]
     labels = [torch.randint(10, (size,)) for size in sizes]
     labels[0] = model(images[0] / 255).argmax(1)  # so that some are right
-    model.means.clear()
+    means: list[torch.Tensor] = []
+    model.register_forward_pre_hook(lambda _, x: means.append(x[0].detach().flatten(1).float().mean(1)))
     with some_gpus() as gpus:
         model.to(gpus[gpu])
-        with Copies() as copies:
+        with recording() as record:
             found = answer(model, list(zip(images, labels, strict=True)), gpus[gpu])
-        saw = model.saw(torch.cat(images), gpus[gpu])
+        shown = torch.cat([torch.zeros(1), *(mean.cpu() for mean in means if mean.device == gpus[gpu])])
+    wanted = (torch.cat(images) / 255).flatten(1).mean(1)
+    saw_all = (wanted[:, None] - shown).abs().amin(1).max() < 1e-4
     mistake_if(not isinstance(found, tuple | list) or len(found) != 2, "pair")
     mistake_if(not all(type(number) in (float, int) for number in found), "tensor")
-    counted = sum(copies.host) >= sum(sizes) * 3 * 16 * 16  # no answer gets by with less than the images
-    kib = sum(copies.host) / 1024
-    return Seen(
-        [torch.tensor(found), saw, counted], score=len(copies.host), kib=kib, loss=found[0], share=found[1]
-    )
+    counted = sum(record.host) >= sum(image.nbytes for image in images)  # no answer gets by with less
+    seen = [torch.tensor(found), bool(saw_all), counted]
+    facts = {"kib": sum(record.host) / 1024, "loss": found[0], "share": found[1]}
+    return Seen(seen, score=len(record.host), **facts)

@@ -1,20 +1,22 @@
 """The trials of lesson 08: where the time goes, what a rung of the ladder is worth, and how to tell."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import torch
 from torch import nn
 
 from .guessing import read_guess
 from .instruments.benchmarks import judge_benchmark
-from .instruments.graphs import PretendGraph, judge_replay
+from .instruments.graphs import PretendGraph
 from .instruments.operations import drawings, judge_operations
 from .instruments.placement import some_gpus
-from .instruments.waiting import judge_no_waiting
+from .instruments.waiting import watch_epoch
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if
+from .trying import Seen, mistake_if, same
 
 __all__ = ["PretendGraph", "drawings"]
 
@@ -34,9 +36,7 @@ def four_times_the_batch(guess: Any, actual: tuple[float, float]) -> str:
 
 def _number(said: Any) -> float:
     """Return the number that an answer returned."""
-    if isinstance(said, torch.Tensor) and said.numel() == 1:
-        said = said.item()
-    mistake_if(isinstance(said, bool) or not hasattr(said, "__float__"), "number", said=said)
+    mistake_if(not hasattr(said, "__float__"), "number", said=said)
     return float(said)
 
 
@@ -65,9 +65,11 @@ def _some_timeline(seed: int) -> tuple[Intervals, float, float]:
 def busy_share(answer: Callable[..., Any], kernels: Intervals, start: float, end: float) -> float:
     """See the share for some kernels."""
     try:
-        return _number(answer(list(kernels), start, end))
-    except (ValueError, IndexError, TypeError, ZeroDivisionError) as error:
-        raise Mistake("empty", error=type(error).__name__) if not kernels else error from error
+        said = answer(list(kernels), start, end)
+    except Exception as error:
+        mistake_if(not kernels, "empty", error=type(error).__name__)
+        raise
+    return _number(said)
 
 
 @lesson.trial(
@@ -85,42 +87,63 @@ def intensity(answer: Callable[..., Any], options: dict[str, Any], shape: tuple[
 
 
 # ---- sections 3 to 5: rules, waiting, a graph ----------------------------------------------------------
-@lesson.trial(right=None)
-def honest_benchmark(answer: Callable[..., Any]) -> None:
+@lesson.trial([((1, 2, 3), 4), ((5, 8), 3)], right=None)
+def honest_benchmark(answer: Callable[..., Any], seeds: Sequence[int], epochs: int) -> None:
     """See what is measured of pretended networks."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # answers seed the GPUs, too
-        judge_benchmark(answer)
+        judge_benchmark(answer, seeds, epochs)
 
 
-@lesson.trial(right=None)
-def no_waiting(answer: Callable[..., Any]) -> None:
-    """See where an epoch waits for the GPU."""
+@lesson.trial([(4, False), (110, False), (4, True)])  # the long epoch for what is done now and then
+def no_waiting(answer: Callable[..., Any], batches: int, bad: bool) -> Seen:
+    """See what an epoch gives, and where it waits for the GPU; with `bad`, a loss is no number."""
     with some_gpus() as gpus:
-        judge_no_waiting(answer, gpus[0])
+        return watch_epoch(answer, gpus[0], batches, bad)
 
 
 @lesson.trial([(epoch, begin) for epoch in range(4) for begin in (0, 16, 32)])
 def alternating_flip(answer: Callable[..., Any], epoch: int, begin: int) -> Any:
-    """See what each picture of a batch became: the axis that it is mirrored along, 0 for none."""
+    """See what each picture of a batch became: as it was, mirrored, or upside down."""
     pictures, first = torch.randn(40, 3, 32, 32), torch.rand(40) < 0.5
     rows = torch.stack([torch.randperm(40) for _ in range(4)])[epoch, begin : begin + 16]
     batch, drawn = pictures[rows], first.clone()
     found = answer(batch, rows, drawn, epoch)
-    if not isinstance(found, torch.Tensor) or found.shape != batch.shape:
-        raise Mistake("shape", shape=tuple(batch.shape))
+    mistake_if(getattr(found, "shape", ()) != batch.shape, "shape", shape=tuple(batch.shape))
     mistake_if(not torch.equal(batch, pictures[rows]) or not torch.equal(drawn, first), "in_place")
-    pairs = list(zip(found, batch, strict=True))
-    mistake_if(any(torch.equal(one, two.flip(1)) for one, two in pairs), "upside_down")
-    kinds = [(torch.equal(one, two), torch.equal(one, two.flip(2))) for one, two in pairs]
-    mistake_if((False, False) in kinds, "neither")
-    mistake_if(len(kinds) > 1 and len(set(kinds)) == 1, "batch")
+    ways = list(zip(found, batch, batch.flip(3), batch.flip(2), strict=True))
+    kinds = [[torch.equal(one, way) for way in others] for one, *others in ways]
+    mistake_if([False] * 3 in kinds, "neither")
     return kinds
 
 
-@lesson.trial(right=None)
-def static_batch(answer: Callable[..., Any]) -> None:
-    """See how a training with a captured step goes."""
-    judge_replay(answer)
+def _graph_training() -> tuple[Callable[..., torch.Tensor], list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Return a step that trains a small network on a batch and returns its loss, and four batches."""
+    net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.3)
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        loss = nn.functional.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step, [(torch.randn(5, 6), torch.randint(4, (5,))) for _ in range(4)]
+
+
+@lesson.trial()
+def static_batch(answer: Callable[..., Any]) -> Seen:
+    """See the losses of a training with a captured step, and whether the batches are what they were."""
+    (step, batches), graph = _graph_training(), PretendGraph()
+    step, given = Mock(wraps=step), deepcopy(batches)
+    said = answer(step, batches, graph)
+    mistake_if(graph.captures > 1, "captures", captures=graph.captures)
+    mistake_if(not graph.captures or step.call_count > 1, "eager", steps=step.call_count)
+    mistake_if(said is None or len(said) != len(given), "count", batches=len(given))
+    losses = [float(loss) for loss in said]
+    seen = "one loss" if len(set(losses)) == 1 else losses
+    facts = {"replays": graph.replays, "batches": len(given)}
+    return Seen((seen, graph.replays, same(batches, given)), **facts)
 
 
 # ---- section 6: rungs that change the training ---------------------------------------------------------
@@ -154,34 +177,29 @@ def _smooth_pictures(count: int) -> torch.Tensor:
     return 0.5 * noise + nn.functional.conv2d(grey, filters[:, None])
 
 
-def _white(seen: Sequence[float], best: Sequence[float]) -> bool:
-    """Ask for outputs (correlation, variances) that are uncorrelated, all of about the same variance."""
-    correlation, *variances = seen
-    return correlation <= 0.15 and all(abs(value - 1) <= 0.15 for value in variances)
+def _about_one(variances: Sequence[float], best: Sequence[float]) -> bool:
+    return all(abs(value - 1) <= 0.15 for value in variances)
 
 
-@lesson.trial([(2, False), (3, False), (2, True)], _white)
+@lesson.trial([(2, False), (3, False), (2, True)], _about_one)
 def whiten_patches(answer: Callable[..., Any], size: int, grey: bool) -> Seen:
-    """See the largest correlation of the filters' outputs for fresh pictures, and their variances."""
+    """See whether the filters' outputs for fresh pictures are uncorrelated, and their variances."""
     pictures, fresh = _smooth_pictures(400), _smooth_pictures(400)
     if grey:
         pictures = pictures[:, :1].expand(-1, 3, -1, -1)
     found, count = answer(pictures.clone(), size), 3 * size**2
-    shape = tuple(getattr(found, "shape", ()))
+    shape, wanted = tuple(getattr(found, "shape", ())), (count, 3, size, size)
     mistake_if(shape == (2 * count, 3, size, size), "negatives", found=2 * count, count=count)
-    if shape != (count, 3, size, size):
-        raise Mistake("shape", wanted=(count, 3, size, size), shape=shape or found)
+    mistake_if(shape != wanted, "shape", wanted=wanted, shape=shape or found)
     mistake_if(not found.isfinite().all(), "nan")
     if grey:  # the colours agree, so some directions have no variance
         mistake_if(found.abs().max() > 300, "zero", largest=found.abs().max())
-        return Seen([0.0])
+        return Seen([1.0])
     outputs = nn.functional.conv2d(fresh, found.detach().float()).transpose(0, 1).flatten(1)
-    covariance = outputs.cov()
-    scale = covariance.diagonal().clamp(min=1e-12).sqrt()
-    correlation = (covariance / scale / scale[:, None]).fill_diagonal_(0).abs().max().item()
+    correlation = outputs.corrcoef().nan_to_num().fill_diagonal_(0).abs().max().item()
     mistake_if(correlation > 0.15, "correlated", correlation=correlation)
-    variances = covariance.diagonal().sort().values.tolist()
-    return Seen([correlation, *variances], least=variances[0], most=variances[-1])
+    variances = outputs.var(1).sort().values.tolist()
+    return Seen(variances, least=variances[0], most=variances[-1])
 
 
 # ---- Your turn -----------------------------------------------------------------------------------------

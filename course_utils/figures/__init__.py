@@ -1,1 +1,1 @@
-"""What lessons draw: the map of the machine, timelines, roofline and ladder, in one style."""
+"""What lessons draw: the map of the machine, timelines, roofline, ladder. And a walk over nested objects."""

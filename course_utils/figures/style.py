@@ -14,22 +14,16 @@ CPU_COLOR = "#555555"
 # cuda:0 ... cuda:7
 GPU_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#661100")
 
-CATEGORY_COLORS = {
-    "parameters": "#364863",
-    "gradients": "#856C47",
-    "optimizer state": "#9DCFF1",
-    "activations": "#E9CE63",
-    "inputs": "#ABE3AB",
-    "other": "#E2E2E2",
+_CATEGORIES = {
+    "parameters": ("#364863", ""),
+    "gradients": ("#856C47", ".."),
+    "optimizer state": ("#9DCFF1", "\\\\"),
+    "activations": ("#E9CE63", ""),
+    "inputs": ("#ABE3AB", "//"),
+    "other": ("#E2E2E2", "xx"),
 }
-CATEGORY_HATCHES = {
-    "parameters": "",
-    "gradients": "..",
-    "optimizer state": "\\\\",
-    "activations": "",
-    "inputs": "//",
-    "other": "xx",
-}
+CATEGORY_COLORS = {name: color for name, (color, _) in _CATEGORIES.items()}
+CATEGORY_HATCHES = {name: hatch for name, (_, hatch) in _CATEGORIES.items()}
 
 STYLE_FILE = Path(__file__).with_name("course.mplstyle")
 _DEVICE = re.compile(r"(?P<type>cpu|meta|cuda|mps|xpu)(:(?P<index>\d+))?")

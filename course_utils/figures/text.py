@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.container import BarContainer
     from matplotlib.figure import Figure
 
 NBCONVERTS = 'alt="No description has been provided for this image"'  # it does not read a picture's own text
@@ -54,11 +53,10 @@ def describe(figure: "Figure") -> str:
         return repr(figure)
     if words := getattr(figure, "in_words", ""):
         return _short(words)
-    with_pictures = [axes for axes in figure.axes if axes.images]
     parts = [figure.get_suptitle()]
-    if with_pictures:
-        titles = [title.replace("\n", ", ") for axes in with_pictures if (title := _title(axes))]
-        parts.append(": ".join(filter(None, [f"{len(with_pictures)} pictures", "; ".join(titles)])))
+    if with_pictures := [axes for axes in figure.axes if axes.images]:
+        titles = "; ".join(filter(None, map(_title, with_pictures))).replace("\n", ", ")
+        parts.append(": ".join(filter(None, [f"{len(with_pictures)} pictures", titles])))
     parts += [_describe_axes(axes) for axes in figure.axes if not axes.images]
     return _short(". ".join(filter(None, parts)) or "An empty figure")
 
@@ -78,19 +76,25 @@ def _describe_axes(axes: "Axes") -> str:
     return ": ".join(filter(None, [_title(axes), about, "; ".join(shown)]))
 
 
+def _label(artist: Any) -> str:
+    """The label that somebody gave to a curve or a group of bars; those of matplotlib begin with "_"."""
+    label = str(artist.get_label())
+    return "" if label.startswith("_") else label
+
+
 def _curves(axes: "Axes") -> list[str]:
     """Where each curve with a label begins and ends; a line across the whole plot only has a height."""
     words = []
     for line in axes.lines:
         x, y = line.get_xdata(orig=False), line.get_ydata(orig=False)
-        if not len(y) or str(line.get_label()).startswith("_"):
+        if not len(y) or not _label(line):
             continue
         first, last = (f"{_number(y[end])} at {_number(x[end])}" for end in (0, -1))
         across = line.get_transform() != axes.transData
         ends = f"at {_number(y[0])}" if across else f"from {first} to {last}"
         if max(y) > 1.05 * max(y[0], y[-1]):
             ends += f", at most {_number(max(y))}"
-        words.append(f"{line.get_label()} {ends}")
+        words.append(f"{_label(line)} {ends}")
     return words
 
 
@@ -98,27 +102,23 @@ def _bars(axes: "Axes") -> list[str]:
     """Name and length of each bar; where it begins and ends, if it has no label and begins above zero."""
     words, bars = [], 0
     for group in axes.containers:
-        label = "" if str(group.get_label()).startswith("_") else f"{group.get_label()}: "
-        spans = _spans(axes, group) if hasattr(group, "patches") else {}
-        shown = []
-        for name, (start, end) in spans.items():
-            inside = start and not label
-            shown.append(
-                f"{name} {_number(start)} to {_number(end)}" if inside else f"{name} {_number(end - start)}"
-            )
-        words += [label + ", ".join(shown)] if shown else []
+        shown, label = [], _label(group)
+        for name, (start, end) in _spans(axes, group).items():
+            between = f"{_number(start)} to {_number(end)}"
+            shown.append(f"{name} {between if start and not label else _number(end - start)}")
+        words += [": ".join(filter(None, [label, ", ".join(shown)]))] if shown else []
         bars += len(shown)
     return words if bars <= MOST_BARS else []
 
 
-def _spans(axes: "Axes", group: "BarContainer") -> dict[str, tuple[float, float]]:
+def _spans(axes: "Axes", group: Any) -> dict[str, tuple[float, float]]:
     """Where the bars at each named place begin and end; those on top of each other count as one."""
     spans: dict[str, tuple[float, float]] = {}
-    for bar in group.patches:
-        (left, bottom), (right, top) = bar.get_bbox().get_points()
+    for bar in getattr(group, "patches", ()):  # other containers, as of error bars, have none
+        x, y = bar.get_bbox().intervalx, bar.get_bbox().intervaly
         flat = group.orientation == "horizontal"
-        name = _tick(axes.yaxis, (bottom + top) / 2) if flat else _tick(axes.xaxis, (left + right) / 2)
-        start, end = (left, right) if flat else (bottom, top)
+        name = _tick(axes.yaxis, y.mean()) if flat else _tick(axes.xaxis, x.mean())
+        start, end = x if flat else y
         known = spans.get(name, (start, end))
         spans[name] = min(start, known[0]), max(end, known[1])
     return spans
@@ -127,10 +127,8 @@ def _spans(axes: "Axes", group: "BarContainer") -> dict[str, tuple[float, float]
 def _tick(axis: Any, place: float) -> str:
     """The name that an axis gives to a place."""
     places = axis.get_majorticklocs()
-    names = axis.get_major_formatter().format_ticks(places)
-    return next(
-        (name for at, name in zip(places, names, strict=True) if abs(at - place) < 1e-6), _number(place)
-    )
+    names = zip(places, axis.get_major_formatter().format_ticks(places), strict=True)
+    return next((name for at, name in names if abs(at - place) < 1e-6), _number(place))
 
 
 def _number(value: float) -> str:

@@ -82,8 +82,8 @@ def draw_timeline(recorded: "profile", regions: Sequence[str], title: str, devic
         share = f"{busy(spans) / whole:.0%}"
         axes.text(1.01 * whole, place, share, va="center")
         words.append(f"{name} {share} of the time in {len(spans)} pieces")
-    axes.set(yticks=range(len(rows)), xlabel="milliseconds", title=title, xlim=(0, 1.08 * whole))
-    axes.set_yticklabels(list(rows))
+    axes.set(xlabel="milliseconds", title=title, xlim=(0, 1.08 * whole))
+    axes.set_yticks(range(len(rows)), list(rows))
     axes.invert_yaxis()
     axes.grid(False)
     figure.in_words = f"{title}. {whole:.0f} milliseconds: " + "; ".join(words)

@@ -2,17 +2,17 @@
 
 import os
 import re
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from course_utils.lessons import ROOT
+from course_utils.machine.system import ask
 
 DISTRIBUTION = "pytorch-gpu-course"
 # Colab is the notebook; JupyterLab would replace parts of its server
-NOT_FOR_COLAB = ("jupyterlab", "jupyterlab-rise", "playwright", "sphinx-revealjs")
+NOT_FOR_COLAB = ("jupyterlab", "jupyterlab-rise", "playwright")
 
 # GB to download and on disk, for the pins of requirements.txt. Linux on x86-64, with its CUDA libraries, is
 # measured; Windows and macOS are the sums of the wheels, packed and unpacked, rounded up.
@@ -43,11 +43,7 @@ class Environment:
         if self.kind != "own":
             return f"{sys.version_info[0]}.{sys.version_info[1]}"
         code = "import pip, sys; print('%d.%d' % sys.version_info[:2])"
-        try:
-            answer = subprocess.run([self.python, "-c", code], capture_output=True, text=True)
-        except OSError:
-            return ""
-        return answer.stdout.strip()
+        return ask([str(self.python), "-c", code], limit=60).out.strip()
 
     def missing(self, root: Path) -> list[str]:
         """The lines of requirements.txt that are not installed; for our own .venv, which is not trusted, all.

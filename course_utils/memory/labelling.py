@@ -4,14 +4,17 @@ A label is put together when an operation starts: from the module whose forward 
 pass, from the module that made the autograd node that is running.
 """
 
+import itertools
+import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.cuda.memory import _get_memory_metadata, _set_memory_metadata
 from torch.nn.modules import module as module_hooks
 from torch.nn.parallel import DataParallel
@@ -19,23 +22,14 @@ from torch.optim import Optimizer
 from torch.optim import optimizer as optimizer_hooks
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
-from .labels import (
-    BACKWARD,
-    FORWARD,
-    NOTHING,
-    OTHER,
-    RECOMPUTE,
-    STEP,
-    Label,
-    backward_label,
-    module_names,
-    now_signing,
-    operation_name,
-    sign,
-    sign_sources,
-    tensors_in,
-)
+from course_utils.figures.nested import parameters_of, tensors_in
+from course_utils.virtual.machine import active, is_active
+
+from .labels import ACCUMULATE, BACKWARD, FORWARD, FROM_HOST, NOTHING, OTHER, RECOMPUTE, STEP, Label
 from .marks import Marks
+
+_NODE_KEY = "course_utils module"
+_now_signing = itertools.count(1).__next__
 
 
 class Frame(NamedTuple):
@@ -44,7 +38,7 @@ class Frame(NamedTuple):
     Attributes:
         owner: the `id` of the module or optimizer; a step that raised shall keep nothing alive.
         first_node: the autograd nodes it makes have this number or a higher one, within its thread.
-        began: what `now_signing` counted when it began.
+        began: what `_now_signing` counted when it began.
         task: the backward pass around it, -1 if there is none.
         mode: what this frame switched on for its thread.
     """
@@ -86,18 +80,17 @@ class Labeller:
         """Have everything labelled; put everything back at the end."""
         with ExitStack() as stack:
             stack.callback(_set_memory_metadata, _get_memory_metadata())
-            handles = (
+            for handle in (
                 module_hooks.register_module_forward_pre_hook(self._enter),
                 module_hooks.register_module_forward_hook(self._leave, always_call=True),
                 optimizer_hooks.register_optimizer_step_pre_hook(self._step),
                 optimizer_hooks.register_optimizer_step_post_hook(self._after_step),
-            )
-            for handle in handles:
+            ):
                 stack.callback(handle.remove)
             stack.enter_context(Operations(self))
             stack.callback(setattr, self, "running", False)
             self.running = True
-            self.start(NOTHING)
+            _set_memory_metadata(NOTHING.text)
             yield
 
     def label(self, operation: str, args: Any) -> Label:
@@ -108,16 +101,11 @@ class Labeller:
             recompute = task != -1 and frame.phase == FORWARD
             return Label(RECOMPUTE if recompute else frame.phase, frame.name, operation)
         if task != -1:
-            return backward_label(operation)
+            return _backward_label(operation)
         learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors_in(args))
         if learns and operation == "ones_like":
             return Label(BACKWARD, "", operation)  # backward() makes its first gradient
         return Label(FORWARD if learns else OTHER, "", operation)
-
-    @staticmethod
-    def start(label: Label) -> None:
-        """Let the history's entries of this thread carry `label` from now on."""
-        _set_memory_metadata(label.text)
 
     def end(self) -> None:
         """Leave no label in the autograd engine's own threads: they outlive the block."""
@@ -135,8 +123,7 @@ class Labeller:
             for part, name in module_names(module, self._replicas if replica else "").items():
                 self._names.setdefault(part, name)
         if replica:  # what moved its inputs and parameters here is no part of it
-            moved = (vars(child).get("_former_parameters", {}) for child in module.modules())
-            sign_sources(tensors_in([args, *moved]), self._parallel)
+            _sign([*tensors_in(args), *parameters_of(module)], self._parallel)
         self.marks.entering(module, args)
 
     def _enter(self, module: nn.Module, args: Any) -> None:
@@ -149,13 +136,13 @@ class Labeller:
             mode = Operations(self)  # a thread of DataParallel's: modes belong to one thread
             mode.__enter__()
         task, first = torch._C._current_graph_task_id(), torch.autograd._get_sequence_nr()
-        self.frames.append(Frame(id(module), FORWARD, self._name(module), task, first, now_signing(), mode))
+        self.frames.append(Frame(id(module), FORWARD, self._name(module), task, first, _now_signing(), mode))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         if not self.frames or self.frames[-1].owner != id(module):
             return  # another hook raised before this module was entered
         frame = self.frames.pop()
-        sign(tensors_in(output), frame.name, frame.first_node, frame.began)
+        _sign(tensors_in(output), frame.name, frame.first_node, frame.began)
         if frame.mode is not None:
             frame.mode.__exit__(None, None, None)
             _set_memory_metadata("")
@@ -170,7 +157,7 @@ class Labeller:
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._forget(optimizer)
         self.marks.stepped(optimizer)
-        self.start(NOTHING)
+        _set_memory_metadata(NOTHING.text)
 
     def _forget(self, optimizer: Optimizer) -> None:
         self.frames[:] = [frame for frame in self.frames if frame.owner != id(optimizer)]
@@ -187,9 +174,74 @@ class Operations(TorchDispatchMode):
         __tracebackhide__ = True
         if not self.labeller.running or func.namespace == "profiler":
             return func(*args, **(kwargs or {}))
-        label = self.labeller.label(operation_name(func, args), args)
-        self.labeller.start(label)
+        label = self.labeller.label(_operation(func, args), args)
+        _set_memory_metadata(label.text)
         result = func(*args, **(kwargs or {}))
-        self.labeller.marks.computed(label, args, result)
+        self.labeller.marks.computed(label, result)
         self.labeller.end()
         return result
+
+
+def module_names(root: nn.Module, name: str = "", full: bool = False) -> dict[nn.Module, str]:
+    """Return the qualified name of each module in `root`, such as "features.3".
+
+    Args:
+        name: what the reader calls it. The parts of a bare `nn.Sequential` are numbers only: they get it as
+            their first part, or else the name of the class.
+        full: give it to every part.
+    """
+    inner = root.module if isinstance(root, DataParallel) else root  # replicas know no "module." either
+    first = name or type(inner).__name__
+    names = {root: name or type(root).__name__}
+    for path, module in inner.named_modules():
+        alone = path and not full and not path.replace(".", "").isdigit()
+        names.setdefault(module, path if alone else f"{first}.{path}".rstrip("."))
+    return names
+
+
+def _sign(tensors: Iterable[Tensor], name: str, first: int = 0, began: float = math.inf) -> None:
+    """Write a module's name on the autograd nodes behind `tensors`, where no other has signed before.
+
+    Args:
+        tensors: the results of the module's forward.
+        first: nodes with a lower number than this are not its own.
+        began: neither are those, and all behind them, that were signed earlier than this; `_now_signing`
+            counts. Without it, only the nodes that made `tensors` are signed.
+    """
+    nodes, seen = [tensor.grad_fn for tensor in tensors], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen or node._sequence_nr() < first:
+            continue
+        seen.add(node)
+        if node.metadata.setdefault(_NODE_KEY, (name, _now_signing()))[1] > began:
+            nodes.extend(following for following, _ in node.next_functions)
+
+
+def _backward_label(operation: str) -> Label:
+    """Return the label of an operation in the backward pass: each node knows its module."""
+    node = torch._C._current_autograd_node()
+    if node is None:
+        return Label(BACKWARD, "", operation)
+    last = node.name() == "torch::autograd::AccumulateGrad"
+    return Label(BACKWARD, node.metadata.get(_NODE_KEY, ("",))[0], ACCUMULATE if last else operation)
+
+
+@cache
+def _name_of(func: Any) -> str:
+    return getattr(func, "overloadpacket", func).__name__
+
+
+def _operation(func: Any, args: Any) -> str:
+    """Return the operator's name, or FROM_HOST for what brings data from the host's memory."""
+    name = _name_of(func)
+    source = {"_to_copy": 0, "copy_": 1}.get(name)
+    from_host = name == "lift_fresh" or (source is not None and _on_host(args[source]))
+    return FROM_HOST if from_host else name
+
+
+def _on_host(tensor: Tensor) -> bool:
+    """Tell whether `tensor` is in the host's memory; the numbers of a virtual GPU are, and do not count."""
+    if tensor.device.type != "cpu":
+        return False
+    return not is_active() or active().home(tensor.untyped_storage()) is None

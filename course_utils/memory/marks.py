@@ -16,10 +16,11 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from course_utils.figures.nested import parameters_of, tensors_in, walk
 from course_utils.virtual import history as virtual_history
 from course_utils.virtual import is_active
 
-from .labels import ACCUMULATE, FORWARD, FROM_HOST, RECOMPUTE, Label, on_host, tensors_in
+from .labels import ACCUMULATE, FROM_HOST, Label
 
 # Operators whose libraries take memory of their own beside the result, and may keep it.
 WITH_WORKSPACE = frozenset("addmm mm bmm baddbmm addmv mv addbmm dot vdot convolution _scaled_mm".split())
@@ -47,12 +48,6 @@ def addresses(tensor: Tensor) -> Iterator[int]:
         yield from (part.untyped_storage().data_ptr() for part in parts)
 
 
-def _parameters(module: nn.Module) -> Iterator[Tensor]:
-    """Yield parameters and buffers; replicas of DataParallel keep their parameters elsewhere."""
-    replicas = (vars(child).get("_former_parameters", {}).values() for child in module.modules())
-    return chain(module.parameters(), module.buffers(), *replicas)
-
-
 class Marks:
     """Collects marks. Keeps no object alive.
 
@@ -67,74 +62,51 @@ class Marks:
         self.noted: list[Mark] = []
         self._handles: list[RemovableHandle] = []
         self._named: list[ref[Any]] = []
-        self._inputs: list[int] = []
-        for name, value in named.items():
-            self._take(name, value)
-
-    def _take(self, name: str, value: Any) -> None:
-        if isinstance(value, nn.Module | Optimizer | nn.Parameter):
-            self._named.append(ref(value))
-        elif isinstance(value, Tensor):
-            self._inputs += addresses(value)
-        elif isinstance(value, Mapping | list | tuple):
-            for item in value.values() if isinstance(value, Mapping) else value:
-                self._take(name, item)
-        else:
-            kind = type(value).__name__
-            raise TypeError(f"{name} is a {kind}; track_memory takes modules, optimizers and tensors.")
-
-    def open(self) -> None:
-        """Mark what the reader named."""
-        self._note(self._inputs, "inputs")
-        self.look()
+        for name, value in chain.from_iterable(walk(value, name) for name, value in named.items()):
+            if isinstance(value, nn.Module | Optimizer | nn.Parameter):
+                self._named.append(ref(value))
+            elif isinstance(value, Tensor):
+                self.add(value, "inputs")
+            else:
+                kind = type(value).__name__
+                raise TypeError(f"{name} is a {kind}; track_memory takes modules, optimizers and tensors.")
 
     def look(self) -> None:
-        """Mark again what belongs to the modules and optimizers that the reader named."""
-        for value in (named() for named in self._named):
-            if value is None:
-                continue
+        """Mark what belongs to the modules and optimizers that the reader named."""
+        for value in (named() for named in self._named):  # None for what is gone
             if isinstance(value, Optimizer):
                 self.stepping(value)
                 self.stepped(value)
-            else:
-                self._own([value] if isinstance(value, Tensor) else _parameters(value))
+            elif isinstance(value, nn.Module):
+                self._own(_registered(value))
+            elif isinstance(value, Tensor):
+                self._own([value])
 
     def close(self) -> None:
         """Take the hooks off the parameters of replicas."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        while self._handles:
+            self._handles.pop().remove()
 
     # ---- what PyTorch shows ---------------------------------------------------------------------------
     def entering(self, module: nn.Module, args: Any) -> None:
         """Mark the parameters of the outermost module of a thread, and what it is called with."""
-        self._own(_parameters(module))
-        replica = getattr(module, "_is_replica", False)  # of DataParallel: it is called with parts of a batch
-        for tensor in tensors_in(args):
-            self.add(tensor, "inputs", sure=replica)
+        self._own(_registered(module))
+        # a replica of DataParallel is called with parts of a batch
+        self.add(args, "inputs", sure=getattr(module, "_is_replica", False))
 
     def stepping(self, optimizer: Optimizer) -> None:
         """Mark parameters and gradients before an optimizer's step."""
-        for group in optimizer.param_groups:
-            self._own(group["params"])
+        self._own(chain.from_iterable(group["params"] for group in optimizer.param_groups))
 
     def stepped(self, optimizer: Optimizer) -> None:
         """Mark the optimizer's state after its step."""
-        for tensor in tensors_in(list(optimizer.state.values())):
-            self.add(tensor, "optimizer state")
+        self.add(list(optimizer.state.values()), "optimizer state")
 
-    def computed(self, label: Label, args: Any, result: Any) -> None:
-        """Mark the result of an operation if more is known than its label says."""
-        if label.operation == ACCUMULATE:
-            category, sure = "gradients", True
-        elif label.operation in WITH_WORKSPACE and label.phase in (FORWARD, RECOMPUTE):
-            category, sure = "activations", True
-        elif label.operation == FROM_HOST or (label.operation == "copy_" and on_host(args[1])):
-            category, sure = "inputs", False
-        else:
-            return
-        for tensor in tensors_in(result):
-            self.add(tensor, category, sure)
+    def computed(self, label: Label, result: Any) -> None:
+        """Mark the result of an operation whose memory may carry another label, or a library's beside it."""
+        known = label.operation in (ACCUMULATE, FROM_HOST)
+        if known or (label.operation in WITH_WORKSPACE and label.category == "activations"):
+            self.add(result, label.category, sure=label.operation != FROM_HOST)
 
     # ---- noting ---------------------------------------------------------------------------------------
     def _own(self, parameters: Iterable[Tensor]) -> None:
@@ -149,9 +121,11 @@ class Marks:
     def _passing(self, gradient: Tensor) -> None:
         self.add(gradient, "gradients")
 
-    def add(self, tensor: Tensor, category: str, sure: bool = True) -> None:
-        """Mark the memory behind a tensor, if it is on a GPU."""
-        self._note(addresses(tensor), category, sure)
-
-    def _note(self, places: Iterable[int], category: str, sure: bool = True) -> None:
+    def add(self, value: Any, category: str, sure: bool = True) -> None:
+        """Mark the memory behind the tensors in `value` that are on a GPU."""
+        places = chain.from_iterable(map(addresses, tensors_in(value)))
         self.noted += [Mark(now(), address, category, sure) for address in places]
+
+
+def _registered(module: nn.Module) -> Iterator[Tensor]:
+    return chain(parameters_of(module), module.buffers())

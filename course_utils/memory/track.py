@@ -1,7 +1,7 @@
 """`track_memory`: switches everything on for a block, and off again."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -54,21 +54,16 @@ def track_memory(**named: Any) -> Iterator[Ledger]:
     global _running
     if _running:
         raise RuntimeError(_NESTED)
-    ledger, marks = Ledger(), Marks(named)
+    ledger, marks = Ledger(note=_NO_GPU), Marks(named)
     modules = {name: value for name, value in named.items() if isinstance(value, nn.Module)}
     labeller = Labeller(modules, marks)
     del named, modules  # what is deleted in the block must really go
     _running = True
     try:
-        if torch.cuda.is_available():
-            with _recorded(ledger, labeller, marks):
-                yield ledger
-        else:
-            ledger.note = _NO_GPU
+        with _recorded(ledger, labeller, marks) if torch.cuda.is_available() else nullcontext():
             yield ledger
     finally:
-        _running = False
-        ledger.running = False
+        _running = ledger.running = False
 
 
 @contextmanager
@@ -81,7 +76,7 @@ def _recorded(ledger: Ledger, labeller: Labeller, marks: Marks) -> Iterator[None
         stack.callback(_record_memory_history, None)
         _record_memory_history(context=None, stacks="python", max_entries=MAX_ENTRIES)
         stack.callback(marks.close)
-        marks.open()
+        marks.look()
         try:
             with labeller.on():
                 yield
@@ -91,13 +86,14 @@ def _recorded(ledger: Ledger, labeller: Labeller, marks: Marks) -> Iterator[None
 
 
 def _fill(ledger: Ledger, segments: list[Any], traces: list[Any], marks: Marks) -> None:
-    """Put the replay of each GPU with any memory in use into the ledger."""
+    """Put the timeline of each GPU with any memory in use into the ledger."""
     ledger.note = _NOTHING
     if max(map(len, traces), default=0) >= MAX_ENTRIES:
         ledger.note = _FULL
         return
     for index, trace in enumerate(traces):
-        own = [segment for segment in segments if segment["device"] == index]
-        replayed = replay(own, trace, marks.noted)
-        if replayed.blocks:
-            ledger.add(torch.device("cuda", index), torch.cuda.get_device_name(index), replayed)
+        timeline = replay([one for one in segments if one["device"] == index], trace, marks.noted)
+        if timeline.blocks:
+            device, card = torch.device("cuda", index), torch.cuda.get_device_name(index)
+            ledger.timelines[device] = timeline
+            ledger.cards[device] = card.partition(" (")[0].removeprefix("NVIDIA ")

@@ -23,7 +23,7 @@ What they are not:
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from unittest import mock
 
 import torch
 
@@ -60,7 +60,6 @@ _ROOMS = (
     legacy,
 )
 _UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-_MISSING = object()
 _stack: ExitStack | None = None
 
 
@@ -86,16 +85,6 @@ def parse_memory(memory: int | str) -> int:
     return nbytes
 
 
-def _replace(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
-    """Set an attribute for as long as `stack` is open; put back exactly what was there."""
-    before = vars(owner).get(name, _MISSING)
-    if before is _MISSING:
-        stack.callback(delattr, owner, name)
-    else:
-        stack.callback(setattr, owner, name, before)
-    setattr(owner, name, value)
-
-
 def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
     """Switch virtual GPUs on until `switch_off()`; the same settings again change nothing.
 
@@ -113,7 +102,13 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
     if not 1 <= count <= 8:
         raise ValueError(f"count={count} is not a number of virtual GPUs. Choose 1 to 8.")
     if is_active():
-        return _same(active(), count, capacity)
+        machine = active()
+        if (machine.count, machine.capacity) != (count, capacity):
+            raise RuntimeError(
+                f"Virtual GPUs are already on: {machine.count} with {machine.capacity} bytes each. "
+                f"Switch them off first to have {count} with {capacity} bytes each."
+            )
+        return machine
     if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
         raise RuntimeError(
             f"Virtual GPUs need torch 2.11 or newer; this is torch {torch.__version__}. "
@@ -127,20 +122,11 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
     with ExitStack() as stack:
         for room in _ROOMS:
             for owner, name, value in room.replacements(machine):
-                _replace(stack, owner, name, value)
+                stack.enter_context(mock.patch.object(owner, name, value, create=True))
         stack.callback(autocast.register()._destroy)
         stack.callback(activate, None)
         activate(machine)
         _stack = stack.pop_all()
-    return machine
-
-
-def _same(machine: Machine, count: int, capacity: int) -> Machine:
-    if (machine.count, machine.capacity) != (count, capacity):
-        raise RuntimeError(
-            f"Virtual GPUs are already on: {machine.count} with {machine.capacity} bytes each. "
-            f"Switch them off first to have {count} with {capacity} bytes each."
-        )
     return machine
 
 

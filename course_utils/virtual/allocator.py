@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .blocks import BLOCK, SMALL, Block, Pool, Segment, Statistics, block_size, segment_size
-from .errors import OUT_OF_MEMORY, format_size
+from .errors import WORDS, format_size
 from .history import History
 
 
@@ -137,7 +137,7 @@ class Allocator:
         }
         allowed = f"{format_size(self.limit)} allowed; " if self.limited else ""
         words = {name: format_size(size) for name, size in sizes.items()}
-        return OUT_OF_MEMORY.format(index=self.index, allowed=allowed, **words)
+        return WORDS["out_of_memory"].format(index=self.index, allowed=allowed, **words)
 
     def _new_segment(self, size: int, pool: Pool) -> Block:
         address = next(self._next)

@@ -14,12 +14,11 @@ from typing import Any
 
 import torch
 
+from .errors import OPERATIONS, WORDS, refuse
 from .machine import Machine
 from .tensor import VirtualTensor
 
 _HEADER = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
-# what cuDNN's RNNs add
-_RECURRENT = ["lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input"]
 _key = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
 # Low-precision copies of parameters, made once per autocast block: id -> (parameter, copy).
 _copies: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -72,22 +71,17 @@ def _kernel(op: Any, rule: Callable[[Any], torch.dtype]) -> Callable[..., Any]:
 
 def _banned(*args: Any, **kwargs: Any) -> None:
     """Raise CUDA's error for a loss that overflows in half precision."""
-    raise RuntimeError(
-        "torch.nn.functional.binary_cross_entropy and torch.nn.BCELoss are unsafe to autocast.\n"
-        "Many models use a sigmoid layer right before the binary cross entropy layer.\n"
-        "In this case, combine the two layers using torch.nn.functional.binary_cross_entropy_with_logits\n"
-        "or torch.nn.BCEWithLogitsLoss.  binary_cross_entropy_with_logits and BCEWithLogits are\n"
-        "safe to autocast."
-    )
+    refuse(WORDS["bce"])
 
 
 def register() -> torch.library.Library:
     """Register CUDA's lists for virtual tensors; `_destroy()` of the result takes them back."""
     library, known = torch.library.Library("aten", "IMPL"), lists()
-    float32 = [*known["FP32"], *known["FP32_SET_OPT_DTYPE"], "norm.Scalar", "norm.ScalarOpt_dim"]
+    known["LOWER_PRECISION_FP"] += OPERATIONS["recurrent"]  # by cuDNN
+    known["FP32"] += OPERATIONS["norms"]
     rules = (
-        (known["LOWER_PRECISION_FP"] + _RECURRENT, lambda args: torch.get_autocast_dtype("cuda")),
-        (float32, lambda args: torch.float32),
+        (known["LOWER_PRECISION_FP"], lambda args: torch.get_autocast_dtype("cuda")),
+        (known["FP32"] + known["FP32_SET_OPT_DTYPE"], lambda args: torch.float32),
         (known["PROMOTE"], _widest),
     )
     with warnings.catch_warnings():

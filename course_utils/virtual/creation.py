@@ -16,7 +16,7 @@ from .tensor import VirtualTensor, wrap
 _RANDOM = ["normal"]  # a factory in one of its forms
 _LIKE = "empty_like full_like ones_like rand_like randint_like randn_like zeros_like".split()
 _NEW = "new_empty new_empty_strided new_full new_ones new_zeros".split()
-# These take existing data: there is nothing to measure before they run.
+# These take existing data, which is then copied to the device.
 _FROM_DATA = frozenset({"tensor", "as_tensor", "asarray"})
 _constructors = frozenset(_device_constructors())
 
@@ -35,12 +35,13 @@ def create_on(
     check_generator(kwargs.get("generator"), device)
     if kwargs.pop("pin_memory", False):
         raise RuntimeError("Only dense CPU tensors can be pinned")
-    if real.__name__ in _FROM_DATA and isinstance(args[0], torch.Tensor):
-        result = to(args[0].detach(), device, dtype=kwargs.get("dtype"), copy=real.__name__ != "as_tensor")
+    if real.__name__ in _FROM_DATA:
+        data = args[0].detach() if isinstance(args[0], torch.Tensor) else real(*args, **kwargs, device="cpu")
+        result = to(data, device, dtype=kwargs.get("dtype"), copy=real.__name__ != "as_tensor")
     else:
         args = [value._inner if isinstance(value, VirtualTensor) else value for value in args]
         _measure(machine, real, device, args, kwargs)
-        result = wrap(_draw(machine, real, device, args, kwargs), device)
+        result = wrap(on_stream_of(machine, device, real, args, {**kwargs, "device": "cpu"}), device)
     return result.requires_grad_() if requires_grad else result
 
 
@@ -48,20 +49,13 @@ def _measure(
     machine: Machine, real: Callable[..., Any], device: torch.device, args: Any, kwargs: Any
 ) -> None:
     """Ask the meta device how big the tensor will be, and whether that fits."""
-    if real.__name__ in _FROM_DATA or kwargs.get("out") is not None or kwargs.get("generator") is not None:
+    if kwargs.get("out") is not None or kwargs.get("generator") is not None:
         return
     try:
         size = real(*args, **{**kwargs, "device": "meta"}).nbytes
     except (NotImplementedError, RuntimeError, TypeError):
         return  # no meta kernel, or bad arguments: the real call will say so
     machine.demand(size, device.index)
-
-
-def _draw(
-    machine: Machine, real: Callable[..., Any], device: torch.device, args: Any, kwargs: Any
-) -> torch.Tensor:
-    """Call the CPU factory, on the device's own random stream if it has one."""
-    return on_stream_of(machine, device, real, args, {**kwargs, "device": "cpu"})
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map_only
 
-from .errors import alert_any_order, device_assert
+from .errors import OPERATIONS, WORDS, alert_any_order, device_assert, refuse
 from .machine import Machine, active
 from .randomness import home_of
 from .rules import Facts, common_device, elementwise_device, facts
@@ -20,13 +20,8 @@ from .tensor import VirtualTensor, reshape, view, wrap
 
 aten = torch.ops.aten
 
-# Out-of-range indices are found by a CUDA kernel, which kills the whole context.
 _OUT_OF_RANGE = re.compile(r"out of (range|bounds)")
 _NOTHING: dict[int, Any] = {}
-_ASSERTING = frozenset(
-    """nll_loss_forward nll_loss2d_forward embedding index_select gather scatter scatter_add index
-index_put index_add index_copy cross_entropy_loss""".split()
-)
 
 
 def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
@@ -113,7 +108,7 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
     try:
         return func(*args, **kwargs)
     except IndexError as error:
-        if op.base not in _ASSERTING or not _OUT_OF_RANGE.search(str(error)):
+        if op.base not in OPERATIONS["asserting"] or not _OUT_OF_RANGE.search(str(error)):
             raise  # such as a mask of another shape, which the host finds
         machine.broken = True
         raise device_assert() from None
@@ -136,7 +131,7 @@ def check_generator(generator: Any, device: torch.device) -> None:
     """Raise PyTorch's error for a generator of another device type."""
     found = None if generator is None else home_of(generator).type
     if found not in (None, device.type):
-        raise RuntimeError(f"Expected a '{device.type}' device type for generator but found '{found}'")
+        refuse(WORDS["generator"].format(device.type, found))
 
 
 def _rewrap(result: Any, device: torch.device, same: dict[int, VirtualTensor]) -> Any:
@@ -171,10 +166,8 @@ def _item(tensor: VirtualTensor) -> Any:
 def _pack_padded(given: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
     """Pack a padded batch: the lengths, and the batch sizes that come of them, are on the CPU."""
     if lengths.is_cuda:
-        raise RuntimeError(
-            "'lengths' argument should be a 1D CPU int64 tensor, but got "
-            f"{lengths.dim()}D {lengths.device} {lengths.type().split('.')[-1].removesuffix('Tensor')} tensor"
-        )
+        kind = lengths.type().rpartition(".")[2].removesuffix("Tensor")
+        refuse(WORDS["lengths"].format(lengths.dim(), lengths.device, kind))
     data, sizes = aten._pack_padded_sequence(given._inner, lengths, batch_first)
     return wrap(data, given.device), sizes
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.autograd.function import BackwardCFunction
 
-from .errors import INVALID_GRADIENT
+from .errors import WORDS, refuse
 from .machine import Machine
 from .tensor import VirtualTensor
 
@@ -50,7 +50,7 @@ def _check_returned(node: Any, gradients: tuple[Any, ...]) -> None:
     """Raise PyTorch's error for a gradient that is not where its input is."""
     for position, (gradient, home) in enumerate(zip(gradients, node._input_homes, strict=False)):
         if isinstance(gradient, torch.Tensor) and home is not None and gradient.device != home:
-            text = INVALID_GRADIENT.format(position, home, gradient.device)
+            text = WORDS["invalid_gradient"].format(position, home, gradient.device)
             raise RuntimeError(f"Function {type(node).__name__} returned an {text}")
 
 
@@ -65,7 +65,7 @@ def _run(tensors: Any, gradients: Any, *args: Any, **kwargs: Any) -> Any:
         if gradient is None or not isinstance(tensor, torch.Tensor) or _is_batched(gradient):
             continue
         if gradient.device != tensor.device:
-            raise RuntimeError(INVALID_GRADIENT.format(position, tensor.device, gradient.device))
+            refuse(WORDS["invalid_gradient"].format(position, tensor.device, gradient.device))
     results = _real_run(tensors, gradients, *args, **kwargs)
     inputs = args[2] if len(args) > 2 else kwargs.get("inputs", ())
     return _at_home(results, inputs) if results and len(results) == len(inputs) else results

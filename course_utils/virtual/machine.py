@@ -8,16 +8,18 @@ import os
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 
 from .allocator import Allocator
 from .blocks import Block
-from .errors import FORKED, device_assert, invalid_device
+from .errors import WORDS, device_assert, invalid_device, refuse
 from .history import History
 
 _active: "Machine | None" = None
+listeners: list[Callable[[str, torch.Tensor, torch.Tensor | None], None]] = []  # see `crossing`
 
 
 def active() -> "Machine":
@@ -39,6 +41,12 @@ def activate(machine: "Machine | None") -> None:
     """Make `machine` the one that tensors and `torch.cuda` talk to (None switches off)."""
     global _active
     _active = machine
+
+
+def crossing(method: str, source: torch.Tensor, result: torch.Tensor | None = None) -> None:
+    """Tell `listeners` of a copy to `result`, or to Python numbers, that no mode of PyTorch sees."""
+    for tell in listeners:
+        tell(method, source, result)
 
 
 @dataclass
@@ -104,7 +112,7 @@ class Machine:
         if self.broken:
             raise device_assert()
         if os.getpid() != self.pid:
-            raise RuntimeError(FORKED)
+            refuse(WORDS["forked"])
 
     def synchronizing(self) -> None:
         """Note that the host waits for a device here: `torch.cuda.set_sync_debug_mode` may want to know."""

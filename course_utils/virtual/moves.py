@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, UninitializedTensorMixin
 
-from .machine import Machine, active
+from .machine import Machine, active, crossing
 from .tensor import VirtualTensor, become, wrap
 
 _real_to = torch.Tensor.to
@@ -47,9 +47,12 @@ def transfer(tensor: torch.Tensor, device: torch.device, options: dict[str, Any]
         itemsize = (options.get("dtype") or source.dtype).itemsize
         if source.layout is torch.strided:
             machine.demand(source.numel() * itemsize, device.index)
-        return wrap(_real_to(source.detach(), "cpu", copy=True, **options), device)
-    machine.synchronizing()
-    return _real_to(source.detach(), device, copy=True, **options)
+        result = wrap(_real_to(source.detach(), "cpu", copy=True, **options), device)
+    else:
+        machine.synchronizing()
+        result = _real_to(source.detach(), device, copy=True, **options)
+    crossing("to", tensor, result)
+    return result
 
 
 def move(tensor: torch.Tensor, device: torch.device, options: dict[str, Any] | None = None) -> torch.Tensor:
@@ -138,11 +141,8 @@ def cuda(
 
 def cpu(tensor: torch.Tensor, **options: Any) -> torch.Tensor:
     """`Tensor.cpu()`: copy to host memory; a CPU tensor comes back as itself."""
-    return (
-        to(tensor, "cpu", **options)
-        if isinstance(tensor, VirtualTensor)
-        else _real_to(tensor, "cpu", **options)
-    )
+    move_to = to if isinstance(tensor, VirtualTensor) else _real_to
+    return move_to(tensor, "cpu", **options)
 
 
 def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:

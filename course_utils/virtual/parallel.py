@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import _functions
 
+from .errors import WORDS, refuse
 from .machine import Machine, active
 from .moves import move
 
@@ -26,12 +27,9 @@ def scatter(
     There are fewer parts than devices when the chunks run out; a part that is already there is a view.
     """
     if not devices:
-        raise RuntimeError("Expected at least one device to scatter to")
+        refuse(WORDS["scatter_to_nobody"])
     if chunk_sizes is not None and len(chunk_sizes) != len(devices):
-        raise RuntimeError(
-            "Expected devices and chunk_sizes to be of same length, but got len(devices) = "
-            f"{len(devices)} and len(chunk_sizes) = {len(chunk_sizes)}"
-        )
+        refuse(WORDS["chunk_sizes"].format(len(devices), len(chunk_sizes)))
     parts = tensor.chunk(len(devices), dim) if chunk_sizes is None else tensor.split(list(chunk_sizes), dim)
     return [part.to(active().device(device)) for part, device in zip(parts, devices, strict=False)]
 
@@ -47,7 +45,7 @@ def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | Non
     """Concatenate tensors from several devices along `dim` on `destination` (-1 is the CPU)."""
     target = torch.device("cpu") if destination == -1 else active().device(destination)
     if not tensors:
-        raise RuntimeError("Expected at least one tensor to gather from")
+        refuse(WORDS["gather_nothing"])
     first = tensors[0]
     for position, tensor in enumerate(tensors):
         if tensor.is_cpu:
@@ -62,10 +60,7 @@ def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | Non
             )
         expected = [*first.shape[:dim], tensor.size(dim), *first.shape[dim:][1:]]
         if list(tensor.shape) != expected:
-            raise RuntimeError(
-                f"Input tensor at index {position} has invalid shape {list(tensor.shape)}, "
-                f"but expected {expected}"
-            )
+            refuse(WORDS["gather_shape"].format(position, list(tensor.shape), expected))
     shape = list(first.shape)
     shape[dim] = sum(tensor.size(dim) for tensor in tensors)
     out = torch.empty(shape, dtype=first.dtype, device=target)

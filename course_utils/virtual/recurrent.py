@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from .errors import WORDS, refuse
 from .machine import Machine
 
 
@@ -14,17 +15,12 @@ def _check(given: torch.Tensor, hidden: Any, weights: Any) -> None:
     for what, tensors in (("hidden", hidden), ("parameter", weights)):
         for tensor in tensors:
             if tensor.device != given.device:
-                raise RuntimeError(
-                    f"Input and {what} tensors are not at the same device, found input tensor at "
-                    f"{given.device} and {what} tensor at {tensor.device}"
-                )
+                refuse(WORDS["recurrent"].format(what, given.device, what, tensor.device))
 
 
 def _checked(real: Callable[..., Any]) -> Callable[..., Any]:
     def run(given: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        if (
-            len(args) == 8
-        ):  # (hidden, weights, ...); a packed sequence passes (batch_sizes, hidden, weights, ...)
+        if len(args) == 8:  # (hidden, weights, ...); a packed sequence: (batch_sizes, hidden, weights, ...)
             packed = isinstance(args[0], torch.Tensor) and isinstance(args[2], (list, tuple))
             hidden, weights = args[1:3] if packed else args[:2]
             _check(given, hidden, weights)

@@ -14,24 +14,8 @@ from typing import Any
 
 import torch
 
-from .errors import INDICES, OTHER_DEVICE, TWO_DEVICES, refuse
+from .errors import ANY_ORDER, OPERATIONS, WORDS, refuse
 
-# Reductions and losses that run on TensorIterator without the `pointwise` tag (native_functions.yaml,
-# `device_check: NoCheck # TensorIterator`).
-_ITERATED = frozenset(
-    """mse_loss smooth_l1_loss l1_loss soft_margin_loss binary_cross_entropy
-binary_cross_entropy_with_logits isclose allclose lerp where fill floor_divide remainder fmod
-addcmul addcdiv copysign heaviside""".split()
-)
-# Kernels whose wrapper is named after function and overload ("structured" in native_functions.yaml); all
-# others are named after overload and function. Read from the symbols of libtorch_cuda.
-_STRUCTURED = frozenset(
-    """
-addmm addmv mm bmm baddbmm cat gather scatter scatter_add scatter_reduce index_add index_copy
-index_reduce nll_loss_forward nll_loss_backward linalg_cross triangular_solve isin _linalg_solve_ex
-clamp clamp_min clamp_max""".split()
-)
-_NOT_ITERATED = frozenset({"clamp", "clamp_min", "clamp_max", "_prelu_kernel", "huber_loss", "equal"})
 # What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).
 _ON_GPU = {
     "embedding": ("wrapper_CUDA__index_select", {"weight": "self", "indices": "index"}),
@@ -39,25 +23,6 @@ _ON_GPU = {
     "stack": ("wrapper_CUDA_cat", {}),
     "convolution": ("wrapper_CUDA__cudnn_convolution", {"input": "self"}),
 }
-# What CUDA can only do in an order of its own, by the name that its refusal has in libtorch_cuda.
-_ANY_ORDER = {
-    name.replace("_out_cuda", "").replace("_cuda", ""): name
-    for name in """avg_pool3d_backward_cuda
-max_pool3d_with_indices_backward_cuda adaptive_max_pool2d_backward_cuda adaptive_max_pool3d_backward_cuda
-fractional_max_pool2d_backward_cuda fractional_max_pool3d_backward_cuda upsample_linear1d_backward_out_cuda
-upsample_bilinear2d_backward_out_cuda upsample_bicubic2d_backward_out_cuda
-upsample_trilinear3d_backward_out_cuda reflection_pad1d_backward_out_cuda reflection_pad3d_backward_out_cuda
-replication_pad1d_backward_cuda replication_pad2d_backward_cuda replication_pad3d_backward_cuda
-grid_sampler_2d_backward_cuda grid_sampler_3d_backward_cuda""".split()
-} | {
-    "_adaptive_avg_pool2d_backward": "adaptive_avg_pool2d_backward_cuda",
-    "_adaptive_avg_pool3d_backward": "adaptive_avg_pool3d_backward_cuda",
-    "_ctc_loss_backward": "ctc_loss_backward_gpu",
-    "max_unpool2d": "max_unpooling2d_forward_out",
-    "max_unpool3d": "max_unpooling3d_forward_out",
-    "nll_loss2d_forward": "nll_loss2d_forward_out_cuda_template",
-}
-_INDEXING = frozenset({"index", "index_put", "_index_put_impl", "_unsafe_index", "_unsafe_index_put"})
 
 
 class Facts:
@@ -70,16 +35,16 @@ class Facts:
         self.mutates = schema.is_mutable
         self.view = func.is_view and not self.mutates  # shares its argument's storage: nothing to charge
         self.random = torch.Tag.nondeterministic_seeded in func.tags
-        pointwise = torch.Tag.pointwise in func.tags and self.base not in _NOT_ITERATED
-        self.iterated = pointwise or self.base in _ITERATED
+        pointwise = torch.Tag.pointwise in func.tags and self.base not in OPERATIONS["not_iterated"]
+        self.iterated = pointwise or self.base in OPERATIONS["iterated"]
         self.per_tensor = self.name.startswith("_foreach_")
-        self.any_order = _ANY_ORDER.get(self.base)
+        self.any_order = ANY_ORDER.get(self.base)
         self.arguments = [argument.name for argument in schema.arguments]
         self.wrapper, self.renamed = _ON_GPU.get(self.base, (self._wrapper(schema.overload_name), {}))
 
     def _wrapper(self, overload: str) -> str:
         name = f"{self.name}_out" if overload.endswith("out") else self.name
-        if self.base in _STRUCTURED:
+        if self.base in OPERATIONS["structured"]:
             return "_".join(filter(None, ("wrapper_CUDA", name, overload)))
         return f"wrapper_CUDA_{overload}_{name}"
 
@@ -115,7 +80,7 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     """
     __tracebackhide__ = True
     named = tensors_by_argument(op, args, kwargs)
-    if op.base in _INDEXING:
+    if op.base in OPERATIONS["indexing"]:
         accumulate = True in args[3:4] or kwargs.get("accumulate", False)
         return _index_device(named, reading=op.base in ("index", "_unsafe_index"), accumulate=accumulate)
     if op.base == "convolution":
@@ -135,7 +100,7 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     for name, tensor in named:
         if tensor.device != first:
             shown = "self" if name == "out" else name
-            refuse(OTHER_DEVICE.format(shown, tensor.device, first, wrapper))
+            refuse(WORDS["other_device"].format(shown, tensor.device, first, wrapper))
     return first
 
 
@@ -147,7 +112,7 @@ def elementwise_device(named: list[tuple[str, torch.Tensor]], mutates: bool) -> 
     for _, tensor in named:
         scalar = tensor.dim() == 0 and tensor.is_cpu and tensor is not written
         if tensor.device != common and not scalar:
-            refuse(TWO_DEVICES.format(common, tensor.device))
+            refuse(WORDS["two_devices"].format(common, tensor.device))
     return common
 
 
@@ -159,12 +124,12 @@ def _index_device(named: list[tuple[str, torch.Tensor]], reading: bool, accumula
         if tensor.device == home:
             continue
         if name == "indices" and not tensor.is_cpu and (reading or home.type == "cuda") and tensor.dim() > 0:
-            refuse(INDICES.format(home))
+            refuse(WORDS["indices"].format(home))
         if name == "values" and accumulate:
-            refuse(f"expected device {home} but got device {tensor.device} for value tensor")
+            refuse(WORDS["values"].format(home, tensor.device))
         if name == "values" and (tensor.dim() > 0 or not tensor.is_cpu):
             gpu, other = (home, tensor.device) if home.type == "cuda" else (tensor.device, home)
-            refuse(TWO_DEVICES.format(gpu, other))
+            refuse(WORDS["two_devices"].format(gpu, other))
     return home
 
 
@@ -173,10 +138,7 @@ def _check_mask(named: list[tuple[str, torch.Tensor]]) -> None:
     __tracebackhide__ = True
     tensors = dict(named)
     if tensors["mask"].device != tensors["self"].device:
-        refuse(
-            f"expected self and mask to be on the same device, but got mask on {tensors['mask'].device} and "
-            f"self on {tensors['self'].device}"
-        )
+        refuse(WORDS["mask"].format(tensors["mask"].device, tensors["self"].device))
 
 
 def _check_attention(named: list[tuple[str, torch.Tensor]]) -> None:
@@ -185,10 +147,7 @@ def _check_attention(named: list[tuple[str, torch.Tensor]]) -> None:
     devices = {name: tensor.device for name, tensor in named}
     query, key, value = (devices[name] for name in ("query", "key", "value"))
     if not query.type == key.type == value.type:
-        refuse(
-            f"Expected query, key, and value to have the same device type, but got query.device: {query} "
-            f"key.device: {key} and value.device: {value} instead."
-        )
+        refuse(WORDS["attention"].format(query, key, value))
 
 
 def _check_convolution(named: list[tuple[str, torch.Tensor]]) -> None:
@@ -198,6 +157,5 @@ def _check_convolution(named: list[tuple[str, torch.Tensor]]) -> None:
     source = types["self"]
     for name in ("weight", "bias"):
         if types.get(name, source) != source:
-            mkldnn = " or input should be a MKLDNN tensor and weight is a dense tensor"
-            tail = mkldnn if named[0][1].is_cpu and source == "torch.FloatTensor" else ""
-            refuse(f"Input type ({source}) and {name} type ({types[name]}) should be the same{tail}")
+            tail = WORDS["mkldnn"] if named[0][1].is_cpu and source == "torch.FloatTensor" else ""
+            refuse(WORDS["convolution"].format(source, name, types[name], tail))

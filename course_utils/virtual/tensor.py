@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from .errors import NUMPY, misplaced_gradient
-from .machine import active, is_active
+from .errors import WORDS, misplaced_gradient
+from .machine import active, crossing, is_active
 
 _CPU = torch.device("cpu")
 _make = torch.Tensor._make_wrapper_subclass
@@ -67,7 +67,7 @@ class VirtualTensor(torch.Tensor):
     @grad.setter
     def grad(self, grad: torch.Tensor | None) -> None:
         if isinstance(grad, torch.Tensor) and grad.device != self.device:
-            raise RuntimeError(misplaced_gradient(grad.device, self.device))
+            misplaced_gradient(grad.device, self.device)
         _real_grad.__set__(self, grad)
 
     @grad.deleter
@@ -100,16 +100,18 @@ class VirtualTensor(torch.Tensor):
 
     def tolist(self) -> Any:
         active()
+        crossing("tolist", self)
         return self._inner.tolist()
 
     def numpy(self, *, force: bool = False) -> Any:
         active()
         if force:
+            crossing("numpy", self)
             return self._inner.numpy(force=True)
-        raise TypeError(NUMPY.format(device=self.device))
+        raise TypeError(WORDS["numpy"].format(self.device))
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
-        raise TypeError(NUMPY.format(device=self.device))
+        raise TypeError(WORDS["numpy"].format(self.device))
 
     def new(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self.is_sparse and args:
@@ -133,6 +135,7 @@ class VirtualTensor(torch.Tensor):
         raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
+        crossing("__repr__", self)
         return describe(self)
 
     def __format__(self, spec: str) -> str:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from project import ROOT
 
-from course_utils.lessons import lesson_paths
+from course_utils.lessons import ROOT, lesson_paths
 
 from .lab import CHROMIUM_FLAGS, NO_CHROMIUM, Lab, find_chromium, running_lab
 from .notebook_page import NotebookPage

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from execute import kernel_environment
-from project import ROOT
 from start import bootstrap, cli, workspace
+from start.runner import repeatable_environment
 
+from course_utils.lessons import ROOT
 from course_utils.machine import environment
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -140,7 +140,7 @@ def _lab_command() -> list[str]:
 def _server_environment(folder: Path) -> dict[str, str]:
     """The kernels' environment, with buttons and sliders, and with no file outside `folder`."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "COURSE_"))}
-    env = kernel_environment(env)
+    env = repeatable_environment(env)
     del env["COURSE_WIDGETS"]
     env |= {"COURSE_PROGRESS": str(folder / "progress.json"), "JUPYTER_TOKEN": TOKEN}
     env |= {"JUPYTER_PREFER_ENV_PATH": "1"}

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from project import ROOT
 
-from course_utils.lessons import lesson_paths
+from course_utils.lessons import ROOT, lesson_paths
 
 from . import measures
 from .conftest import LAPTOP

@@ -3,8 +3,8 @@
 import re
 from collections.abc import Callable
 
-import canonical
 import pytest
+from authors import canonical
 from playwright.sync_api import expect
 
 from course_utils.lessons import lesson_paths

@@ -11,11 +11,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from classroom import slides
-from classroom.slide_cells import deck_cells
+from classroom.slide_types import type_of
 from playwright.sync_api import Browser, Page, TimeoutError, expect
-from project import ROOT
+from start.options import options_of
 
-from course_utils.lessons import executed, lesson_paths
+from course_utils.lessons import ROOT, executed, lesson_paths
 
 from .lab import TOKEN, Lab
 
@@ -25,7 +25,7 @@ PROJECTOR = {"width": 1280, "height": 720}
 LARGE = {"width": 1920, "height": 1080}
 READABLE = 24  # pixels, from the last row; what has to be small for its slide's sake:
 SMALL = 19
-SMALL_SLIDES = 0.12  # of a lesson's slides
+SMALL_SLIDES = 0.1  # of a lesson's slides
 SCREENSHOTS = ROOT / "build" / "screenshots" / "slides"
 
 READY = "() => window.Reveal && Reveal.isReady()"
@@ -43,6 +43,15 @@ MEASURE = """() => Reveal.getSlides().map(slide => {
         size: Math.min(99, ...texts.map(node => parseFloat(getComputedStyle(node).fontSize))),
     }
 })"""
+
+# What stands on the slides, of this page or of the page whose source is given, without blanks and table heads
+TEXT = """source => {
+    const page = source ? new DOMParser().parseFromString(source, 'text/html') : document
+    const text = selector => [...page.querySelectorAll(`.slides ${selector}`)].map(
+        node => node.textContent).join('').replace(/\\s/g, '')
+    return {prose: text('.jp-RenderedMarkdown :is(p, li)'), code: text('.jp-InputArea-editor pre'),
+        print: text('.jp-OutputArea-output pre'), rows: text('tbody'), notes: text('aside.notes')}
+}"""
 
 
 LOADED = re.compile(
@@ -62,7 +71,7 @@ def picture_file(name: str) -> Path:
 def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the decks of all lessons."""
     folder = tmp_path_factory.mktemp("decks")
-    assert slides.main(["--output", str(folder)]) == 0
+    assert slides.main(options_of("slides", ["--output", str(folder)])) == 0
     return folder
 
 
@@ -117,13 +126,17 @@ def deck(request: pytest.FixtureRequest, browser: Browser, decks: Path) -> Itera
     opened.page.context.close()
 
 
-def test_a_deck_opens_without_a_network(deck: tuple[str, Deck]) -> None:
+def test_a_deck_opens_without_a_network_and_loses_nothing(deck: tuple[str, Deck], decks: Path) -> None:
     name, shown = deck
     (path,) = (path for path in lesson_paths() if path.stem == name)
-    cells = deck_cells(nbformat.read(executed(path), as_version=4).cells)
-    kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in cells]
-    assert shown.page.evaluate("Reveal.getTotalSlides()") == kinds.count("slide") + kinds.count("subslide")
+    cells = nbformat.read(executed(path), as_version=4).cells
+    slides.prepare(cells)
+    kinds = [type_of(cell) for cell in cells]
     assert shown.page.evaluate("Reveal.getHorizontalSlides().length") == kinds.count("slide")
+    assert shown.page.evaluate("Reveal.getTotalSlides()") >= kinds.count("slide") + kinds.count("subslide")
+    uncut = shown.page.evaluate(TEXT, (decks / f"{name}.html").read_text(encoding="utf-8"))
+    for part, texts in shown.page.evaluate(TEXT, None).items():
+        assert texts == uncut[part], part
     assert shown.complaints == []
 
 

@@ -1,9 +1,10 @@
 """Machines made up from facts, and the true texts of PyTorch, CUDA and NVIDIA's driver."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from course_utils.machine.doctor.facts import Caller, Course, Driver, Facts, Gpu, Interpreter, Place
+from course_utils.machine.doctor.facts import Caller, Driver, Facts, Gpu, Interpreter, Place
 from course_utils.machine.environment import Environment
 
 # test_probes.py compares these with the libraries that are installed
@@ -59,24 +60,25 @@ def machine(**changes: dict[str, Any]) -> Facts:
             step="end",
         ),
         "driver": Driver(),
-        "place": Place(home="/home/ann", memory=16 * 10**9, shared_memory=8 * 10**9, disk_free=50 * 10**9),
-        "course": Course(
-            Environment("own", Path("/home/ann/course/.venv")), "/home/ann/course", "none", "/data"
+        "place": Place(
+            Environment("own", Path("/home/ann/course/.venv")),
+            root="/home/ann/course",
+            data_folder="/data",
+            home="/home/ann",
+            memory=16 * 10**9,
+            shared_memory=8 * 10**9,
+            disk_free=50 * 10**9,
         ),
     }
     for name, values in changes.items():
-        parts[name] = values if values is None else _changed(parts[name], values)
+        parts[name] = replace(parts[name], **values)
     return Facts(**parts)
 
 
 def with_gpus(*gpus: Gpu, **changes: dict[str, Any]) -> Facts:
     """A machine whose GPUs work, but for `changes`."""
-    seen = {"gpus": gpus, "accelerator": "cuda", "errors": {}, "driver_cuda": 13000} | changes.pop(
+    seen = {"gpus": gpus, "accelerator": "cuda", "errors": {}, "driver_cuda": "13.0"} | changes.pop(
         "interpreter", {}
     )
     driver = vars(DRIVER) | {"gpus": tuple(gpu.name for gpu in gpus)} | changes.pop("driver", {})
     return machine(interpreter=seen, driver=driver, **changes)
-
-
-def _changed(part: Any, values: dict[str, Any]) -> Any:
-    return type(part)(**vars(part) | values)

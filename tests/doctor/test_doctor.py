@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from course_utils.machine import doctor as diagnosis
-from course_utils.machine.doctor.facts import Facts
+from course_utils.machine.doctor.facts import Facts, Interpreter
 
 from .machines import T4, machine, with_gpus
 
@@ -25,7 +25,11 @@ def python(code: str, *flags: str, cwd: Path = ROOT) -> subprocess.CompletedProc
     [
         (with_gpus(T4), 0, "This machine can run the course: with the real GPU Tesla T4"),
         (machine(), 0, "This machine can run the course: with virtual GPUs."),
-        (machine(interpreter=None), 1, "The course cannot run here yet. Nothing is installed here."),
+        (
+            machine(interpreter=vars(Interpreter())),
+            1,
+            "The course cannot run here yet. Nothing is installed here.",
+        ),
         (machine(interpreter={"vision": False}), 1, "The course cannot run here yet."),
         (machine(interpreter={"computes": False}), 1, "The course cannot run here yet."),
     ],
@@ -46,10 +50,10 @@ def test_it_looks_at_the_kernels_own_python_in_a_notebook(monkeypatch: pytest.Mo
     for notebook, exists in ((True, False), (False, True), (False, False)):
         facts = machine(caller={"notebook": notebook})
         monkeypatch.setattr(diagnosis.surroundings, "look_at_caller", lambda facts=facts: facts.caller)
-        monkeypatch.setattr(diagnosis.surroundings, "look_at_course", lambda facts=facts: facts.course)
+        monkeypatch.setattr(diagnosis.surroundings, "look_at_place", lambda facts=facts: facts.place)
         monkeypatch.setattr(Path, "exists", lambda path, exists=exists: exists)
         diagnosis.collect()
-    assert asked == [sys.executable, str(machine().course.environment.python)]
+    assert asked == [sys.executable, str(machine().place.environment.python)]
 
 
 def test_in_a_cell_it_says_first_that_it_takes_a_while(

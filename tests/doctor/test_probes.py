@@ -12,7 +12,7 @@ from textwrap import dedent
 import pytest
 
 import course_utils
-from course_utils.data import data_folder, load, official
+from course_utils.data.folder import ARCHIVE, BATCHES, data_folder
 from course_utils.machine.doctor import processes, surroundings
 from course_utils.machine.doctor.facts import Driver
 
@@ -145,7 +145,7 @@ def test_gpus_are_tried_one_by_one(fake_torch: Callable[..., None]) -> None:
     assert (found.accelerator, found.archs, found.driver_cuda, found.vision) == (
         "cuda",
         ("sm_80",),
-        12080,
+        "12.8",
         True,
     )
 
@@ -201,7 +201,7 @@ def test_a_python_that_hangs_is_given_up(
             (tmp_path / "began").read_text()  # blocks until the program has come so far
             raise subprocess.TimeoutExpired(self.args, timeout)
 
-    monkeypatch.setattr(processes.subprocess, "Popen", Process)
+    monkeypatch.setattr(subprocess, "Popen", Process)
     found = processes.ask_interpreter(program(script % (tmp_path, tmp_path)), limit=7.0)
     assert (found.step, found.end, limits) == ("kernels", "no answer in 7 seconds", [7.0])
 
@@ -227,7 +227,7 @@ NEW_HEADER = "| NVIDIA-SMI 610.43.02              KMD Version: 610.43.02     CUD
 def test_nvidia_smi(
     program: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, driver: Driver
 ) -> None:
-    names = """--query-gpu=name,compute_cap) echo "Tesla T4, 7.5"; echo "NVIDIA H100, 9.0";;"""
+    names = """--query-gpu=compute_cap,name) echo "7.5, Tesla T4"; echo "9.0, NVIDIA H100";;"""
     program(f"""case "$1" in {names} *) {script};; esac""", "nvidia-smi")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     assert processes.ask_driver(tmp_path) == driver
@@ -374,35 +374,36 @@ def test_the_gpus_cuda_was_started_on(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ([], "none"),
         (["train/cat/1.png"], "pictures"),
-        ([official.ARCHIVE], "archive"),
-        (["cifar-10-batches-py/data_batch_1"], "incomplete"),
-        (["cifar-10-batches-py/data_batch_1", "train/cat/1.png"], "incomplete"),
+        ([ARCHIVE], "archive"),
+        ([f"{BATCHES}/data_batch_1"], "incomplete"),
+        ([f"{BATCHES}/data_batch_1", "train/cat/1.png"], "incomplete"),
     ],
 )
 def test_the_data_folder_is_judged_as_the_course_does(
     bare: pytest.MonkeyPatch, tmp_path: Path, files: list[str], state: str
 ) -> None:
     write(tmp_path, dict.fromkeys(files, "x"))
-    for named in (tmp_path, tmp_path / official.BATCHES):
-        if named.is_dir():
-            bare.setenv("COURSE_DATA", str(named))
-            assert surroundings.look_at_data(None, os.environ) == (str(data_folder()), state)
-    assert official.is_official(tmp_path) == (state in ("archive", "incomplete"))
+    for named in filter(Path.is_dir, (tmp_path, tmp_path / BATCHES)):
+        bare.setenv("COURSE_DATA", str(named))
+        assert surroundings.look_at_data() == (str(tmp_path), state)
+        assert data_folder() == tmp_path
 
 
-def test_official_files_are_told_by_their_size(tmp_path: Path) -> None:
-    write(tmp_path, dict.fromkeys([f"{official.BATCHES}/{name}" for name in surroundings._FILES], "x"))
-    assert surroundings.look_at_data(None, {"COURSE_DATA": str(tmp_path)})[1] == "incomplete"
-    for name in surroundings._FILES:
-        if name != "batches.meta":
-            os.truncate(tmp_path / official.BATCHES / name, 31_035_000)  # a sparse file: takes no room
-    assert surroundings.look_at_data(None, {"COURSE_DATA": str(tmp_path)})[1] == "official"
+def test_official_files_are_told_by_their_size(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setenv("COURSE_DATA", str(tmp_path))
+    batches = [f"{BATCHES}/{name}" for name in ("test_batch", *(f"data_batch_{n}" for n in range(1, 6)))]
+    write(tmp_path, dict.fromkeys([f"{BATCHES}/batches.meta", *batches], "x"))
+    assert surroundings.look_at_data()[1] == "incomplete"
+    for name in batches:
+        os.truncate(tmp_path / name, 31_035_000)  # a sparse file: takes no room
+    assert surroundings.look_at_data()[1] == "official"
 
 
 def test_the_data_folder_where_nothing_is_named(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    root = Path(course_utils.__file__).parents[1]
-    assert surroundings.look_at_data(root, {})[0] == str(load.data_folder())
-    cache = {"XDG_CACHE_HOME": str(tmp_path)}
-    assert surroundings.look_at_data(None, cache)[0] == str(tmp_path / "pytorch-gpu-course")
-    assert surroundings.look_at_data(root, {"COURSE_DATA": "standin"})[1] == "standin"
-    assert surroundings.look_at_data(root, {"COURSE_DATA": str(tmp_path / "gone")})[1] == "lost"
+    assert surroundings.look_at_data()[0] == str(data_folder())
+    bare.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert surroundings.look_at_data(tmp_path)[0] == str(tmp_path / "pytorch-gpu-course")
+    bare.setenv("COURSE_DATA", "standin")
+    assert surroundings.look_at_data()[1] == "standin"
+    bare.setenv("COURSE_DATA", str(tmp_path / "gone"))
+    assert surroundings.look_at_data() == (str(tmp_path / "gone"), "lost")

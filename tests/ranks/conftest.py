@@ -8,7 +8,8 @@ from textwrap import dedent
 
 import psutil
 import pytest
-from failing_runs import HEAD
+
+from .failing_runs import HEAD
 
 # both ranks say which processes they are, and stay; so does a child in a session of its own
 STAY = """

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from failing_runs import BY_NAME, C10D, CASES, Failing, port_taken, start, write_script
-from record_failures import RECORDED, replay, what_it_asks
 
 import course_utils
 from course_utils.distributed import launching
@@ -18,6 +16,7 @@ from course_utils.distributed.launching import Agent
 from course_utils.distributed.logs import Rank
 
 from .conftest import STAY, until
+from .failing_runs import BY_NAME, RECORDED, Failing, port_taken, replay
 
 Script = Callable[..., str]
 needs_signals = pytest.mark.skipif(os.name != "posix", reason="Windows has no such signal; run it elsewhere")
@@ -34,15 +33,15 @@ def test_every_version_has_every_case() -> None:
 
 @needs_signals  # what is stored comes from a system that has them
 @pytest.mark.parametrize("version", sorted(path.name for path in RECORDED.iterdir()))
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", BY_NAME.values(), ids=lambda case: case.name)
 @pytest.mark.usefixtures("folder")
 def test_a_stored_run(
     case: Failing, version: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     stored = json.loads((RECORDED / version / f"{case.name}.json").read_text(encoding="utf-8"))
-    assert stored["case"] == what_it_asks(case), "record it again: python tools/record_failures.py"
+    assert stored["case"] == case.asks(), "record it again: python tools/authors record-failures"
     monkeypatch.setattr("course_utils.distributed.run_agents", replay(stored))
-    result = start(case)
+    result = case.start()
     assert re.match(case.says, result.error)
     assert capsys.readouterr().out.splitlines()[-1] == f"torchrun failed: {result.error}"
     assert not re.search(r"\d{5}", result.error), "a port or the number of a process differs from run to run"
@@ -65,7 +64,7 @@ def test_a_rank_fails_in_each_of_its_lives(
     """And a quiet run prints nothing; each start of the ranks has a store of its own."""
     lives = [BY_NAME[name] for name in ("import", "not_python", "exit_code", "no_such_gpu", "killed_again")]
     for number, case in enumerate(lives):
-        write_script(case, folder / f"life{number}")
+        case.write_script(folder / f"life{number}")
     command = script(ONE_AFTER_ANOTHER).replace("script", "--max-restarts 4 script")
     result = course_utils.torchrun(f"{command} {launching.SHARING_OFF.split('=')[0]}", quiet=True)
     assert capsys.readouterr().out == ""
@@ -83,7 +82,7 @@ def test_a_rank_fails_in_each_of_its_lives(
 @pytest.mark.parametrize("name", ["no_such_option", "not_met_by_its_own_limit", "port_in_use"])
 @pytest.mark.usefixtures("folder")
 def test_torchrun_itself_fails(name: str) -> None:
-    result = start(BY_NAME[name])
+    result = BY_NAME[name].start()
     assert re.match(BY_NAME[name].says, result.error)
     assert not any(result.ranks.values())
     assert not re.search(r"\d{4}", result.error)
@@ -94,8 +93,9 @@ def test_a_port_that_answers_nothing(script: Script, monkeypatch: pytest.MonkeyP
     """torchrun would wait for ever, whatever its own limits are."""
     monkeypatch.setattr("course_utils.distributed.launching._START", 3.0)
     script("")
+    command = BY_NAME["not_met"].command.removeprefix("--nnodes 2 --nproc-per-node 1 ")
     with port_taken() as port:
-        result = course_utils.torchrun(f"{C10D}script.py", port=port, join_timeout=1, quiet=True)
+        result = course_utils.torchrun(command, port=port, join_timeout=1, quiet=True)
     assert result.error.endswith("Another program on that port has the same effect.")
 
 

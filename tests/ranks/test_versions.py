@@ -1,6 +1,6 @@
 """Machines with different versions of PyTorch do not train together: every rank says so and stops.
 
-Two that only pretend are among the stored runs, tools/failing_runs.py.
+Two that only pretend are among the stored runs, failing_runs.toml.
 """
 
 import os

@@ -4,8 +4,8 @@ import re
 from itertools import zip_longest
 from typing import NamedTuple
 
+from authors.canonical import scrub
 from nbformat import NotebookNode
-from scrubbing import scrub
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 BUTTONS = "buttons or sliders here, text in the stored page"
@@ -40,10 +40,13 @@ def differences(stored: NotebookNode, run: NotebookNode) -> list[Difference]:
         if after.cell_type != "code":
             continue
         number += 1
-        before = stored_cells.get(after.id)
-        pair = _first_difference(_lines(before), _lines(after)) if before else None
-        if pair and after.execution_count is not None:
-            found.append(Difference(section, number, _reason(after), *pair))
+        if after.execution_count is None or after.id not in stored_cells:
+            continue
+        for one, other in zip_longest(_lines(stored_cells[after.id]), _lines(after), fillvalue=("", "")):
+            if one != other:
+                lines = (line.strip() or NOTHING for _, line in (one, other))
+                found.append(Difference(section, number, _reason(after), *lines))
+                break
     return found
 
 
@@ -56,8 +59,8 @@ def _reason(cell: NotebookNode) -> str:
     return ""
 
 
-def _lines(cell: NotebookNode) -> list[str]:
-    """What a cell shows as text, line by line, each with its kind; without what belongs to one machine."""
+def _lines(cell: NotebookNode) -> list[tuple[str, str]]:
+    """What a cell shows as text: each line with its kind, and without what belongs to one machine."""
     texts = {"stdout": "", "stderr": "", "shown": "", "error": ""}
     for output in cell.outputs:
         if output.output_type == "stream":
@@ -67,16 +70,4 @@ def _lines(cell: NotebookNode) -> list[str]:
         else:
             texts["shown"] += output.data.get("text/plain", "") + "\n"
     kinds = ((kind, scrub(text).strip("\n").split("\n")) for kind, text in texts.items() if text.strip())
-    return [f"{kind}: {line.rpartition(chr(13))[2].rstrip()}" for kind, lines in kinds for line in lines]
-
-
-def _first_difference(before: list[str], after: list[str]) -> tuple[str, str] | None:
-    """The first two lines that differ, without their kinds; None where all are the same."""
-    for one, other in zip_longest(before, after):
-        if one != other:
-            return _text(one), _text(other)
-    return None
-
-
-def _text(line: str | None) -> str:
-    return (line or "").partition(": ")[2].strip() or NOTHING
+    return [(kind, line.rpartition("\r")[2].rstrip()) for kind, lines in kinds for line in lines]

@@ -2,18 +2,17 @@
 
 import io
 import time
-from collections.abc import Iterable
+from argparse import Namespace
 from contextlib import redirect_stdout
 from pathlib import Path
 from textwrap import wrap
 
 import nbformat
-from start.options import demo as options_of
-from start.runner import execute
+from start.runner import attempt, kernel_environment
 
 from classroom.comparing import BUTTONS, Difference, differences
-from course_utils.data import data_folder, load_cifar10
-from course_utils.data.load import STANDIN
+from course_utils.data.folder import data_folder
+from course_utils.data.load import STANDIN, load_cifar10
 from course_utils.lessons import choose, executed
 from course_utils.machine.doctor import examine
 
@@ -21,19 +20,15 @@ WIDTH = 100  # columns of a terminal on a projector
 MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 
 
-def main(arguments: list[str]) -> int:
+def main(options: Namespace) -> int:
     """Rehearse, or make a stick; returns 0 where the class can begin, else 1."""
-    options = options_of(arguments)
     if options.stick:
         from classroom.stick import make_stick
 
         return make_stick(options.stick, packages=options.packages)
-    lessons = choose(options.lessons)
-    obstacles: list[str] = []
     try:
-        obstacles += machine()
-        obstacles += pictures(options.download)
-        looks = rehearse(lessons, obstacles, real_data=options.real_data)
+        obstacles = machine() + pictures(options.download)
+        looks = rehearse(choose(options.lessons), obstacles, real_data=options.real_data)
     except KeyboardInterrupt:
         print("\nStopped. No notebook and no progress was changed.")
         return 130
@@ -89,49 +84,35 @@ def rehearse(lessons: list[Path], obstacles: list[str], *, real_data: bool) -> i
     looks, begun = 0, time.perf_counter()
     for path in lessons:
         run, started = nbformat.read(path, as_version=4), time.perf_counter()
-        failure = execute(run, path, settings)
+        failure = attempt(run, path, kernel_environment() | settings)
         stored = executed(path)  # a lesson of the instructor's own has none
         found = differences(nbformat.read(stored, as_version=4), run) if stored.is_file() else []
         looks += report(path.stem, time.perf_counter() - started, failure, found)
         obstacles += [f"{path.stem} did not run to its end"] if failure else []
-    print(
-        f"\n{len(lessons)} lesson{'s' * (len(lessons) != 1)} took {time.perf_counter() - begun:.0f} s here."
-    )
+    plural = "s" * (len(lessons) != 1)
+    print(f"\n{len(lessons)} lesson{plural} took {time.perf_counter() - begun:.0f} s here.")
     return looks
 
 
 def report(name: str, seconds: float, failure: str, found: list[Difference]) -> int:
     """Print how one lesson went; return how many of its cells somebody should look at."""
-    looks = [difference for difference in found if not difference.reason]
-    buttons = [difference for difference in found if difference.reason == BUTTONS]
-    others = [difference for difference in found if difference.reason not in ("", BUTTONS)]
+    buttons = [f"[{one.number}]" for one in found if one.reason == BUTTONS]
+    expected = [one for one in found if one.reason not in ("", BUTTONS)]
+    looks = [one for one in found if not one.reason]
+    cells = f"{len(found) or 'no'} cell{' prints' if len(found) == 1 else 's print'}"
     end = "FAILED" if failure else "ran to its end"
-    print(f"\n{name:<28}{seconds:6.1f} s  {end}; {count(found)} something else", flush=True)
-    if failure:
-        print("\n".join(shorten_line(line) for line in failure.strip("\n").splitlines()))
+    print(f"\n{name:<28}{seconds:6.1f} s  {end}; {cells} something else", flush=True)
+    print_lines(failure.strip("\n"))
     if buttons:
-        tell(f"expected, {BUTTONS}: cells {', '.join(f'[{one.number}]' for one in buttons)}", indent=2)
-    if others:
-        tell(f"expected, {len(others)}:", indent=2)
-        show(others)
-    if looks:
-        tell(f"look at these before class, {len(looks)}:", indent=2)
-        show(looks)
+        tell(f"expected, {BUTTONS}: cells {', '.join(buttons)}", indent=2)
+    for title, cells in (("expected", expected), ("look at these before class", looks)):
+        if cells:
+            tell(f"{title}, {len(cells)}:", indent=2)
+        for one in cells:
+            reason = f" ({one.reason})" if one.reason else ""
+            print_lines(f"    {one.section}, cell [{one.number}]{reason}")
+            print_lines(f"      stored: {one.stored}\n      here:   {one.here}")
     return len(looks)
-
-
-def count(found: list[Difference]) -> str:
-    """Say how many cells, as the beginning of a sentence."""
-    return f"{len(found) or 'no'} cell{' prints' if len(found) == 1 else 's print'}"
-
-
-def show(found: Iterable[Difference]) -> None:
-    """Print each cell with the first line that is not the stored one."""
-    for difference in found:
-        reason = f" ({difference.reason})" if difference.reason else ""
-        print(shorten_line(f"    {difference.section}, cell [{difference.number}]{reason}"))
-        print(shorten_line(f"      stored: {difference.stored}"))
-        print(shorten_line(f"      here:   {difference.here}"))
 
 
 def verdict(obstacles: list[str], looks: int) -> int:
@@ -162,6 +143,7 @@ def tell(*paragraphs: str, indent: int = 0) -> None:
             print(" " * indent + line, flush=True)
 
 
-def shorten_line(line: str) -> str:
-    """Cut a line to the terminal's width."""
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ..."
+def print_lines(text: str) -> None:
+    """Print lines, each cut to the terminal's width."""
+    for line in text.splitlines():
+        print(line if len(line) <= WIDTH else f"{line[: WIDTH - 4]} ...")

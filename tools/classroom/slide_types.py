@@ -1,9 +1,9 @@
-"""Which cells share a slide: one idea each, the question before its answer, and nothing to scroll.
+"""Which cells share a slide: one idea each, the question before its answer.
 
     slide      the first cell, and every section (`##`)
-    subslide   every other heading (below a heading alone it stays), a question, and whatever has no room
-               left on the slide before it
-    fragment   what still fits there: the cell with its result, then what the result means
+    subslide   every other heading (below a heading alone it stays), a question, and, in a lesson shown live,
+               whatever has no room left on the slide before it: JupyterLab cannot cut what is too high
+    fragment   what comes after a click: the cell with its result, then what the result means
     (none)     what belongs to the text above it: more text, and an exercise's code
 
 Where this is wrong for a cell, a tag overrides it: `slideshow-slide`, `slideshow-subslide`,
@@ -15,21 +15,24 @@ import re
 
 from nbformat import NotebookNode
 
-from classroom.layout import HEADING, SLIDE_LINES, cell_height
-
 TAG = "slideshow-"
 TAGS = {TAG + kind for kind in ("slide", "subslide", "fragment", "continue", "skip", "notes")}
 
+HEADING = re.compile(r"(#{1,6}) .+")
+LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 QUESTION = re.compile(r"\*\*(?:Before you|The test)\b")
 
+LINES, TEXT_COLUMNS, CODE_COLUMNS = 22, 100, 84  # of 24 pixels on a slide of 1280 x 720
+PICTURE_LINES = 11  # the least that a picture needs
 
-def write_types(cells: list[NotebookNode]) -> None:
-    """Set the slide type of each cell, in place."""
+
+def write_types(cells: list[NotebookNode], room: float = LINES) -> None:
+    """Set the slide type of each cell, in place; `room` is how many lines a slide has."""
     used = 0.0
     before = None
     for cell in cells:
-        height = cell_height(cell)
-        kind = _tagged(cell) or _kind(cell, before, fits=used + height <= SLIDE_LINES)
+        height = lines_of(cell)
+        kind = _tagged(cell) or _kind(cell, before, fits=used + height <= room)
         if kind in ("slide", "subslide"):
             used = 0.0
         if kind not in ("skip", "notes"):
@@ -38,6 +41,31 @@ def write_types(cells: list[NotebookNode]) -> None:
         cell.metadata.pop("slideshow", None)
         if kind != "continue":
             cell.metadata["slideshow"] = {"slide_type": kind}
+
+
+def type_of(cell: NotebookNode) -> str:
+    """The slide type that was written; empty for what goes on with the slide above it."""
+    return cell.metadata.get("slideshow", {}).get("slide_type", "")
+
+
+def lines_of(cell: NotebookNode) -> float:
+    """About how many lines a cell takes on a slide, with its stored outputs."""
+    if cell.cell_type == "markdown":
+        blocks = re.split(r"\n\s*\n", LINK.sub(r"\1", cell.source))
+        return sum(_lines(block, TEXT_COLUMNS) + 0.4 for block in blocks)
+    return _lines(cell.source, CODE_COLUMNS) + 1 + sum(map(_output_lines, cell.get("outputs", [])))
+
+
+def _output_lines(output: NotebookNode) -> float:
+    data = output.get("data", {})
+    if "image/png" in data:
+        return PICTURE_LINES
+    texts = [output.get("text", ""), data.get("text/plain", ""), *output.get("traceback", [])]
+    return _lines("\n".join(filter(None, texts)), CODE_COLUMNS)
+
+
+def _lines(text: str, columns: int) -> float:
+    return sum(max(1, len(line) / columns) for line in text.splitlines())
 
 
 def _tagged(cell: NotebookNode) -> str:
@@ -50,13 +78,8 @@ def _kind(cell: NotebookNode, before: NotebookNode | None, *, fits: bool) -> str
     heading = HEADING.match(cell.source) if text else None
     if before is None or (heading and len(heading[1]) <= 2):
         return "slide"
-    if (heading and not _is_heading_alone(before)) or not fits or (text and QUESTION.search(cell.source)):
+    below_title = before.cell_type == "markdown" and HEADING.fullmatch(before.source)
+    if (heading and not below_title) or not fits or (text and QUESTION.search(cell.source)):
         return "subslide"
     belongs = before.cell_type == "markdown" and (text or "exercise." in cell.source)
     return "continue" if belongs else "fragment"
-
-
-def _is_heading_alone(cell: NotebookNode) -> bool:
-    return (
-        cell.cell_type == "markdown" and bool(HEADING.match(cell.source)) and "\n" not in cell.source.strip()
-    )

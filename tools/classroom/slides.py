@@ -1,12 +1,16 @@
 """`python3 -m course_utils slides`: one deck of slides per lesson, to be opened without a network.
 
 A deck is one HTML page; what it loads (reveal.js, the course's style) lies beside it in `assets`. It shows
-the outputs that are stored in notebooks/executed. The slide types are the notebook's own (tools/slideshow.py
-writes them). The key S opens the speaker's view with the notes of docs/instructors_guide.md.
+the outputs that are stored in notebooks/executed. Python says which cells share a slide; deck/deck.js cuts
+the slides by their real height when the page is opened. The key S opens the speaker's view with the notes of
+docs/instructors_guide.md.
 """
 
-import importlib.util
+import math
+import re
 import shutil
+from argparse import Namespace
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -14,23 +18,30 @@ from jinja2 import Environment, FileSystemLoader
 from nbconvert import SlidesExporter
 from nbconvert.filters import markdown2html
 from nbformat import NotebookNode
-from start.options import slides as options_of
 from traitlets.config import Config
 
 from classroom.notes import GUIDE, Notes, read_notes, section_of
-from classroom.slide_cells import HIDDEN, deck_cells
+from classroom.slide_types import type_of, write_types
 from course_utils.figures.text import in_words
 from course_utils.lessons import CourseError, choose, lesson_paths, with_results
 
 DECK = Path(__file__).with_name("deck")
+REVEAL = Path(__file__).with_name("reveal.js")
+HIDDEN = "remove-input"  # nbconvert leaves out the code of a cell with this tag
+
+HEAD_ROWS, TAIL_ROWS = 7, 8  # of a traceback too long for a slide
+FOR_LINTERS = re.compile(r" *# noqa\b.*")
+BADGE = re.compile(r"^\[!\[.*\n+", re.M)
+IMAGE = re.compile(r"!\[([^\]]*)\]\(https?:[^)]*\)")
+LESSON_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb(?:#[^)]*)?\)")
+OTHER_LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((?!https?:|\d\d_\w+\.html\))[^\s()]*\)")
 
 
-def main(arguments: list[str]) -> int:
+def main(options: Namespace) -> int:
     """Build decks for the named lessons, all by default; returns 0.
 
     Raises CourseError for an unknown lesson or a folder that cannot be written.
     """
-    options = options_of(arguments)
     index = build(choose(options.lessons), options.output)
     print(f"Open {index} in a browser. Arrow keys move, S shows the speaker's notes, F fills the screen.")
     return 0
@@ -42,8 +53,9 @@ def build(lessons: list[Path], output: Path, guide: Path = GUIDE) -> Path:
     Raises CourseError where `output` cannot be written.
     """
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        copy_assets(output / "assets")
+        (output / "assets").mkdir(parents=True, exist_ok=True)
+        for file in [*REVEAL.iterdir(), DECK / "deck.css", DECK / "deck.js"]:
+            shutil.copyfile(file, output / "assets" / file.name)
         for path in lessons:
             target = output / f"{path.stem}.html"
             target.write_text(deck(path, guide), encoding="utf-8")
@@ -56,22 +68,10 @@ def build(lessons: list[Path], output: Path, guide: Path = GUIDE) -> Path:
     return index.resolve()
 
 
-def copy_assets(folder: Path) -> None:
-    """Copy reveal.js with its speaker's view, its licence and the course's own style into `folder`."""
-    found = importlib.util.find_spec("sphinx_revealjs")  # only its files are wanted, not Sphinx
-    if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError("no reveal.js", name="sphinx-revealjs")
-    reveal = Path(found.submodule_search_locations[0]) / "_static" / "revealjs"
-    shutil.copytree(reveal / "plugin" / "notes", folder / "notes", dirs_exist_ok=True)
-    files = [reveal / "dist" / "reveal.js", reveal / "dist" / "reveal.css", reveal / "LICENSE"]
-    for file in [*files, DECK / "deck.css", DECK / "deck.js"]:
-        shutil.copyfile(file, folder / file.name)
-
-
 def deck(path: Path, guide: Path = GUIDE) -> str:
     """The HTML page of one lesson's deck."""
     notebook = nbformat.read(with_results(path), as_version=4)
-    notebook.cells = deck_cells(notebook.cells)
+    prepare(notebook.cells)
     place_notes(notebook.cells, read_notes(path.stem[:2], guide))
     settings = Config()
     settings.SlidesExporter.preprocessors = ["nbconvert.preprocessors.TagRemovePreprocessor"]
@@ -82,6 +82,49 @@ def deck(path: Path, guide: Path = GUIDE) -> str:
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title(notebook)}})
     return in_words(page, notebook)
+
+
+def prepare(cells: list[NotebookNode]) -> None:
+    """Make a deck of a lesson's cells, in place: clean them, and write slide types of slides without end.
+
+    Code is seen with the text above it: a guess needs it. Its output comes after a click, by the template.
+    """
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = _text(cell.source)
+        elif cell.cell_type == "code":
+            _clean(cell)
+    write_types(cells, room=math.inf)
+    for before, cell in pairwise(cells):
+        seen = before.cell_type == "markdown" or HIDDEN in cell.metadata.get("tags", [])
+        if cell.cell_type == "code" and seen and type_of(cell) == "fragment":
+            del cell.metadata["slideshow"]
+
+
+def _text(source: str) -> str:
+    """Markdown without pictures from the net; links to lessons lead to their decks, others stay a name."""
+    source = IMAGE.sub(r"\1", BADGE.sub("", source))
+    return OTHER_LINK.sub(r"\1", LESSON_LINK.sub(r"](\1.html)", source))
+
+
+def _clean(cell: NotebookNode) -> None:
+    """Take away what no audience needs: the setup's code, and feedback on an open exercise."""
+    cell.source = FOR_LINTERS.sub("", cell.source)
+    if cell.id == "setup":
+        cell.metadata["tags"] = [*cell.metadata.get("tags", []), HIDDEN]
+    if "exercise." in cell.source:
+        cell.outputs = [output for output in cell.outputs if "text/html" not in output.get("data", {})]
+    for output in cell.outputs:
+        if output.output_type == "error":
+            output.traceback = _shorten("\n".join(output.traceback).splitlines())
+
+
+def _shorten(rows: list[str]) -> list[str]:
+    """The beginning and the end of a traceback, where it is too long for a slide."""
+    left_out = len(rows) - HEAD_ROWS - TAIL_ROWS
+    if left_out < 5:
+        return rows
+    return [*rows[:HEAD_ROWS], f"  ... {left_out} lines that this slide leaves out ...", *rows[-TAIL_ROWS:]]
 
 
 def title(notebook: NotebookNode) -> str:

@@ -19,31 +19,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from start import bootstrap
 from start.workspace import FOLDER, PROGRESS
 from tqdm import tqdm
 
-from classroom import stick_readme
 from classroom.slides import build
-from course_utils.data import data_folder, load_cifar10
-from course_utils.data.load import REAL, STANDIN
-from course_utils.data.official import BATCHES
+from course_utils.data.folder import BATCHES, data_folder
+from course_utils.data.load import REAL, STANDIN, load_cifar10
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 from course_utils.machine.environment import requirements
 
+README = Path(__file__).with_name("stick_readme.toml")
 LIST = ".files"  # in course/: what a call has put there, so that the next one can remove what is gone
 SKIPPED = {".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", LIST, FOLDER, PROGRESS}
 LARGE = 5_000_000  # bytes; above, files of one size count as the same: only the pictures are so large
-
-
-class Copy(NamedTuple):
-    """One file to copy; `size` in bytes."""
-
-    source: Path
-    target: Path
-    size: int
 
 
 def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> int:
@@ -52,24 +42,21 @@ def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> in
     Raises CourseError where the folder is missing, cannot be written or is full, or pip fails.
     """
     folder = folder.expanduser().resolve()
-    _check_folder(folder, root)
+    if not folder.is_dir():
+        raise CourseError(f"there is no folder {folder}. Plug the stick in, or make the folder first")
+    if folder.is_relative_to(root) or root.is_relative_to(folder):
+        raise CourseError(f"{folder} and the course's own folder lie in each other. Choose another one")
     with _clear_errors(folder):
         pictures = copy_course(folder / "course", root)
         build(lesson_paths(root), folder / "slides", root / "docs" / "instructors_guide.md")
         if packages:
             fetch_packages(folder / "packages", root)
-        text = stick_readme.text(wheels_for(folder / "packages"), pictures)
-        (folder / "README.txt").write_text(text, encoding="utf-8")
+        (folder / "README.txt").write_text(
+            readme(wheels_for(folder / "packages"), pictures), encoding="utf-8"
+        )
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder} is ready, {size / 1e6:,.0f} MB in all. Learners begin with README.txt there.")
     return 0
-
-
-def _check_folder(folder: Path, root: Path) -> None:
-    if not folder.is_dir():
-        raise CourseError(f"there is no folder {folder}. Plug the stick in, or make the folder first")
-    if folder.is_relative_to(root) or root.is_relative_to(folder):
-        raise CourseError(f"{folder} and the course's own folder lie in each other. Choose another one")
 
 
 @contextmanager
@@ -87,17 +74,47 @@ def _clear_errors(folder: Path) -> Iterator[None]:
         raise CourseError(f"{folder} {reasons.get(error.errno, other)}, {again}") from error
 
 
+def readme(machine: str, pictures: bool) -> str:
+    """The text of README.txt; `machine` is what the packages are for, empty where there are none."""
+    texts = tomllib.loads(README.read_text(encoding="utf-8"))
+    return texts["readme"].format(
+        packages=texts["packages"]["there" if machine else "missing"].format(machine=machine),
+        pictures=texts["pictures"]["there" if pictures else "missing"],
+        python=machine.partition(" on ")[0] or "Python 3.11 or newer",
+        linux=".venv/bin/python" if machine else "python3",
+        windows=".venv\\Scripts\\python" if machine else "py",
+    )
+
+
 def copy_course(course: Path, root: Path) -> bool:
-    """Bring the folder `course` up to date; return whether it has pictures."""
+    """Bring the folder `course` up to date; return whether it has pictures.
+
+    Raises CourseError where there is too little room.
+    """
     course.mkdir(exist_ok=True)
-    files = course_files(root)
-    pictures = find_pictures()
+    files, pictures = course_files(root), find_pictures()
     pairs = [(root / name, course / name) for name in files]
     pairs += [(path, course / "data" / path.relative_to(base)) for base, path in pictures]
-    copied = copy([plan(*pair) for pair in pairs], course)
+    todo = [(source, target) for source, target in pairs if not _same(source, target)]
+    total = sum(source.stat().st_size for source, _ in todo)
+    check_room(course, total)
+    with tqdm(total=total, desc="copying", unit="B", unit_scale=True, leave=False, disable=None) as bar:
+        for source, target in todo:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f"{target.name}.part")  # who interrupts finds the old file or the new one
+            shutil.copyfile(source, part)
+            part.replace(target)
+            bar.update(target.stat().st_size)
     remove_old(course, files)
-    print(f"course: {len(pairs)} files, {copied} of them copied")
+    print(f"course: {len(pairs)} files, {len(todo)} of them copied")
     return bool(pictures)
+
+
+def _same(source: Path, target: Path) -> bool:
+    """Whether a file is there already."""
+    size = source.stat().st_size
+    there = target.is_file() and target.stat().st_size == size
+    return there and (size > LARGE or source.read_bytes() == target.read_bytes())
 
 
 def course_files(root: Path) -> list[str]:
@@ -133,32 +150,6 @@ def find_pictures() -> list[tuple[Path, Path]]:
     return [(folder, path) for part in parts for path in (folder / part).rglob("*") if path.is_file()]
 
 
-def plan(source: Path, target: Path) -> Copy:
-    """What is to be copied; size 0 where it is there already."""
-    size = source.stat().st_size
-    there = target.is_file() and target.stat().st_size == size
-    same = there and (size > LARGE or source.read_bytes() == target.read_bytes())
-    return Copy(source, target, 0 if same else max(size, 1))
-
-
-def copy(copies: list[Copy], folder: Path) -> int:
-    """Copy what is not there yet, each file in one step; return how many that were.
-
-    Raises CourseError where there is too little room.
-    """
-    todo = [one for one in copies if one.size]
-    total = sum(one.size for one in todo)
-    check_room(folder, total)
-    with tqdm(total=total, desc="copying", unit="B", unit_scale=True, leave=False, disable=None) as bar:
-        for source, target, size in todo:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f"{target.name}.part")
-            shutil.copyfile(source, part)
-            part.replace(target)
-            bar.update(size)
-    return len(todo)
-
-
 def check_room(folder: Path, needed: float) -> None:
     """Raise CourseError where the disk has less than `needed` bytes left."""
     free = shutil.disk_usage(folder).free
@@ -188,9 +179,8 @@ def fetch_packages(folder: Path, root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     packages = [line for line in requirements(root) if not line.startswith("-")]
     tools = project["build-system"]["requires"]  # with them pip installs the course itself
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:  # an in-memory /tmp does not hold the wheels
-        variables = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)
-        pip = partial(bootstrap.run_pip, sys.executable, root, variables=variables)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        pip = partial(bootstrap.run_pip, sys.executable, root, scratch=Path(scratch))
         pip(["download", "-d", str(folder), *packages, *tools])
         for source in folder.glob("*.tar.gz"):  # no wheel: it could not be built without internet
             pip(["wheel", "--no-deps", "-w", str(folder), str(source)])

@@ -9,6 +9,8 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,8 @@ from typing import BinaryIO
 
 from course_utils.lessons import ROOT, CourseError
 from course_utils.machine.environment import SIZES, Environment, find, requirements
-from start import pip_errors
+
+PIP_ERRORS = Path(__file__).with_name("pip_errors.toml")
 
 
 def prepare(root: Path = ROOT) -> Path:
@@ -129,20 +132,20 @@ def _make_venv(place: Environment) -> None:
 
 def _install(place: Environment, root: Path, missing: list[str], extra: list[str]) -> None:
     """Install what is missing in the way the kind of environment asks for."""
-    everything = ["-r", "requirements.txt", *extra]
+    everything = ["install", "-r", "requirements.txt", *extra]
     if place.kind == "colab":
-        _pip(place, root, [*_colab_arguments(root, missing), *extra])
+        run_pip(place.python, root, ["install", *_colab_arguments(root, missing), *extra])
     elif place.kind == "active":
-        _pip(place, root, everything)
+        run_pip(place.python, root, everything)
     else:
-        scratch = place.prefix / "tmp"  # an in-memory /tmp does not hold 3 GB of wheels
-        shutil.rmtree(scratch, ignore_errors=True)
+        scratch = place.prefix / "tmp"
+        shutil.rmtree(scratch, ignore_errors=True)  # of a call that was cut off
         scratch.mkdir()
-        variables = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
         try:
             with suppress(CourseError):  # an older pip will do; a new one resumes a broken download
-                _pip(place, root, ["--quiet", "--retries=0", "--upgrade", "pip"], variables)
-            _pip(place, root, everything, variables)
+                newer = ["install", "--quiet", "--retries=0", "--upgrade", "pip"]
+                run_pip(place.python, root, newer, scratch)
+            run_pip(place.python, root, everything, scratch)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -157,17 +160,13 @@ def _colab_arguments(root: Path, missing: list[str]) -> list[str]:
     return [*" ".join(missing).split(), "-c", str(constraints)]
 
 
-def _pip(
-    place: Environment, root: Path, arguments: list[str], variables: dict[str, str] | None = None
-) -> None:
-    run_pip(place.python, root, ["install", *arguments], variables)
+def run_pip(python: str | Path, root: Path, arguments: list[str], scratch: Path | None = None) -> None:
+    """Run pip in `root` with its progress on the screen; what it complains of becomes one CourseError.
 
-
-def run_pip(
-    python: str | Path, root: Path, arguments: list[str], variables: dict[str, str] | None = None
-) -> None:
-    """Run pip in `root` with its progress on the screen; what it complains of becomes one CourseError."""
-    env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"} | (variables or {})
+    `scratch` is a folder for its unpacking: an in-memory /tmp does not hold 3 GB of wheels.
+    """
+    env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
+    env |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)) if scratch else {}
     command = [python, "-m", "pip", *arguments]
     complaints = ""
     with subprocess.Popen(
@@ -178,4 +177,19 @@ def run_pip(
                 print("The network does not answer, trying again ...", flush=True)
             complaints += line
     if process.returncode:
-        raise CourseError(pip_errors.reason(complaints))
+        raise CourseError(pip_error(complaints))
+
+
+def pip_error(stderr: str) -> str:
+    """Turn pip's error output into what happened and what to do, in one line."""
+    python = ".".join(map(str, sys.version_info[:2]))
+    facts = {
+        "again": "then run the same command again: finished downloads are kept",
+        "place": f"Python {python} on {platform.system()} {platform.machine()}",
+    }
+    for reason in tomllib.loads(PIP_ERRORS.read_text(encoding="utf-8"))["reason"]:
+        if re.search(reason["says"], stderr):
+            return reason["tell"].format(**facts)
+    lines = stderr.strip().splitlines() or ["it gave no reason"]
+    errors = [line for line in lines if line.lower().startswith("error")]
+    return f"pip failed: {(errors or lines)[-1].strip()}"

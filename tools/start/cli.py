@@ -5,31 +5,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from course_utils import __version__
 from course_utils.lessons import ROOT, CourseError, choose
 from course_utils.machine import environment
-from start import bootstrap, options, workspace
+from start import bootstrap, workspace
+from start.options import options_of
 
-HELP = """\
-Usage: python3 -m course_utils COMMAND [ARGUMENTS]
-
-  lab [LESSON] [...]    install what is needed, then open JupyterLab on LESSON (the first one by default), on
-                        your own copy of it, in the folder work; further arguments go to JupyterLab, for
-                        example --no-browser
-  test [quick] [...]    install what is needed, then run pytest with these arguments; quick: only what needs
-                        no notebook, no browser and no processes, in about two minutes
-  run [LESSON ...]      run lessons without a browser, all by default; copies and HTML go to build/lessons
-  doctor                say what this machine is, what stops its GPU, and what to do about it
-  demo [...]            rehearse the lessons on the morning of a class; its own options: demo --help
-  slides [...]          build slide decks that open without a network; its own options: slides --help
-  bench [...]           measure this machine; its own options: bench --help
-
-LESSON is a name (04_cifar_training_loop), its beginning, or a number (4).
-The first call makes the folder .venv, once; an active virtual or conda environment is used as it is found.
-COURSE_DEVICE (auto, real, virtual, cpu) picks the device, COURSE_DATA the folder of the data.
-"""
+HELP = Path(__file__).with_name("help.txt")
 
 
 def lab(arguments: list[str]) -> int:
@@ -56,26 +41,6 @@ def test(arguments: list[str]) -> int:
     return hand_over([bootstrap.prepare(), "-m", "pytest", *arguments])
 
 
-def run(arguments: list[str]) -> int:
-    """Run lessons headless."""
-    lessons = choose(arguments)
-    if _lives_elsewhere():
-        return _hand_to_own("run", arguments)
-    from start.runner import run_lessons
-
-    return run_lessons(lessons)
-
-
-def bench(arguments: list[str]) -> int:
-    """Measure the machine."""
-    if _lives_elsewhere():
-        options.bench(arguments)  # before anything is installed
-        return _hand_to_own("bench", arguments)
-    from benchmark import main as benchmark
-
-    return benchmark(arguments)
-
-
 def doctor(arguments: list[str]) -> int:
     """Examine the machine; installs nothing."""
     from course_utils.machine.doctor import main as examine
@@ -83,34 +48,34 @@ def doctor(arguments: list[str]) -> int:
     return examine(arguments)
 
 
-def demo(arguments: list[str]) -> int:
-    """Rehearse a class."""
-    if _lives_elsewhere():
-        choose(options.demo(arguments).lessons)  # before anything is installed
-        return _hand_to_own("demo", arguments)
-    from classroom.demo import main as rehearse
+def in_environment(command: str, arguments: list[str]) -> int:
+    """Run a command that needs packages, in the course's own .venv where no other environment is active."""
+    options = options_of(command, arguments)  # before anything is installed
+    lessons = choose(options.lessons)
+    if environment.find().kind == "own":
+        return hand_over([bootstrap.prepare(), "-m", "course_utils", command, *arguments])
+    match command:
+        case "run":
+            from start.runner import run_lessons
 
-    return rehearse(arguments)
-
-
-def slides(arguments: list[str]) -> int:
-    """Build slide decks."""
-    if _lives_elsewhere():
-        choose(options.slides(arguments).lessons)  # before anything is installed
-        return _hand_to_own("slides", arguments)
-    from classroom.slides import main as build
-
-    return build(arguments)
+            return run_lessons(lessons)
+        case "demo":
+            from classroom.demo import main
+        case "slides":
+            from classroom.slides import main
+        case "bench":
+            from authors.benchmark import main
+    return main(options)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "lab": lab,
     "test": test,
-    "run": run,
+    "run": partial(in_environment, "run"),
     "doctor": doctor,
-    "demo": demo,
-    "slides": slides,
-    "bench": bench,
+    "demo": partial(in_environment, "demo"),
+    "slides": partial(in_environment, "slides"),
+    "bench": partial(in_environment, "bench"),
 }
 
 
@@ -119,7 +84,7 @@ def main(arguments: list[str]) -> int:
     command, *rest = arguments or ["--help"]
     asks_help = command in ("lab", "test", "run") and rest[:1] in (["-h"], ["--help"])
     if asks_help or command in ("help", "-h", "--help"):
-        print(HELP, end="")
+        print(HELP.read_text(encoding="utf-8"), end="")
         return 0
     if command == "--version":
         print(f"course_utils {__version__}")
@@ -138,16 +103,6 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("\ncourse_utils: stopped. The same command goes on from here.", file=sys.stderr)
         return 130
-
-
-def _lives_elsewhere() -> bool:
-    """Whether the packages are, or will be, in the course's own .venv and not beside this interpreter."""
-    return environment.find().kind == "own"
-
-
-def _hand_to_own(command: str, arguments: list[str]) -> int:
-    """Go on with the same command in the course's own .venv, which is made where it is not there."""
-    return hand_over([bootstrap.prepare(), "-m", "course_utils", command, *arguments])
 
 
 def hand_over(command: list[str | Path]) -> int:

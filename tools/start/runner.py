@@ -1,10 +1,12 @@
-"""Running lessons without a browser, each in a fresh kernel; copies and HTML pages go to build/lessons."""
+"""Running notebooks without a browser: the readers', the rehearsal's, the authors', and Colab's imitation."""
 
 import asyncio
 import os
+import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,95 +22,76 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from tqdm import tqdm
+from traitlets import Unicode
 
 from course_utils.figures.text import in_words
 from course_utils.lessons import ROOT
 
 OUTPUT = ROOT / "build" / "lessons"
 
+# The order of a sum, and so its last digits, depends on the number of threads and the vector instructions.
+SAME_DIGITS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+if platform.machine() in {"x86_64", "AMD64"}:  # elsewhere torch warns about the names
+    SAME_DIGITS |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
+    # torch.compile's cache does not ask for these: code made for AVX-512 would compute nonsense here
+    compiled = Path(tempfile.gettempdir()) / f"torchinductor-avx2-{Path.home().name}"  # one a user
+    SAME_DIGITS["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
 
-class OwnKernel(AsyncKernelManager):
-    """A kernel of the running interpreter; one registered as python3 may belong to another environment."""
+
+class Kernel(AsyncKernelManager):
+    """A kernel of one interpreter; one registered as python3 may belong to another environment."""
+
+    python = Unicode(sys.executable)
 
     @property
     def kernel_spec(self) -> KernelSpec:
         """How to start it, whatever name the notebook asks for."""
-        start = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        start = [self.python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         return KernelSpec(argv=start, display_name="Python 3", language="python")
 
 
-def run_lessons(lessons: list[Path], output: Path = OUTPUT) -> int:
-    """Run every lesson, also after one has failed; return 0 where all ran to their end, else 1.
+def execute(
+    notebook: NotebookNode,
+    folder: Path,
+    env: Mapping[str, str],
+    python: str = sys.executable,
+    **options: object,
+) -> None:
+    """Run a notebook in place, in `folder`, in a fresh kernel; what it held of an earlier run goes first.
 
-    The notebooks stay as they are; `output` gets an executed copy and an HTML page of each, failed or not.
+    Args:
+        notebook: its cells get their outputs.
+        folder: where its relative paths begin.
+        env: all variables of the kernel.
+        python: the interpreter whose kernel it is.
+        options: nbclient's, such as `timeout` (seconds for a cell) or `on_cell_executed`.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed that is not tagged `raises-exception`.
+        RuntimeError: the kernel died (DeadKernelError), or did not start.
     """
-    failures = 0
-    for path in lessons:
-        started = time.perf_counter()
-        notebook = nbformat.read(path, as_version=4)
-        failure = execute(notebook, path)
-        seconds = time.perf_counter() - started
-        save(notebook, output / path.name)
-        print(f"{path.stem:<28}{seconds:8.1f} s  {'FAILED' if failure else 'ok'}{failure}", flush=True)
-        failures += bool(failure)
-    print(f"{len(lessons) - failures} of {len(lessons)} lessons ran to their end. Copies and pages: {output}")
-    return 1 if failures else 0
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    client = NotebookClient(
+        notebook,
+        km=Kernel(python=python),
+        resources={"metadata": {"path": str(folder)}},
+        on_notebook_start=_let_ctrl_c_through,
+        **options,
+    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # the kernel's own; not its cells'
+    try:
+        client.execute(env=env, cleanup_kc=True, **quiet)
+    except KeyboardInterrupt:
+        _end_kernel()
+        raise
 
 
-def execute(notebook: NotebookNode, path: Path, settings: Mapping[str, str] | None = None) -> str:
-    """Run `notebook` in place, in the folder of `path`; report the cell that failed, or return nothing.
-
-    `settings` are variables for its kernel, besides those of this process.
-    """
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for cell in code:
-        cell.outputs, cell.execution_count = [], None
-    begun: list[NotebookNode] = []
-    with tqdm(total=len(code), desc=path.stem, unit="cell", leave=False, disable=None) as bar:
-        client = NotebookClient(
-            notebook,
-            kernel_manager_class=OwnKernel,
-            resources={"metadata": {"path": str(path.parent)}},
-            timeout=None,
-            record_timing=False,
-            on_notebook_start=_let_ctrl_c_through,
-            on_cell_execute=lambda cell, cell_index: begun.append(cell),
-            on_cell_executed=lambda **_: bar.update(),
-        )
-        try:
-            # the kernel's own log would tear the progress bar; what cells print comes another way
-            client.execute(
-                env=_kernel_environment(settings or {}), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-        except CellExecutionError as error:
-            return _report(begun, f"{error.ename}: {error.evalue}")
-        except RuntimeError as error:  # DeadKernelError, or one that did not start
-            return _report(begun, f"{error}. The usual reason is that the machine ran out of memory.")
-        except KeyboardInterrupt:
-            _end_kernel()
-            raise
-    return ""
-
-
-def save(notebook: NotebookNode, target: Path) -> None:
-    """Write an executed notebook to `target` and an HTML page beside it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, target)
-    page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": target.stem}})
-    target.with_suffix(".html").write_text(in_words(page, notebook), encoding="utf-8")
-
-
-def _report(begun: list[NotebookNode], error: str) -> str:
-    """The cell that failed (the last one begun), under the number Jupyter shows, and the error."""
-    source = begun[-1].source if begun else "no cell was reached"
-    return f"\n  cell [{len(begun)}]\n{indent(source, ' ' * 6)}\n{indent(error, ' ' * 4)}"
-
-
-def _kernel_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's variables, COURSE_DEVICE and COURSE_DATA among them, with this checkout to import."""
-    path = [str(ROOT), os.environ.get("PYTHONPATH")]
-    own = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "TQDM_DISABLE": "1"}  # nobody watches the bars
-    return os.environ | own | dict(settings)
+def _let_ctrl_c_through(notebook: NotebookNode) -> None:
+    """Undo nbclient's own handler, which ends the kernel and would make Ctrl-C look like a failed lesson."""
+    with suppress(NotImplementedError):  # Windows, where nbclient installs none
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
 
 
 def _end_kernel() -> None:
@@ -121,7 +104,69 @@ def _end_kernel() -> None:
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
-def _let_ctrl_c_through(notebook: NotebookNode) -> None:
-    """Undo nbclient's own handler, which ends the kernel and would make Ctrl-C look like a failed lesson."""
-    with suppress(NotImplementedError):  # Windows, where nbclient installs none
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+def kernel_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """A reader's variables, COURSE_DEVICE and COURSE_DATA among them, with this checkout to import."""
+    path = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH")]))
+    return {**environ, "PYTHONPATH": path, "TQDM_DISABLE": "1"}  # nobody watches the bars
+
+
+def repeatable_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables with which a lesson prints the same on every x86 machine: what is stored and tested.
+
+    That is: the stand-in data, virtual GPUs (unless COURSE_DEVICE is set), no progress of exercises that the
+    author solved once, no buttons (they have random names), and arithmetic with the same digits.
+    """
+    settings = {"COURSE_DEVICE": "virtual", "COURSE_PROGRESS": "off"} | kernel_environment(environ)
+    # With the last one ipykernel leaves out what child processes print, which may come under a later cell.
+    fixed = {"COURSE_DATA": "standin", "COURSE_WIDGETS": "off", "PYTEST_CURRENT_TEST": "lesson"}
+    return settings | fixed | SAME_DIGITS
+
+
+def run_lessons(lessons: list[Path], output: Path = OUTPUT) -> int:
+    """Run every lesson, also after one has failed; return 0 where all ran to their end, else 1.
+
+    The notebooks stay as they are; `output` gets an executed copy and an HTML page of each, failed or not.
+    """
+    failures = 0
+    for path in lessons:
+        started = time.perf_counter()
+        notebook = nbformat.read(path, as_version=4)
+        failure = attempt(notebook, path, kernel_environment())
+        seconds = time.perf_counter() - started
+        save(notebook, output / path.name)
+        print(f"{path.stem:<28}{seconds:8.1f} s  {'FAILED' if failure else 'ok'}{failure}", flush=True)
+        failures += bool(failure)
+    print(f"{len(lessons) - failures} of {len(lessons)} lessons ran to their end. Copies and pages: {output}")
+    return 1 if failures else 0
+
+
+def attempt(notebook: NotebookNode, path: Path, env: Mapping[str, str]) -> str:
+    """Run the notebook of `path` in place, with a bar; report the cell that failed, or return nothing."""
+    begun: list[NotebookNode] = []
+    cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    with tqdm(total=cells, desc=path.stem, unit="cell", leave=False, disable=None) as bar:
+        try:
+            execute(
+                notebook,
+                path.parent,
+                env,
+                record_timing=False,
+                on_cell_execute=lambda cell, cell_index: begun.append(cell),
+                on_cell_executed=lambda **_: bar.update(),
+            )
+        except CellExecutionError as error:
+            reason = f"{error.ename}: {error.evalue}"
+        except RuntimeError as error:
+            reason = f"{error}. The usual reason is that the machine ran out of memory."
+        else:
+            return ""
+    source = begun[-1].source if begun else "no cell was reached"
+    return f"\n  cell [{len(begun)}]\n{indent(source, ' ' * 6)}\n{indent(reason, ' ' * 4)}"
+
+
+def save(notebook: NotebookNode, target: Path) -> None:
+    """Write an executed notebook to `target` and an HTML page beside it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, target)
+    page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": target.stem}})
+    target.with_suffix(".html").write_text(in_words(page, notebook), encoding="utf-8")

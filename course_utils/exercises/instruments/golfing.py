@@ -5,11 +5,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-
-from course_utils.memory.labels import tensors_in
 
 from ..trying import Mistake, mistake_if
+from .recorder import Record, recording
 from .vectors import agree, flat, peak_of
 
 BATCH, WIDTH, BLOCKS = 256, 512, 8
@@ -40,113 +38,74 @@ def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Ten
     optimizer.zero_grad()
 
 
-class _Place(TorchDispatchMode):
-    """Watches operations: do they stay on one GPU, and how much is allocated there after each?"""
-
-    def __init__(self, gpu: torch.device) -> None:
-        super().__init__()
-        self.gpu, self.elsewhere, self.most = gpu, "", 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.most = max(self.most, torch.cuda.memory_allocated(self.gpu))
-        for tensor in tensors_in(result):
-            if tensor.numel() > _SMALL and tensor.device != self.gpu:
-                self.elsewhere = str(tensor.device)
-        return result
-
-
 def judge_golf(answer: Callable[..., Any], gpu: torch.device) -> float:
     """Judge a step against the plain one; return MiB at its peak, besides what was there before."""
     played, plain = golf_job(gpu), golf_job(gpu)
     rows: list[int] = []
     handle = played[0][0][0].register_forward_hook(lambda layer, x, result: rows.append(len(x[0])))
-    before = _state(played)
-    place = _Place(gpu)
     start = torch.cuda.memory_allocated(gpu)
-    with place:
+    with recording(lambda: torch.cuda.memory_allocated(gpu)) as record:
         peak = peak_of(lambda: answer(*played), gpu)
     handle.remove()
-    _is_honest(place, start + peak)
-    moves = [_moved(before, _state(played))]
-    before = _state(plain)
-    right = _gradient(plain)
+    _is_honest(record, gpu, start + peak)
+    before = _State(plain)
     _plain_step(*plain)
-    moves.append(_moved(before, _state(plain)))
-    _is_whole(played, plain)
-    _compare(played, plain, right, sum(rows), moves)
+    mistake_if(_kind(played[0]) != _kind(plain[0]), "changed")
+    _compare(before, _State(played), _State(plain), sum(rows))
     _goes_on(played, plain)
     return peak / 2**20
 
 
-def _is_honest(place: _Place, peak: int) -> None:
+def _is_honest(record: Record, gpu: torch.device, peak: int) -> None:
     """See that all of the step was on the card, and that its peak is what PyTorch says."""
-    mistake_if(place.elsewhere, "elsewhere", place=place.elsewhere)
-    mistake_if(place.most > peak, "reset")
+    places = [place for one in record.operations for place, numbers in one.results if numbers > _SMALL]
+    elsewhere = next((place for place in places if place != gpu), None)
+    mistake_if(elsewhere is not None, "elsewhere", place=elsewhere)
+    mistake_if(any(operation.moment > peak for operation in record.operations), "reset")
 
 
-def _state(job: Job) -> tuple[torch.Tensor, list[int]]:
-    """Return all parameters as a vector, and how many steps the optimizer has counted for each."""
-    model, optimizer = job[:2]
-    steps = [int(optimizer.state[parameter]["step"]) for parameter in model.parameters()]
-    return flat(model.parameters()).clone(), steps
+def _kind(model: nn.Module) -> list[Any]:
+    """Return the layers, and what each parameter is made of and where."""
+    return [str(model), *((parameter.dtype, parameter.device) for parameter in model.parameters())]
 
 
-def _moved(before: tuple[torch.Tensor, list[int]], after: tuple[torch.Tensor, list[int]]) -> Any:
-    """Return how the parameters moved, and by how many steps."""
-    counts = [two - one for one, two in zip(before[1], after[1], strict=True)]
-    return after[0] - before[0], counts
+class _State:
+    """All parameters, Adam's average of the gradients, and how many steps it has counted for each of them."""
+
+    def __init__(self, job: Job) -> None:
+        states = [job[1].state[parameter] for parameter in job[0].parameters()]
+        self.parameters = flat(job[0].parameters())
+        self.average = flat(state["exp_avg"] for state in states)
+        self.steps = [int(state["step"]) for state in states]
+
+    def since(self, before: "_State") -> tuple[torch.Tensor, torch.Tensor, set[int]]:
+        """Return the gradient of the step that was taken, the parameters' move, and the numbers of steps."""
+        gradient = 10 * self.average - 9 * before.average  # Adam adds 0.1 of it to 0.9 of the average
+        steps = {now - then for now, then in zip(self.steps, before.steps, strict=True)}
+        return gradient, self.parameters - before.parameters, steps
 
 
-def _gradient(job: Job) -> torch.Tensor:
-    """Return the gradient of the whole batch."""
-    model, _, x, y = job
-    loss = nn.functional.cross_entropy(model(x), y)
-    return flat(torch.autograd.grad(loss, list(model.parameters())))
-
-
-def _averages(job: Job, name: str) -> torch.Tensor:
-    """Return one of Adam's two averages as a vector."""
-    return flat(job[1].state[parameter][name] for parameter in job[0].parameters())
-
-
-def _is_whole(played: Job, plain: Job) -> None:
-    """See that model and optimizer are what they were: the same layers, in float32, on the card."""
-    for parameter, other in zip(played[0].parameters(), plain[0].parameters(), strict=True):
-        if (parameter.dtype, parameter.device) != (other.dtype, other.device):
-            raise Mistake("changed", what=f"A parameter has become {parameter.dtype} on {parameter.device}.")
-    layers, others = (
-        [type(layer) for layer in model.modules() if not list(layer.children())]
-        for model in (played[0], plain[0])
-    )
-    mistake_if(layers != others, "changed", what="The model has other layers than before.")
-
-
-def _compare(played: Job, plain: Job, right: torch.Tensor, rows: int, moves: list[Any]) -> None:
-    """Compare steps, gradients (as Adam has noted them) and parameters with those of the plain step."""
-    (move, counts), (wanted, _) = moves
-    mistake_if(set(counts) == {0}, "no_step")
-    mistake_if(set(counts) != {1}, "steps")
-    noted, expected = (_averages(job, "exp_avg") for job in (played, plain))
-    off = 10 * (noted - expected)  # Adam keeps 0.9 of the old average and adds 0.1 of the gradient
-    if not agree(off + right, right, 2e-4):
-        found = (off + right) @ right / (right @ right)
-        similar = torch.cosine_similarity(off + right, right, dim=0)
+def _compare(before: _State, played: _State, plain: _State, rows: int) -> None:
+    """Compare steps, gradients and parameters with those of the plain step."""
+    (gradient, move, steps), (right, wanted, _) = played.since(before), plain.since(before)
+    mistake_if(steps == {0}, "no_step")
+    mistake_if(steps != {1}, "steps")
+    if not agree(gradient, right, 2e-4):
+        times = (gradient @ right / (right @ right)).item()
+        similar = torch.cosine_similarity(gradient, right, dim=0)
         mistake_if(rows < BATCH, "samples", rows=rows, all=BATCH)
-        if similar > 0.9999 and not 0.99 < found < 1.01:
-            raise Mistake("scale", times=found.item())
-        mistake_if(similar > 0.98, "precision")
-        raise Mistake("gradient")
+        mistake_if(similar > 0.9999 and not 0.99 < times < 1.01, "scale", times=times)
+        raise Mistake("precision" if similar > 0.98 else "gradient")
     mistake_if(not agree(move, wanted, 1e-2), "other_step")
 
 
 def _goes_on(played: Job, plain: Job) -> None:
     """See that the model can be trained on as before: a backward is a backward, a step is a step."""
-    before, others = _state(played), _state(plain)
     model, _, x, y = played
+    before, before_plain = _State(played), _State(plain)
     nn.functional.cross_entropy(model(x), y).backward()
-    mistake_if(not torch.equal(_state(played)[0], before[0]), "left")
+    mistake_if(not torch.equal(_State(played).parameters, before.parameters), "left")
     _plain_step(*played)
     _plain_step(*plain)
-    move, counts = _moved(before, _state(played))
-    mistake_if(set(counts) != {1} or not agree(move, _moved(others, _state(plain))[0], 2e-2), "left")
+    _, move, steps = _State(played).since(before)
+    mistake_if(steps != {1} or not agree(move, _State(plain).since(before_plain)[1], 2e-2), "left")

@@ -5,29 +5,14 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from course_utils.data.standin import make_standin
-from course_utils.memory.labels import tensors_in
 
-from ..trying import Mistake, mistake_if
+from ..trying import mistake_if
+from .recorder import Record, recording
 
 TRAIN, TEST, WANTED = 1000, 1000, 0.55
-_HEAVY = (
-    "_cdist",
-    "_euclidean_dist",
-    "_fft",
-    "linalg_",
-    "_linalg",
-    "mkldnn_rnn",
-    "mv",
-    "dot",
-    "vdot",
-    "lstm",
-    "gru",
-    "_pdist",
-)
+_HEAVY = tuple("_cdist _euclidean_dist _pdist _fft linalg_ _linalg mkldnn_rnn lstm gru mv dot vdot".split())
 _LARGE = 10_000  # numbers: below, an operation that nobody counts is small
 
 
@@ -39,46 +24,12 @@ def drawings(train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     return pictures, torch.tensor(labels)
 
 
-class Operations(TorchDispatchMode):
-    """Counts in a `with` block, with the formulas of `torch.utils.flop_counter`, which is slower at it.
-
-    Attributes:
-        flop: multiplications and additions.
-        numbers: how many went through operations that have no formula, counted at the largest tensor.
-        heavy: the name of an operation without a formula that does much for each number, if there was one.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flop = self.numbers = 0
-        self.heavy = ""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Count an operation; one that is made of others, as in inference mode, by its parts."""
-        kwargs = kwargs or {}
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is None:
-            with self:
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
-        result = func(*args, **kwargs)
-        if formula is not None:
-            self.flop += formula(*args, **kwargs, out_val=result)
-        elif not func.is_view:
-            largest = max((tensor.numel() for tensor in tensors_in((args, result))), default=0)
-            name = func._schema.name.partition("::")[2]
-            self.numbers += largest
-            self.heavy = name if largest > _LARGE and name.startswith(_HEAVY) else self.heavy
-        return result
-
-
 def judge_operations(answer: Callable[..., Any]) -> float:
     """Let an answer train, test what it returns; return the GFLOP of both together."""
     names = torch.tensor([3, 8, 5, 0, 7, 9, 1, 6, 2, 4])  # the classes' numbers, as only this judge has them
     (pictures, labels), (unseen, answers) = drawings(True), drawings(False)
     print("Training with your function; this takes some seconds.", flush=True)
-    with Operations() as counted:
+    with recording() as record:
         torch.default_generator.manual_seed(0)
         model = answer(pictures.clone(), names[labels])
         mistake_if(not callable(model), "returned", said=model)
@@ -87,17 +38,20 @@ def judge_operations(answer: Callable[..., Any]) -> float:
         with torch.no_grad():
             scores = model(unseen.clone())
     mistake_if(tuple(getattr(scores, "shape", ())) != (TEST, 10), "shape", pictures=TEST)
-    _judge_counts(counted)
+    _judge_counts(record)
     chosen, right = scores.argmax(1), names[answers]
     _judge_accuracy((chosen == right).float().mean().item(), (chosen == answers).float().mean().item())
-    return counted.flop / 1e9
+    return record.flop / 1e9
 
 
-def _judge_counts(counted: Operations) -> None:
+def _judge_counts(record: Record) -> None:
     """See that the operations are of a kind that the counter counts."""
-    mistake_if(counted.heavy, "heavy", name=counted.heavy)
-    if counted.numbers > counted.flop:
-        raise Mistake("unseen", gflop=counted.flop / 1e9, billions=counted.numbers / 1e9)
+    unknown = [operation for operation in record.operations if operation.launch and not operation.flop]
+    for operation in unknown:
+        heavy = operation.numbers > _LARGE and operation.name.startswith(_HEAVY)
+        mistake_if(heavy, "heavy", name=operation.name)
+    gflop, billions = record.flop / 1e9, sum(operation.numbers for operation in unknown) / 1e9
+    mistake_if(billions > gflop, "unseen", gflop=gflop, billions=billions)
 
 
 def _judge_accuracy(accuracy: float, by_old_names: float) -> None:

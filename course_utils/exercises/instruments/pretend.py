@@ -9,19 +9,14 @@ import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NoReturn
+from typing import Any
+from unittest.mock import Mock, patch
 
 import torch
 
 LAUNCH = 2e-5  # seconds that the pretended CPU spends on putting work into a queue
 READING = 1e-8  # seconds that reading the pretended clock takes: a loop that polls it must come to an end
-_Replacement = tuple[Any, str, Any]
-
-
-def _replace(stack: ExitStack, owner: Any, name: str, value: Any) -> None:
-    """Set an attribute until `stack` is closed."""
-    stack.callback(setattr, owner, name, getattr(owner, name))
-    setattr(owner, name, value)
+_NONE = "Cannot access accelerator device when none is available."
 
 
 @contextmanager
@@ -32,37 +27,26 @@ def machine(kind: str | None, count: int) -> Iterator[None]:
         kind: "cuda", "mps" or "xpu"; None for PyTorch built for the CPU.
         count: how many devices there are; 0 for none, or no driver.
     """
-    with ExitStack() as stack:
-        for owner, name, value in _answers(kind, count):
-            _replace(stack, owner, name, value)
-        yield
-
-
-def _answers(kind: str | None, count: int) -> Iterator[_Replacement]:
-    """Yield what answers differently on that machine."""
 
     def current_accelerator(check_available: bool = False) -> torch.device | None:
         return torch.device(kind) if kind and (count or not check_available) else None
 
-    def index_of(asked: str | None) -> Callable[[], int]:
-        def current() -> int:
-            if kind != asked or not count:
-                raise RuntimeError("Cannot access accelerator device when none is available.")
-            return 0
-
-        return current
-
-    for owner, asked in ((torch.accelerator, kind), (torch.cuda, "cuda"), (torch.xpu, "xpu")):
+    def answers(asked: str | None, current: str) -> dict[str, Callable[[], Any]]:
+        """Return what a module for devices of the kind `asked` answers, `current` for the current one."""
         found = count if kind == asked else 0
-        yield owner, "is_available", lambda found=found: found > 0
-        yield owner, "device_count", lambda found=found: found
-    yield torch.accelerator, "current_accelerator", current_accelerator
-    yield torch.accelerator, "current_device_index", index_of(kind)
-    yield torch.cuda, "current_device", index_of("cuda")
-    yield torch.xpu, "current_device", index_of("xpu")
-    yield torch.backends.mps, "is_built", lambda: kind == "mps"
-    yield torch.backends.mps, "is_available", lambda: kind == "mps" and count > 0
-    yield torch.version, "cuda", "13.0" if kind == "cuda" else None
+        index = Mock(return_value=0, side_effect=None if found else RuntimeError(_NONE))
+        return {"is_available": lambda: found > 0, "device_count": lambda: found, current: index}
+
+    mps = {"is_built": lambda: kind == "mps", "is_available": lambda: kind == "mps" and count > 0}
+    with (
+        patch.multiple(torch.accelerator, **answers(kind, "current_device_index")),
+        patch.object(torch.accelerator, "current_accelerator", current_accelerator),
+        patch.multiple(torch.cuda, **answers("cuda", "current_device")),
+        patch.multiple(torch.xpu, **answers("xpu", "current_device")),
+        patch.multiple(torch.backends.mps, **mps),
+        patch.object(torch.version, "cuda", "13.0" if kind == "cuda" else None),
+    ):
+        yield
 
 
 class Queues:
@@ -73,15 +57,13 @@ class Queues:
         now: the pretended clock, in seconds.
         free: for each GPU, when its queue will be empty.
         current: number of the current GPU.
-        calls, readings, slept: how often work was called and a clock read, and the seconds slept.
-        early: whether a clock was read while a queue was not empty.
+        calls, readings: how often work was called, and a clock read.
     """
 
     def __init__(self, count: int, backlog: float = 0.0, kind: str = "cuda") -> None:
         self.kind, self.now, self.current = kind, 1000.0, 0
         self.free = [self.now + backlog] * count
         self.calls = self.readings = 0
-        self.slept, self.early = 0.0, False
 
     def work(self, number: int | None, seconds: float, first: float = 0.0) -> Callable[[], None]:
         """Return work for GPU `number`, None for the CPU; its first call takes `first` seconds more."""
@@ -100,7 +82,7 @@ class Queues:
     def wait(self, device: Any = None) -> None:
         """Wait for the queue of a GPU, the current one if None, as `torch.cuda.synchronize` does."""
         if not self.free:
-            raise RuntimeError("Cannot access accelerator device when none is available.")
+            raise RuntimeError(_NONE)
         self.now = max(self.now, self.free[self.number(device)])
 
     def number(self, device: Any = None) -> int:
@@ -116,12 +98,10 @@ class Queues:
         """Read the clock."""
         self.readings += 1
         self.now += READING
-        self.early |= any(self.now < free for free in self.free)
         return self.now
 
     def sleep(self, seconds: float) -> None:
         """Let the clock run."""
-        self.slept += seconds
         self.now += seconds
 
     @contextmanager
@@ -140,54 +120,44 @@ class Queues:
         with machine(self.kind if self.free else None, len(self.free)), ExitStack() as stack:
             for owner, name, value in self._replacements():
                 known[id(getattr(owner, name))] = value
-                _replace(stack, owner, name, value)
+                stack.enter_context(patch.object(owner, name, value))
             for function in (timeit.Timer.__init__, timeit.timeit, timeit.repeat):
                 defaults = tuple(known.get(id(value), value) for value in function.__defaults__)
-                _replace(stack, function, "__defaults__", defaults)
-            for name, value in [(name, known.get(id(value))) for name, value in space.items()]:
-                if value is not None:  # from time import perf_counter
-                    stack.callback(space.__setitem__, name, space[name])
-                    space[name] = value
+                stack.enter_context(patch.object(function, "__defaults__", defaults))
+            for name, value in list(space.items()):
+                if id(value) in known:  # from time import perf_counter
+                    stack.callback(space.__setitem__, name, value)
+                    space[name] = known[id(value)]
             yield
 
-    def _replacements(self) -> Iterator[_Replacement]:
+    def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
+        """Yield owner, name and value of what is replaced."""
         for name in ("perf_counter", "monotonic", "time"):
-            yield time, name, self._here(getattr(time, name), self.read)
-            nanoseconds = self._here(getattr(time, f"{name}_ns"), lambda: round(self.read() * 1e9))
-            yield time, f"{name}_ns", nanoseconds
-        yield time, "sleep", self._here(time.sleep, self.sleep)
-        yield timeit, "default_timer", self._here(timeit.default_timer, self.read)
+            yield _here(time, name, self.read)
+            yield _here(time, f"{name}_ns", lambda: round(self.read() * 1e9))
+        yield _here(time, "sleep", self.sleep)
+        yield _here(timeit, "default_timer", self.read)
         yield torch.accelerator, "synchronize", self.wait
         yield torch, "Event", lambda *_, **__: Mark(self)
-        for kind, functions in (("cuda", self._cuda()), ("mps", self._mps())):
-            for owner, name, value in functions:
-                yield owner, name, value if self.kind == kind else _not_built(kind)
-
-    def _cuda(self) -> Iterator[_Replacement]:
-        yield torch.cuda, "synchronize", self.wait
-        yield torch.cuda, "current_device", lambda: self.current
-        yield torch.cuda, "device", self.on
-        yield torch.cuda, "set_device", lambda device: setattr(self, "current", self.number(device))
-        yield torch.cuda, "current_stream", lambda device=None: Mark(self, self.number(device))
-        yield torch.cuda, "Event", lambda **_: Mark(self)
-
-    def _mps(self) -> Iterator[_Replacement]:
-        yield torch.mps, "synchronize", self.wait
-        yield torch.mps, "Event", lambda **_: Mark(self)
-
-    def _here(self, real: Callable[..., Any], pretended: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that is `pretended` in this thread; a kernel's other threads need true clocks."""
-        thread = threading.get_ident()
-        return lambda *args: (pretended if threading.get_ident() == thread else real)(*args)
+        cuda = {
+            "synchronize": self.wait,
+            "current_device": lambda: self.current,
+            "device": self.on,
+            "set_device": lambda device: setattr(self, "current", self.number(device)),
+            "current_stream": lambda device=None: Mark(self, self.number(device)),
+            "Event": lambda **_: Mark(self),
+        }
+        mps = {"synchronize": self.wait, "Event": lambda **_: Mark(self)}
+        for kind, owner, functions in (("cuda", torch.cuda, cuda), ("mps", torch.mps, mps)):
+            missing = Mock(side_effect=AssertionError(f"Torch not compiled with {kind.upper()} enabled"))
+            for name, function in functions.items():
+                yield owner, name, function if self.kind == kind else missing
 
 
-def _not_built(kind: str) -> Callable[..., NoReturn]:
-    """Return what stands for a function of a kind of GPU that this PyTorch was not built for."""
-
-    def fail(*_: Any, **__: Any) -> NoReturn:
-        raise AssertionError(f"Torch not compiled with {kind.upper()} enabled")
-
-    return fail
+def _here(owner: Any, name: str, pretended: Callable[..., Any]) -> tuple[Any, str, Any]:
+    """Return a replacement for this thread alone: a kernel's other threads need true clocks."""
+    real, thread = getattr(owner, name), threading.get_ident()
+    return owner, name, lambda *args: (pretended if threading.get_ident() == thread else real)(*args)
 
 
 class Mark:
@@ -201,7 +171,7 @@ class Mark:
         queues = self._queues
         number = queues.current if stream is None else stream._number
         if not queues.free:
-            raise RuntimeError("Cannot access accelerator device when none is available.")
+            raise RuntimeError(_NONE)
         self._when = max(queues.now, queues.free[number])
 
     def synchronize(self) -> None:

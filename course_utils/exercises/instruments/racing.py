@@ -2,87 +2,167 @@
 
 import math
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
 from tqdm import tqdm
 
-from course_utils.machine.timing import synchronize
+from course_utils.data.cifar10 import PictureSet
+from course_utils.machine.timing import Stopwatch
 
-from ..trying import Mistake, mistake_if
-from .watching import Marks, Watched, easy_pictures, first_loop, marked_pictures, read_marks
+from ..trying import Mistake, Seen, mistake_if
+
+SIDE, LEVELS, STEP = 32, 18, 13  # 18 x 18 marked pictures, told apart by 18 values of green and of blue
+EPOCHS, LEARNED = 10, 0.5  # of the race; the first loop's mean loss is near 0 by then
+Epoch = Callable[..., Any]
 
 
-def judge_epoch(answer: Callable[..., Any]) -> None:
+class Watched:
+    """A network and its optimizer, and what an epoch did with them.
+
+    Attributes:
+        inputs, logits: of each batch that the network was shown.
+        gradients: of the logits, in the order of `backward`.
+        used: how many of the gradients were there when the optimizer took its last step.
+        stale: whether it took a step by others than those computed since the step before.
+    """
+
+    def __init__(self) -> None:
+        self.net, self.optimizer = _network()
+        self.inputs: list[torch.Tensor] = []
+        self.logits: list[torch.Tensor] = []
+        self.gradients: list[torch.Tensor] = []
+        self.used, self.stale = 0, False
+        self.net.register_forward_hook(self._forward)
+        self.optimizer.register_step_pre_hook(self._before_step)
+
+    def _forward(self, net: nn.Module, args: tuple[torch.Tensor], logits: torch.Tensor) -> None:
+        self.inputs.append(args[0].detach().float().clone())
+        self.logits.append(logits.detach())
+        if logits.requires_grad:
+            logits.register_hook(self.gradients.append)
+
+    def _before_step(self, *_: Any) -> None:
+        gradient = self.net[-1].bias.grad  # the sum of the logits' gradients since the step before, or stale
+        none = torch.zeros(10, device=self.net[-1].bias.device)
+        fresh = sum((part.float().sum(0) for part in self.gradients[self.used :]), none)
+        there = none if gradient is None else gradient.float()
+        self.stale |= torch.cosine_similarity(fresh, there, 0).item() < 0.99
+        self.used = len(self.gradients)
+
+    def numbers(self) -> torch.Tensor:
+        """Read in green and blue which of the marked pictures were shown, one after the other."""
+        middle = torch.cat(self.inputs)[:, 1:, SIDE // 2, SIDE // 2].cpu()
+        low, high = middle.min(0).values, middle.max(0).values  # whatever they were scaled to
+        levels = ((middle - low) / (high - low).clamp(min=1e-9) * (LEVELS - 1)).round().long()
+        return levels[:, 0] + LEVELS * levels[:, 1]
+
+
+def _network() -> tuple[nn.Sequential, torch.optim.Optimizer]:
+    """Return the layers of the lesson's `Net` on the machine's accelerator, else on the CPU, and its SGD."""
+    torch.default_generator.manual_seed(0)  # the GPU's random numbers belong to the lesson
+    convolutions = [nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU()]
+    linear = [nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)]
+    net = nn.Sequential(*convolutions, nn.MaxPool2d(2), nn.Flatten(), *linear)
+    net.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+    return net, torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+
+
+def _marked_pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return 324 uint8 pictures: green and blue name the picture, red rises to the right and downwards."""
+    number, place = torch.arange(LEVELS**2), torch.arange(SIDE)
+    pictures = torch.empty(LEVELS**2, SIDE, SIDE, 3, dtype=torch.uint8)
+    pictures[..., 0] = 60 + 2 * place + 3 * place[:, None]
+    pictures[..., 1] = (STEP * (number % LEVELS))[:, None, None]
+    pictures[..., 2] = (STEP * (number // LEVELS))[:, None, None]
+    return pictures, torch.randint(10, (LEVELS**2,))
+
+
+def judge_epoch(answer: Epoch) -> None:
     """Let an answer train a watched network on marked pictures, and ask what it has seen and done."""
-    pictures, labels = marked_pictures(seed=5)
-    model, criterion = Watched(0, keep_inputs=True), nn.CrossEntropyLoss()
-    device = next(model.parameters()).device
-    data = pictures.to(device), labels.to(device), criterion, model.optimizer
-    before = [parameter.detach().clone() for parameter in model.parameters()]
-    said = answer(model, *data)
-    _check_count(model, len(labels))
-    marks = read_marks(model.inputs)
-    _check_training(model, marks, labels)
-    if any(torch.equal(a, b.detach()) for a, b in zip(before, model.parameters(), strict=True)):
-        raise Mistake("frozen")
-    _check_variety(marks)
-    loss = criterion(torch.cat(model.logits).float().cpu(), labels[marks.numbers]).item()
-    said = said[0] if isinstance(said, tuple) else said
-    rounding = 1e-4 if model.logits[0].dtype == torch.float32 else 1e-2  # autocast has fewer digits
-    if said is None or not math.isclose(float(said), loss, rel_tol=rounding):
+    (pictures, labels), criterion, seen = _marked_pictures(), nn.CrossEntropyLoss(), Watched()
+    device = seen.net[-1].bias.device
+    before = [parameter.detach().clone() for parameter in seen.net.parameters()]
+    said = answer(seen.net, pictures.to(device), labels.to(device), criterion, seen.optimizer)
+    rows = sum(map(len, seen.inputs))
+    mistake_if(rows != len(labels), "count", rows=rows, pictures=len(labels))
+    mistake_if(max(batch.abs().max().item() for batch in seen.inputs) > 10, "range")
+    mistake_if(not len(seen.logits) == len(seen.gradients) == seen.used, "untrained")
+    numbers = seen.numbers()
+    mistake_if(len(numbers.unique()) != rows, "repeats")
+    # only there the gradient of a cross-entropy is negative
+    trained_for = torch.cat([gradient.argmin(1) for gradient in seen.gradients]).cpu()
+    mistake_if(not torch.equal(trained_for, labels[numbers]), "labels")
+    mistake_if(seen.stale, "zero_grad")
+    mistake_if(any(map(torch.equal, before, seen.net.parameters())), "frozen")
+    mistake_if(torch.equal(numbers, numbers.sort().values), "order")
+    for batch in seen.inputs:
+        _judge_variety(batch[:, 0, SIDE // 2])
+    loss = criterion(torch.cat(seen.logits).float().cpu(), labels[numbers]).item()
+    rounding = 1e-4 if seen.logits[0].dtype == torch.float32 else 1e-2  # autocast has fewer digits
+    if said is None or not math.isclose(_loss(said), loss, rel_tol=rounding):
         raise Mistake("mean", loss=loss, said=said)
-    model.forget()
-    answer(model, *data)
-    mistake_if(torch.equal(read_marks(model.inputs).numbers, marks.numbers), "again")
+    seen.inputs.clear()
+    answer(seen.net, pictures.to(device), labels.to(device), criterion, seen.optimizer)
+    mistake_if(torch.equal(seen.numbers(), numbers), "again")
 
 
-def _check_training(model: Watched, marks: Marks, labels: torch.Tensor) -> None:
-    """Ask that every batch was trained on, each picture once, with its own label and fresh gradients."""
-    mistake_if(max(batch.abs().max().item() for batch in model.inputs) > 10, "range")
-    mistake_if(not model.steps or len(model.gradients) != len(model.logits), "untrained")
-    mistake_if(len(marks.numbers.unique()) != len(labels), "repeats")
-    mistake_if(not torch.equal(model.targets(), labels[marks.numbers]), "labels")
-    mistake_if(model.uses_old_gradients(), "zero_grad")
+def _judge_variety(red: torch.Tensor) -> None:
+    """Ask for a mirror image and a shift of its own for each row (n, 32) from the middle of a picture."""
+    mirrored = red[:, 8] > red[:, 24]
+    places = red[~mirrored, 16]
+    mistake_if(len(mirrored) >= 16 and len(mirrored.unique()) == 1, "mirror")
+    mistake_if(len(places) >= 8 and len(places.unique()) == 1, "shift")
 
 
-def _check_count(model: Watched, pictures: int) -> None:
-    """Ask that every picture was seen."""
-    mistake_if(model.rows != pictures, "count", rows=model.rows, pictures=pictures)
+def _loss(said: Any) -> float:
+    """Return the loss that an epoch returned, alone or with more beside it."""
+    return float(said[0] if isinstance(said, tuple) else said)
 
 
-def _check_variety(marks: Marks) -> None:
-    """Ask for a random order, and for a shift and a mirror of its own for each picture."""
-    mistake_if(torch.equal(marks.numbers, marks.numbers.sort().values), "order")
-    mistake_if(any(len(flip) >= 16 and len(flip.unique()) == 1 for flip in marks.mirrored), "mirror")
-    mistake_if(any(len(place) >= 8 and len(place.unique()) == 1 for place in marks.places), "shift")
+def _easy_pictures(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return uint8 pictures (size, 32, 32, 3) of ten symmetric patterns under noise, and their labels."""
+    blocks, labels = torch.rand(10, 3, 4, 2), torch.randint(10, (size,))
+    patterns = nn.functional.interpolate(torch.cat([blocks, blocks.flip(3)], 3), SIDE, mode="bilinear")
+    noisy = patterns.permute(0, 2, 3, 1)[labels] + 0.15 * torch.randn(size, SIDE, SIDE, 3)
+    return (255 * noisy).clamp(0, 255).to(torch.uint8), labels
 
 
-def race(answer: Callable[..., Any], epochs: int = 10) -> float:
-    """Train with an answer and, beside it, with the first loop; return how many times as fast it is."""
-    pictures, labels = easy_pictures(1_024, seed=0)
-    criterion, slow, fast = nn.CrossEntropyLoss(), Watched(1), Watched(1)
-    device = next(fast.parameters()).device
-    first, data = first_loop(pictures, labels), (pictures.to(device), labels.to(device))
-    slow_seconds, fast_seconds = [], []
-    for epoch in tqdm(range(epochs), "trying your epoch", leave=False, file=sys.stdout):
+def _first_loop(pictures: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
+    """Return an epoch of the lesson's first loop."""
+    variants = [transforms.RandomCrop(32, padding=2, padding_mode="edge"), transforms.RandomHorizontalFlip()]
+    numbers = [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.25] * 3)]
+    steps = transforms.Compose([*variants, *numbers])
+    kept = PictureSet(pictures.numpy(), labels.tolist(), source="exercise", train=True, transform=steps)
+    loader, (net, optimizer) = DataLoader(kept, batch_size=64, shuffle=True), _network()
+    device = net[-1].bias.device
+
+    def epoch() -> None:
+        for x, y in loader:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x.to(device)), y.to(device)).backward()
+            optimizer.step()
+
+    return epoch
+
+
+def race(answer: Epoch) -> Seen:
+    """Train with an answer and, beside it, with the first loop; see how many times as fast it is."""
+    pictures, labels = _easy_pictures(1_024)
+    first, (net, optimizer) = _first_loop(pictures, labels), _network()
+    device, said = net[-1].bias.device, None
+    pictures, labels = pictures.to(device), labels.to(device)
+    slow, fast = Stopwatch(device), Stopwatch(device)
+    for epoch in tqdm(range(EPOCHS), "trying your epoch", leave=False, file=sys.stdout):
         if epoch < 2:
-            slow_seconds.append(_seconds(lambda: first(slow, criterion, slow.optimizer), device))
-        fast.forget()
-        fast_seconds.append(_seconds(lambda: answer(fast, *data, criterion, fast.optimizer), device))
-        _check_count(fast, len(labels))
-    if fast.accuracy() < 0.9:
-        key = "steps" if len(fast.steps) < 5 else "learns"
-        raise Mistake(key, accuracy=fast.accuracy(), steps=len(fast.steps), epochs=epochs)
-    return min(slow_seconds) / min(fast_seconds)  # the best of each: whatever else runs only adds time
-
-
-def _seconds(epoch: Callable[[], Any], device: torch.device) -> float:
-    synchronize(device)
-    start = time.perf_counter()
-    epoch()
-    synchronize(device)
-    return time.perf_counter() - start
+            with slow(f"epoch {epoch}"):
+                first()
+        with fast(f"epoch {epoch}"):
+            said = answer(net, pictures, labels, nn.CrossEntropyLoss(), optimizer)
+    mistake_if(not _loss(said) < LEARNED, "learns", loss=_loss(said), epochs=EPOCHS)
+    # the best of each: whatever else runs only adds time
+    return Seen(None, score=min(slow.seconds.values()) / min(fast.seconds.values()))

@@ -1,225 +1,241 @@
-"""Ranks to try an answer on: threads of this process that take turns, each in a world of its own.
+"""Ranks to try an answer on: threads of this process that take turns.
 
-`reports = on_ranks(3, trial, ...)` calls `trial(...)` on three ranks, where `torch.distributed` is
-initialised and DDP is the real one. A rank runs until it comes to a collective; then the next one does. So
-nothing depends on who is faster, and a rank that waits in vain is seen at once.
+`values = on_ranks(3, trial, ...)` calls `trial(...)` on three ranks, each in a `torch.distributed` of its
+own. DDP and its hooks are the real ones; the process group is PyTorch's own one of threads. A rank runs until
+it comes to a collective; then the next one does. So nothing depends on who is faster, a rank that waits in
+vain is seen at once (in gloo only by a timeout), and no port is needed, which a firewall might close.
 """
 
 import ctypes
 import io
 import os
-import sys
+import re
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import torch
 import torch.distributed as dist
 import torch.distributed.distributed_c10d as c10d
-from torch.testing._internal.distributed.multi_threaded_pg import ThreadLocalWorld
+from torch.testing._internal.distributed import multi_threaded_pg as threaded
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ..trying import Mistake, told
-from .rank_group import JudgedGroup
 
-PATIENCE = 20.0  # seconds in which some rank has to come to a collective or to its end
+PATIENCE = 20.0  # seconds in which a rank has to come to a collective or to its end
 _MOST_PRINTED = 20  # lines
-_here = threading.local()  # .group, .printed: of the rank that this thread is
+_here = threading.local()  # .rank: the one that this thread is
 
 
 class Unanswered(BaseException):
     """Raised in a collective to which others do not come; no Exception, so answers do not catch it."""
 
 
-@dataclass
-class Report:
-    """What came of a trial on one rank.
+class _Rank(threading.Thread):
+    """A thread that runs when it has its turn, until it waits in a collective, holds or is done.
 
     Attributes:
-        value: what the trial returned.
-        error: what it raised.
+        state: "runs", "waits", "holds" or "done".
+        came_to: in a collective, its name, the shapes of what is given, and its options.
+        brought: what this rank brings there; `every` is what all bring, by rank, None where they do not meet.
         waits: the collective that it waited in in vain, in words.
-        calls: the collectives' names, and the bytes that the rank sends for each, as in `JudgedGroup`.
+        value: what the trial returned, and `error` what it raised.
         printed: what the answer printed.
     """
 
-    value: Any = None
-    error: BaseException | None = None
-    waits: str = ""
-    calls: list[tuple[str, float]] = field(default_factory=list)
-    printed: io.StringIO = field(default_factory=io.StringIO)
+    def __init__(self, number: int, world: int, trial: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self.number, self.world, self.trial = number, world, trial
+        self.state, self.waits, self.printed = "runs", "", io.StringIO()
+        self.came_to = self.brought = self.every = self.value = self.error = self.group = None
+        self._turn, self._turn_ends = threading.Semaphore(0), threading.Semaphore(0)
+        self._random = torch.get_rng_state()
+
+    def take_turn(self) -> None:
+        """Let the rank run; called by the thread that attends. Raises a Mistake where that does not end."""
+        variables = {"RANK": str(self.number), "LOCAL_RANK": str(self.number), "WORLD_SIZE": str(self.world)}
+        torch.set_rng_state(self._random)
+        with redirect_stdout(self.printed), mock.patch.dict(os.environ, variables):
+            self._turn.release()
+            if not self._turn_ends.acquire(timeout=PATIENCE):
+                raise Mistake("endless", ranks=f"Rank {self.number}", seconds=PATIENCE)
+        self._random = torch.get_rng_state()
+
+    def run(self) -> None:
+        """Try the answer; that is what the thread does."""
+        _here.rank, which = self, {"rank": self.number, "world_size": self.world}
+        try:
+            self._turn.acquire()
+            self.group = JudgedGroup(self.number, self.world)
+            dist.init_process_group("exercise", store=dist.HashStore(), **which)
+            self.value = self.trial()
+        except BaseException as error:  # also SystemExit: a rank that wants to leave
+            self.error = error
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+            self.state = "done"
+            self._turn_ends.release()
+
+    def pause(self, state: str) -> None:
+        """End this turn, and wait for the next."""
+        self.state = state
+        self._turn_ends.release()
+        self._turn.acquire()
+
+    def meet(self, name: str, shapes: list[str], options: dict[str, Any], data: Any) -> list[Any]:
+        """Wait in a collective; return what every rank brings, by rank. Rank 0 is the first to go on."""
+        self.came_to, self.brought = (name, shapes, options), data
+        self.pause("waits")
+        if self.every is None:
+            more = f" of {', '.join(shapes[:2])}{' ...' if len(shapes) > 2 else ''}" if shapes else ""
+            self.waits = name + more  # such as "all_reduce of (3,) float32"
+            raise Unanswered
+        return self.every
+
+    def stop(self) -> None:
+        """End the thread, even where it is in an endless loop, or before its next turn."""
+        if self.state != "done":
+            ident, error = ctypes.c_ulong(self.ident or 0), ctypes.py_object(Unanswered)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
+            self._turn.release()
+        self.join(timeout=1)
 
 
-class _Baton:
-    """What ranks hand on. The one that has it runs; the others wait in a collective, hold, or are done."""
+class JudgedGroup(threaded.ProcessLocalGroup):
+    """A rank's end of the process group.
 
-    def __init__(self, world: int) -> None:
-        self.world, self.turn, self.handed_on = world, 0, 0
-        self.state = ["runs"] * world
-        self._random = [torch.get_rng_state()] * world
-        self._brought: dict[int, tuple[Any, Any]] = {}
-        self._every: list[Any] | None = None  # what all brought to the last collective
-        self.changed = threading.Condition()
+    Attributes:
+        calls: for each collective its name and the bytes that a rank sends for it in a ring: of s bytes among
+            n ranks, 2 (n - 1) / n s for an all-reduce, half of that for a reduce-scatter or a scatter's root,
+            (n - 1) s for an all-gather, s for the root of a broadcast and for who is not the root of a reduce
+            or a gather, and in an all-to-all what goes to others.
+    """
 
-    def begin(self, rank: int) -> None:
-        """Wait for the first turn."""
-        with self.changed:
-            self._await_turn(rank)
+    def __init__(self, rank: int, world: int) -> None:
+        super().__init__(rank, world)
+        self.calls: list[tuple[str, float]] = []
 
-    def exchange(self, rank: int, what: tuple[Any, ...], given: Any) -> list[Any]:
-        """Come to a collective; return what every rank brings, by rank."""
-        with self.changed:
-            self._brought[rank] = what, given
-            self._hand_on(rank, "waits")
-            self._await_turn(rank)
-            if self._every is None:
-                raise Unanswered(what)
-            return self._every
+    def come(self, collective: Any, data: Any, name: str = "") -> dist.Work:
+        """Come to a collective; return when it is done.
 
-    def hold(self, rank: int) -> None:
-        """Let the others run until each of them waits in a collective or is done."""
-        with self.changed:
-            self._hand_on(rank, "holds")
-            self._await_turn(rank)
+        `data` are tensors, or (outputs, inputs), or for an all-to-all of two tensors also how they are cut.
+        """
+        name = name or "_".join(re.findall("(?!Base)[A-Z][a-z]+", type(collective).__name__)).lower()
+        outputs, inputs, *cuts = data if isinstance(data, tuple) else (data, data)
+        tensors, options, n = tree_leaves(inputs), vars(collective), self.size()
+        if cuts:
+            tensors = inputs.split(cuts[1] or len(inputs) // n)
+        sizes = [tensor.nbytes for tensor in tensors]
+        at_root = self.rank() in (options.get("src"), options.get("dst"))
+        shares = {"all_reduce": 2 * (n - 1) / n, "all_gather": n - 1, "all_to_all": 1}
+        shares |= {"broadcast": at_root, "reduce": not at_root, "gather": not at_root}
+        kept = sizes[self.rank()] if name == "all_to_all" else 0
+        self.calls.append((name, shares.get(name, (n - 1) / n) * (sum(sizes) - kept)))
+        shapes = [f"{tuple(tensor.shape)} {tensor.dtype}".replace("torch.", "") for tensor in tensors]
+        if name in ("scatter", "all_to_all"):  # need not look alike on all ranks
+            shapes = []
+        if inputs is not outputs:  # they may share their memory
+            data = outputs, tree_map(torch.clone, inputs), *cuts
+        every = _here.rank.meet(name, shapes, options, data)
+        if self.rank() == 0:
+            collective.work(every)
+        return threaded.ret_work(tree_leaves(outputs))
 
-    def end(self, rank: int) -> None:
-        """Hand on the baton for good."""
-        with self.changed:
-            self._hand_on(rank, "done")
+    # ---- what PyTorch's group lacks, or does by another collective -------------------------------------
+    def reduce(self, tensors: Sequence[torch.Tensor], opts: Any) -> dist.Work:
+        totals, collective = list(map(torch.clone, tensors)), threaded.AllReduce(opts.reduceOp)
+        collective.dst = opts.rootRank
+        work = self.come(collective, totals, "reduce")
+        if self.rank() == opts.rootRank:
+            for tensor, total in zip(tensors, totals, strict=True):
+                tensor.detach().copy_(total)
+        return work
 
-    def _await_turn(self, rank: int) -> None:
-        self.changed.wait_for(lambda: self.turn == rank)
-        torch.set_rng_state(self._random[rank])
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(self.world)}
+    def barrier(self, opts: Any = None) -> dist.Work:
+        return self.come(threaded.AllReduce(dist.AllreduceOptions().reduceOp), [], "barrier")
 
-    def _hand_on(self, rank: int, state: str) -> None:
-        self.state[rank], self._random[rank] = state, torch.get_rng_state()
-        if "runs" not in self.state:
-            self._let_run("holds" if "holds" in self.state else "waits")
-        self.turn = self.state.index("runs") if "runs" in self.state else -1
-        self.handed_on += 1
-        self.changed.notify_all()
+    def send(self, *_: Any) -> dist.Work:
+        raise RuntimeError("send and recv are not offered in this check. Use collectives.")
 
-    def _let_run(self, state: str) -> None:
-        """Let the ranks in a state run on; those in a collective have met if all came to the same."""
-        if state == "waits":
-            met = len(self._brought) == self.world and len({what for what, _ in self._brought.values()}) == 1
-            self._every = [self._brought[rank][1] for rank in range(self.world)] if met else None
-            self._brought = {}
-        self.state = ["runs" if one == state else one for one in self.state]
+    recv = recv_anysource = send
 
 
-def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Report]:
-    """Run `trial(*given)` on `world` ranks; return what came of it, by rank. Shows what was printed.
+def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Any]:
+    """Run `trial(*given)` on `world` ranks; return what it returns, by rank. Shows what was printed.
 
     Raises:
         Mistake: where the trial raised, where ranks do not meet, or where one comes to no end.
     """
-    baton, reports = _Baton(world), [Report() for _ in range(world)]
-    threads = [
-        threading.Thread(target=_run, args=(baton, rank, reports[rank], trial, given), daemon=True)
-        for rank in range(world)
-    ]
-    with _a_world_for_each_thread(), mock.patch.dict(os.environ), redirect_stdout(_Printed(sys.stdout)):
-        for thread in threads:
-            thread.start()
+    import_module("torch._dynamo")  # by DDP, too: then its first turn could last as long as an endless loop
+    if "EXERCISE" not in dist.Backend._plugins:
+        dist.Backend.register_backend("exercise", lambda *_: _here.rank.group, devices=["cpu"])
+    isolate = torch._C._distributed_c10d._set_thread_isolation_mode  # each thread initialises for itself
+    ranks = [_Rank(number, world, partial(trial, *given)) for number in range(world)]
+    with (
+        mock.patch.object(c10d, "_world", threaded.ThreadLocalWorld()),
+        # in PyTorch 2.11 it lacks what `destroy_process_group` asks for
+        mock.patch.object(threaded.ThreadLocalWorld, "comms", [], create=True),
+        mock.patch.object(threaded.ProcessLocalGroup, "_start_coll", _meeting),
+        mock.patch.object(threaded.ProcessLocalGroup, "_end_coll"),
+    ):
+        isolate(True)
         try:
-            _attend(baton)
-            for thread in threads:
-                thread.join()
+            for rank in ranks:
+                rank.start()
+            _attend(ranks)
         finally:
-            for thread in filter(threading.Thread.is_alive, threads):  # an endless loop, or an interrupt
-                ident, stop = ctypes.c_ulong(thread.ident), ctypes.py_object(Unanswered)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, stop)
-    for rank, report in enumerate(reports):
-        for line in report.printed.getvalue().splitlines()[:_MOST_PRINTED]:
-            print(f"[rank {rank}] {line}")
-    _complain(reports)
-    return reports
+            for rank in ranks:
+                rank.stop()
+            isolate(False)
+    for rank in ranks:
+        for line in rank.printed.getvalue().splitlines()[:_MOST_PRINTED]:
+            print(f"[rank {rank.number}] {line}")
+    _complain(ranks)
+    return [rank.value for rank in ranks]
 
 
 def hold() -> None:
     """Let the other ranks run until each of them waits in a collective or is done."""
-    _here.group.hold()
+    _here.rank.pause("holds")
 
 
-def _attend(baton: _Baton) -> None:
-    """Wait until all ranks are done."""
-    with baton.changed:
-        while set(baton.state) != {"done"}:
-            before = baton.handed_on
-            if not baton.changed.wait_for(lambda: baton.handed_on != before, PATIENCE):  # noqa: B023
-                raise Mistake("endless", ranks=f"Rank {baton.turn}", seconds=PATIENCE)
+def _meeting(collective: Any, group: JudgedGroup) -> SimpleNamespace:
+    """Return what PyTorch's group joins, with its rank and its data."""
+    return SimpleNamespace(join=lambda rank, data: group.come(collective, data))
 
 
-def _run(baton: _Baton, rank: int, report: Report, trial: Callable[..., Any], given: tuple[Any, ...]) -> None:
-    """Run a trial as one rank."""
-    try:
-        group = _here.group = JudgedGroup(
-            rank, baton.world, lambda what, data: baton.exchange(rank, what, data), lambda: baton.hold(rank)
-        )
-        _here.printed, report.calls = report.printed, group.calls
-        baton.begin(rank)
-        dist.init_process_group("exercise", store=dist.HashStore(), rank=rank, world_size=baton.world)
-        report.value = trial(*given)
-    except Unanswered as error:
-        report.waits = _in_words(*error.args) if error.args else "nothing"
-    except BaseException as error:  # also SystemExit: a rank that wants to leave
-        report.error = error
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-        baton.end(rank)
+def _attend(ranks: Sequence[_Rank]) -> None:
+    """Give turns until all ranks are done."""
+    while {rank.state for rank in ranks} != {"done"}:
+        for rank in ranks:
+            if rank.state == "runs":
+                rank.take_turn()
+        resting = [rank for rank in ranks if rank.state == "holds"]
+        if not resting:
+            resting = [rank for rank in ranks if rank.state == "waits"]
+            met = len(resting) == len(ranks) and all(rank.came_to == ranks[0].came_to for rank in ranks)
+            for rank in resting:
+                rank.every = [one.brought for one in ranks] if met else None
+        for rank in resting:
+            rank.state = "runs"
 
 
-@contextmanager
-def _a_world_for_each_thread() -> Iterator[None]:
-    """Let each thread initialise `torch.distributed` for itself, as PyTorch's own tests do."""
-    if "EXERCISE" not in dist.Backend._plugins:
-        dist.Backend.register_backend("exercise", lambda *_: _here.group, devices=["cpu"])
-    before, isolate = c10d._world, torch._C._distributed_c10d._set_thread_isolation_mode
-    c10d._world = ThreadLocalWorld()
-    isolate(True)
-    try:
-        yield
-    finally:
-        c10d._world = before
-        isolate(False)
-
-
-class _Printed(io.TextIOBase):
-    """Keeps what each rank prints; other threads print as always."""
-
-    def __init__(self, usual: Any) -> None:
-        self._usual = usual
-
-    def write(self, text: str) -> int:
-        return getattr(_here, "printed", self._usual).write(text)
-
-    def flush(self) -> None:
-        self._usual.flush()
-
-
-def _complain(reports: list[Report]) -> None:
+def _complain(ranks: Sequence[_Rank]) -> None:
     """Say why ranks did not come to the end of a trial."""
-    world = len(reports)
-    for rank, report in enumerate(reports):
-        if isinstance(report.error, Mistake):
-            raise report.error
-        if report.error is not None:
-            raise Mistake("raises", rank=rank, world=world, error=told(report.error))
-    waits = {rank: report.waits for rank, report in enumerate(reports) if report.waits}
-    if waits:
-        there = "; ".join(f"rank {rank} in {what}" for rank, what in waits.items())
-        away = [str(rank) for rank in range(world) if rank not in waits]
+    world = len(ranks)
+    for rank in ranks:
+        if isinstance(rank.error, Mistake):
+            raise rank.error
+        if rank.error and not isinstance(rank.error, Unanswered):
+            raise Mistake("raises", rank=rank.number, world=world, error=told(rank.error))
+    if any(rank.waits for rank in ranks):
+        there = "; ".join(f"rank {rank.number} in {rank.waits}" for rank in ranks if rank.waits)
+        away = [str(rank.number) for rank in ranks if not rank.waits]
         names = f"Rank{'s' * (len(away) > 1)} {' and '.join(away)}"
         raise Mistake("never_comes" if away else "different", world=world, there=there, away=names)
-
-
-def _in_words(what: tuple[Any, ...]) -> str:
-    """Say a collective as in "all_reduce of (3,) float32"."""
-    name, *more = what
-    tensors = [str(item) for item in more if str(item).startswith("(")]
-    return name + (f" of {', '.join(tensors[:2])}{' ...' if len(tensors) > 2 else ''}" if tensors else "")

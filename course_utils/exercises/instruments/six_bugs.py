@@ -1,15 +1,21 @@
 """Lesson 03's script with six placement bugs: which are left in it.
 
-The script is run, never read. A run in which every mix of devices is mended shows all bugs that are left.
+The script is run, never read. Where PyTorch would stop at the first mix of devices, a run in which every mix
+is mended shows all bugs that are left.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from traceback import walk_stack
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
-from .mixes import Mix, Watch
+from course_utils.memory.labels import tensors_in
+
+from ..trying import same
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 Script = Callable[[torch.device, list[Batch], list[Batch]], tuple[nn.Module, Any]]
@@ -21,18 +27,7 @@ BUGS = {
     "loop": "the test loop",
     "metric": "the metric",
 }
-
-
-class _Phases(list[Batch]):
-    """Batches that tell when a loop over them begins."""
-
-    def __init__(self, batches: list[Batch], begin: Callable[[], None]) -> None:
-        super().__init__(batches)
-        self._begin = begin
-
-    def __iter__(self) -> Iterator[Batch]:
-        self._begin()
-        return super().__iter__()
+_TRAINING = 3  # batches
 
 
 def batches(count: int, seed: int) -> list[Batch]:
@@ -43,12 +38,12 @@ def batches(count: int, seed: int) -> list[Batch]:
     ]
 
 
-def run(script: Script, place: torch.device, training: int = 3, test: list[Batch] | int = 2) -> Any:
+def run(script: Script, place: torch.device, training: int = _TRAINING, test: int = 2) -> Any:
     """Run the script from fixed random numbers; a default device that it sets does not outlive the run."""
     before = torch.get_default_device()
     torch.manual_seed(3)
     try:
-        return script(place, batches(training, 1), batches(test, 2) if isinstance(test, int) else test)
+        return script(place, batches(training, 1), batches(test, 2))
     finally:
         if torch.get_default_device() != before:
             torch.set_default_device(before)
@@ -56,35 +51,53 @@ def run(script: Script, place: torch.device, training: int = 3, test: list[Batch
 
 def bugs_left(script: Script, place: torch.device) -> list[str]:
     """Run the script with every mix mended; return the keys of the bugs that are left, in order."""
-    testing, test = [], batches(2, 2)
-    with Watch(place, mend=True) as watch:
-        model, _ = run(script, place, test=_Phases(test, lambda: testing.append(len(watch.mixes))))
-    start = testing[0] if testing else len(watch.mixes)
-    inputs = {_storage(tensor) for batch in test for tensor in batch}
-    keys = [_key(mix, index >= start, inputs) for index, mix in enumerate(watch.mixes)]
-    if "layers" not in keys and len(trained(model)) < 6:
-        keys.append("layers")  # moved by hand, still not registered
-    return list(dict.fromkeys(keys))
+    with _Mending(place) as mending:
+        model, _ = run(script, place)
+    if len([parameter for parameter in model.parameters() if parameter.requires_grad]) < 6:
+        mending.bugs.append("layers")  # if moved by hand, they are still not registered
+    return list(dict.fromkeys(mending.bugs))
 
 
-def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+class _Mending(TorchFunctionMode):
+    """Notes each operation that refuses a mix, and runs it again with its tensors brought together.
+
+    Attributes:
+        bugs: the keys of the bugs that the mixes come from.
+    """
+
+    def __init__(self, home: torch.device) -> None:
+        super().__init__()
+        self.home, self.bugs, self._steps = home, [], 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._steps += func.__name__ == "backward"
+        try:
+            return func(*args, **(kwargs or {}))
+        except RuntimeError:
+            tensors = list(tensors_in((args, kwargs)))
+            if len({tensor.device for tensor in tensors}) < 2:
+                raise
+        astray = [tensor for tensor in tensors if tensor.device != self.home]
+        self.bugs.append(_bug(func.__name__, astray, in_test=self._steps == _TRAINING))
+        in_place = func.__name__.startswith("__i") or func.__name__.rstrip("_") + "_" == func.__name__
+        place = tensors[0].device if in_place else self.home
+        args, kwargs = tree_map(
+            lambda value: value.to(place) if isinstance(value, torch.Tensor) else value, (args, kwargs or {})
+        )
+        return func(*args, **kwargs)
 
 
-def _key(mix: Mix, in_test: bool, inputs: set[int]) -> str:
-    """Return which of the bugs a mix comes from."""
-    if in_test and any(_storage(tensor) in inputs for tensor in mix.astray):
+def _bug(operation: str, astray: list[torch.Tensor], in_test: bool) -> str:
+    """Return which of the bugs left these tensors elsewhere than the work."""
+    in_module = any(frame.f_code is nn.Module._call_impl.__code__ for frame, _ in walk_stack(None))
+    test = [tensor for batch in batches(2, 2) for tensor in batch]
+    if in_test and any(same(one.cpu(), two) for one in astray for two in test):
         return "loop"
-    if mix.operation == "cross_entropy":
-        return "loss" if any(tensor.is_floating_point() for tensor in mix.astray) else "another"
-    if not mix.in_module:
+    if operation == "cross_entropy":
+        return "loss" if any(tensor.is_floating_point() for tensor in astray) else "another"
+    if not in_module:
         return "metric" if in_test else "another"
-    if any(tensor.requires_grad and tensor.is_leaf for tensor in mix.astray):
+    if any(tensor.requires_grad and tensor.is_leaf for tensor in astray):
         return "layers"
-    zero_one = all(bool(((t == 0) | (t == 1)).all()) for t in mix.astray)
+    zero_one = all(bool(((t == 0) | (t == 1)).all()) for t in astray)
     return "mask" if zero_one else "constants"
-
-
-def trained(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that a training changes: weight and bias of each of the three layers."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,164 +1,49 @@
-"""Judging an epoch that never waits for the GPU: every number that is read, every tensor that is copied."""
+"""Watching an epoch for waits: every number that is read from the GPU, every tensor that is copied."""
 
 import io
-import math
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import nn
 
-from ..trying import Mistake, mistake_if
-from .placement import CPU, Copies
-from .vectors import agree, flat
+from ..trying import Mistake, Seen, mistake_if
+from .recorder import recording
+from .vectors import flat
 
-BATCH, LEARNING_RATE = 8, 0.1
-_KINDS = ("print", "if", "number", "cpu", "to_gpu", "size", "synchronize")
-_SIZES = ("nonzero", "masked_select", "_unique2", "index")
+BATCH = 8
 
 
-class Waits(Copies):
-    """Notes where Python waits for a GPU inside a `with` block.
+def watch_epoch(answer: Callable[..., Any], gpu: torch.device, batches: int, bad: bool) -> Seen:
+    """See how an answer trains a small network on a GPU for an epoch; with `bad`, a loss is no number.
 
-    Attributes:
-        found: kinds, each with what `moment()` returned at that time.
+    Raises:
+        Mistake: Python waited between the first batch and the last step, or the answer cannot be compared.
     """
-
-    def __init__(self, moment: Callable[[], Any]) -> None:
-        super().__init__()
-        self.found: list[tuple[str, Any]] = []
-        self._moment, self._kind = moment, "number"
-
-    def __enter__(self) -> "Waits":
-        owners = (torch.cuda, torch.accelerator, torch.cuda.Stream, torch.cuda.Event)
-        for owner in owners:
-            self._patches.enter_context(patch.object(owner, "synchronize", self._synchronize))
-        super().__enter__()
-        return self
-
-    def _synchronize(self, *_: Any) -> None:
-        self._add("synchronize")
-
-    def _add(self, kind: str) -> None:
-        self.found.append((kind, self._moment()))
-
-    def _watch(self, owner: Any, name: str, note: Callable[[tuple[Any, ...], Any], None]) -> None:
-        def noted(args: tuple[Any, ...], result: Any) -> None:
-            to_gpu = getattr(result, "is_cuda", False)
-            self._kind = "print" if name == "__repr__" else "to_gpu" if to_gpu else "cpu"
-            note(args, result)
-
-        super()._watch(owner, name, noted)
-
-    def _look(self, func: Any, args: Any) -> None:
-        name = func._schema.name.partition("::")[2]
-        on_gpu = [arg for arg in args if isinstance(arg, torch.Tensor) and arg.is_cuda]
-        self._kind = "to_gpu"
-        if name == "_local_scalar_dense" and on_gpu:
-            self._kind = "if" if on_gpu[0].dtype == torch.bool else "number"
-        elif name == "copy_":
-            self._kind = "to_gpu" if args[0].is_cuda else "cpu"
-        elif on_gpu and name in _SIZES and (name != "index" or _has_mask(args[1])):
-            self._add("size")
-        super()._look(func, args)
-
-    def note(self, source: torch.device, target: torch.device, nbytes: int) -> None:
-        if CPU in (source, target) and source != target:
-            self._add(self._kind)
-
-
-def _has_mask(indices: Any) -> bool:
-    return any(index is not None and index.dtype == torch.bool for index in indices)
-
-
-class Epoch:
-    """One epoch of an answer on a GPU.
-
-    Attributes:
-        said: what the answer returned.
-        waited: kinds of waiting between the first batch and the last step, each with the number of its step.
-        devices: the types of the devices on which the network ran.
-        parameters: of the network at the end, in one tensor.
-    """
-
-    def __init__(self, answer: Callable[..., Any], batches: int, gpu: torch.device, *, bad: bool = False):
-        samples = batches * BATCH - 3  # the last batch is smaller
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(batches)
-            pictures = torch.randint(256, (samples, 3, 8, 8)).float()
-            labels = torch.randint(10, (samples,))
-            self.model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).to(gpu)
-        if bad:
-            pictures[samples // 2] = float("nan")
-        self.devices: set[str] = set()
-        self._batches = self._steps = 0
-        self.model.register_forward_hook(self._forward)
-        optimizer = torch.optim.SGD(self.model.parameters(), lr=LEARNING_RATE)
-        optimizer.register_step_post_hook(self._step)
-        data = pictures.to(gpu), labels.to(gpu)
-        with Waits(lambda: (self._batches, self._steps)) as waits, redirect_stdout(io.StringIO()):
-            self.said = answer(self.model, optimizer, *data, BATCH)
-        self.waited = [(kind, seen) for kind, (seen, steps) in waits.found if seen and steps < self._steps]
-        self.parameters = flat(self.model.parameters()).cpu()
-
-    def _forward(self, model: nn.Module, args: Any, scores: torch.Tensor) -> None:
-        self._batches += 1
-        self.devices.add(scores.device.type)
-
-    def _step(self, *_: Any) -> None:
-        self._steps += 1
-
-
-def plain_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    pictures: torch.Tensor,
-    labels: torch.Tensor,
-    size: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Train on every picture once; return the mean of the batches' losses and the share of right answers."""
-    losses, right = [], []
-    for x, y in zip(pictures.split(size), labels.split(size), strict=True):
-        scores = model((x / 255 - 0.5) / 0.25)
-        losses.append(nn.functional.cross_entropy(scores, y))
-        optimizer.zero_grad()
-        losses[-1].backward()
-        optimizer.step()
-        right.append((scores.argmax(1) == y).sum())
-    return torch.stack(losses).mean().detach(), torch.stack(right).sum() / len(labels)
-
-
-def judge_no_waiting(answer: Callable[..., Any], gpu: torch.device) -> None:
-    """Try an answer on a short epoch and on one that is long enough for what is done now and then."""
-    for batches in (4, 110):
-        run = Epoch(answer, batches, gpu)
-        _judge_result(run, Epoch(plain_epoch, batches, gpu))
-        for kind in _KINDS:
-            if steps := [step for what, step in run.waited if what == kind]:
-                raise Mistake(kind, step=steps[0], batches=batches)
+    samples = batches * BATCH - 3  # the last batch is smaller
+    pictures, labels = torch.randint(256, (samples, 3, 8, 8)).float(), torch.randint(10, (samples,))
+    if bad:
+        pictures[samples // 2] = float("nan")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).to(gpu)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    forwards, steps = [], []
+    model.register_forward_hook(lambda layer, x, scores: forwards.append(scores.device.type))
+    optimizer.register_step_post_hook(lambda *_: steps.append(len(forwards)))
+    data = pictures.to(gpu), labels.to(gpu)
     try:
-        Epoch(answer, 4, gpu, bad=True)
+        with recording(lambda: (len(forwards), len(steps))) as record, redirect_stdout(io.StringIO()):
+            said = answer(model, optimizer, *data, BATCH)
     except ValueError:
-        return
-    raise Mistake("nan_lost")
-
-
-def _judge_result(run: Epoch, plain: Epoch) -> None:
-    """Ask for the same training, on the GPU, and the same two numbers."""
-    mistake_if(run.devices == {"cpu"}, "elsewhere")
-    mistake_if(not agree(run.parameters, plain.parameters), "training")
+        if bad:
+            return Seen("a ValueError")
+        raise
+    mistake_if(bad, "nan_lost")
+    mistake_if(set(forwards) == {"cpu"}, "elsewhere")
+    for kind, (step, done) in record.waits:
+        mistake_if(step > 0 and done < len(steps), kind, step=step, batches=batches)
     try:
-        loss, accuracy = map(_number, run.said)
+        loss, share = (torch.tensor(float(number)) for number in said)
     except (TypeError, ValueError, RuntimeError):
-        raise Mistake("returned", said=run.said) from None
-    right = [_number(value) for value in plain.said]
-    if not math.isclose(loss, right[0], rel_tol=1e-4):
-        raise Mistake("loss", right=right[0], said=loss)
-    if not math.isclose(accuracy, right[1], rel_tol=1e-4):
-        raise Mistake("accuracy", right=right[1], said=accuracy)
-
-
-def _number(value: Any) -> float:
-    return value.item() if isinstance(value, torch.Tensor) else float(value)
+        raise Mistake("returned", said=said) from None
+    return Seen({"loss": loss, "share": share, "parameters": flat(model.parameters()).cpu()})

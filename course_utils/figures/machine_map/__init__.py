@@ -10,7 +10,7 @@ from .drawing import MachineMap, draw
 from .layout import VIRTUAL, Box, find_boxes
 from .placement import Block, find_blocks
 
-__all__ = ["MachineMap", "describe", "draw_machine"]
+__all__ = ["MachineMap", "draw_machine"]
 
 
 def draw_machine(*, gpus: int = 0, copies: Mapping[str, str] | None = None, **named: Any) -> MachineMap:
@@ -34,11 +34,6 @@ def draw_machine(*, gpus: int = 0, copies: Mapping[str, str] | None = None, **na
     boxes = find_boxes([block for blocks in found.values() for block in blocks], gpus)
     arrows = _find_arrows(found, copies or {})
     return draw(boxes, arrows, _text(boxes, arrows))
-
-
-def describe(**named: Any) -> str:
-    """Return as text what `draw_machine` shows for the same arguments, one line per block and arrow."""
-    return draw_machine(**named).description
 
 
 def _find_arrows(found: dict[str, list[Block]], copies: Mapping[str, str]) -> list[tuple[Block, Block]]:

@@ -23,11 +23,16 @@ DASHED, DOTTED = (0, (5, 3)), (0, (2, 2))
 class MachineMap(Figure):
     """A matplotlib figure that shows itself once in a notebook and is text where pictures cannot be seen.
 
-    Attributes:
-        description: the text, one line per block and arrow.
+    It is no pyplot figure, so nothing has to be closed.
+
+    Args:
+        description: the text, such as one line per block and arrow.
+        options: as for any `Figure`.
     """
 
-    description = ""
+    def __init__(self, description: str = "", **options: Any) -> None:
+        super().__init__(**{"dpi": 100, "facecolor": WHITE} | options)
+        self.description = description
 
     def __repr__(self) -> str:
         return self.description
@@ -45,24 +50,25 @@ class MachineMap(Figure):
 
 
 def draw(boxes: list[Box], arrows: list[tuple[Block, Block]], description: str) -> MachineMap:
-    """Return the figure. It is no pyplot figure, so nothing has to be closed."""
+    """Return the figure."""
     places = layout.lay_out(boxes, top=layout.CHANNEL if arrows and len(boxes) > 2 else layout.MARGIN)
     width = max(box.x + box.width for box in boxes) + layout.MARGIN
     height = boxes[0].y + boxes[0].height + layout.MARGIN
-    figure = MachineMap(figsize=(width, height), dpi=100, facecolor=WHITE, layout="none")
-    figure.description = description
+    figure = MachineMap(description, figsize=(width, height), layout="none")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
     for box in boxes:
         _draw_box(axes, box)
         for block in box.blocks:
-            _draw_block(axes, block, places[id(block)])
+            _draw_block(axes, block, places[block])
     _draw_arrows(axes, places, arrows)
     return figure
 
 
-def _rectangle(axes: Axes, x: float, y: float, width: float, height: float, **look: Any) -> None:
-    shape = f"round,pad=0,rounding_size={look.pop('rounding', 0.05)}"
+def _rectangle(
+    axes: Axes, x: float, y: float, width: float, height: float, rounding: float = 0.05, **look: Any
+) -> None:
+    shape = f"round,pad=0,rounding_size={rounding}"
     axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=shape, **look))
 
 
@@ -75,9 +81,8 @@ def _draw_box(axes: Axes, box: Box) -> None:
     """Draw one device: frame, header, and how full it is."""
     color = device_color(box.device)
     look = {"facecolor": mix(color, WHITE, 0.94), "edgecolor": mix(color, INK, 0.15), "linewidth": 2.2}
-    look |= {"linestyle": DASHED if box.kind == VIRTUAL else "solid"}
-    look |= {"rounding": 0.1, "gid": f"box {box.device}"}
-    _rectangle(axes, box.x, box.y, box.width, box.height, **look)
+    look |= {"linestyle": DASHED if box.kind == VIRTUAL else "solid", "gid": f"box {box.device}"}
+    _rectangle(axes, box.x, box.y, box.width, box.height, rounding=0.1, **look)
     left, right, y = box.x + INSET, box.x + box.width - INSET, box.y + layout.HEADER / 2 + 0.02
     _rectangle(axes, left, y - 0.08, 0.16, 0.16, facecolor=color, edgecolor="none", rounding=0.03)
     _write(axes, left + 0.24, y, box.device, TITLE)
@@ -115,20 +120,20 @@ def _draw_block(axes: Axes, block: Block, place: Place) -> None:
         _write(axes, place.x + place.width - PAD, y, right, SMALL, ha="right")
 
 
-def _draw_arrows(axes: Axes, places: dict[int, Place], arrows: list[tuple[Block, Block]]) -> None:
+def _draw_arrows(axes: Axes, places: dict[Block, Place], arrows: list[tuple[Block, Block]]) -> None:
     """Draw copies through the gutters between boxes, so that they cross no block.
 
     Arrows with one source, or else with one target, share a lane: they branch like a bus.
     """
-    starts, ends = [id(start) for start, _ in arrows], [id(end) for _, end in arrows]
-    hubs = [start if starts.count(start) > 1 else end for start, end in zip(starts, ends, strict=True)]
+    starts, ends = [start for start, _ in arrows], [end for _, end in arrows]
+    hubs = [start if starts.count(start) > 1 else end for start, end in arrows]
     lanes = list(dict.fromkeys(hubs))
     for (start, end), hub in zip(arrows, hubs, strict=True):
         lane = (lanes.index(hub) - (len(lanes) - 1) / 2) * min(0.1, 0.24 / len(lanes))
-        a, b = places[id(start)], places[id(end)]
+        a, b = places[start], places[end]
         # apart where a block has arrows in and out
-        y0 = a.y + a.height * (0.75 if id(start) in ends else 0.5)
-        y1 = b.y + b.height * (0.25 if id(end) in starts else 0.5)
+        y0 = a.y + a.height * (0.75 if start in ends else 0.5)
+        y1 = b.y + b.height * (0.25 if end in starts else 0.5)
         look = {"arrowstyle": "-|>", "mutation_scale": 15, "linewidth": 1.8, "color": INK}
         path = _rounded(layout.route(a, b, y0, y1, lane))
         axes.add_patch(FancyArrowPatch(path=path, gid=f"copy {start.title} -> {end.title}", **look))

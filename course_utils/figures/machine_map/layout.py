@@ -114,16 +114,16 @@ def _lines(block: Block, room: float) -> list[tuple[str, str]]:
     return lines
 
 
-def lay_out(boxes: list[Box], top: float) -> dict[int, Place]:
-    """Give each box its place, `top` below the edge, and return the place of each block by the block's id."""
-    places: dict[int, Place] = {}
+def lay_out(boxes: list[Box], top: float) -> dict[Block, Place]:
+    """Give each box its place, `top` below the edge, and return the place of each block."""
+    places: dict[Block, Place] = {}
     rows = [0.0] * (boxes[-1].row + 1)  # heights
     for box in boxes:
         box.x, y = MARGIN + (box.column + 1) * (box.width + GUTTER), HEADER
         for block in box.blocks:
             lines = _lines(block, box.width - 2 * INSET - 2 * PAD)
             height = LINE * len(lines) + 2 * PAD
-            places[id(block)] = Place(box, lines, box.x + INSET, y, box.width - 2 * INSET, height)
+            places[block] = Place(box, lines, box.x + INSET, y, box.width - 2 * INSET, height)
             y += height + GAP
         box.height = max(y, HEADER + LINE + GAP) + (METER if box.usage else 0)
         if box.column >= 0:

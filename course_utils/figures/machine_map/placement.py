@@ -7,7 +7,6 @@ numbers only, so a drawing keeps no tensor alive.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import torch
@@ -16,12 +15,13 @@ from torch.nn.parallel import DataParallel
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
+from ..nested import parameters_of, strays, tensors_in, walk
+
+UNREGISTERED = ("not registered", "")  # the last row of what a module's `.to()` leaves behind
 GROUP_ABOVE = 4  # a container with more tensors than this on one device is one block
-# what a module registers; DataParallel's replicas have the last
-_REGISTERED = {"_parameters", "_buffers", "_modules", "_former_parameters"}
 
 
-@dataclass
+@dataclass(eq=False)
 class Block:
     """One object, or the part of it that lies on one device.
 
@@ -81,31 +81,6 @@ def _rank(name: str, value: Any) -> int:
     )
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each tensor, module and optimizer in `value` with its path, as in "batch['images']"."""
-    if isinstance(value, Tensor | nn.Module | Optimizer):
-        yield path, value
-    elif isinstance(value, Mapping | list | tuple):
-        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _leaves(f"{path}[{key!r}]", item)
-
-
-def _parameters(module: nn.Module) -> list[Tensor]:
-    """Return the parameters that exist, also those of DataParallel's replicas, which keep them elsewhere."""
-    replicas = (vars(child).get("_former_parameters", {}).values() for child in module.modules())
-    return [tensor for tensor in chain(module.parameters(), *replicas) if not is_lazy(tensor)]
-
-
-def _strays(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield what hangs on a module without being registered: `.to()` and `state_dict()` leave it out."""
-    known = {id(item) for item in chain(_parameters(module), module.buffers(), module.modules())}
-    for prefix, child in module.named_modules():
-        for attribute, value in vars(child).items():
-            if attribute not in _REGISTERED:
-                found = _leaves(f"{prefix}.{attribute}".lstrip("."), value)
-                yield from ((path, leaf) for path, leaf in found if id(leaf) not in known)
-
-
 def _memory(tensor: Tensor) -> tuple[tuple[str, int], int | None, int | None]:
     """Return a key for the memory behind `tensor`, the bytes it uses there, and all bytes there."""
     device = str(tensor.device)
@@ -128,24 +103,25 @@ class _Finder:
         self.owners: dict[tuple[str, int], Block] = {}
         self.modules: set[int] = set()
 
-    def find(self, name: str, value: Any, *notes: str) -> Iterator[Block]:
-        """Yield the blocks of `value`; `notes` are last lines that say what is special about it."""
+    def find(self, name: str, value: Any) -> Iterator[Block]:
+        """Yield the blocks of `value`."""
         if isinstance(value, Tensor):
-            yield from self._tensor(name, value, *notes)
+            yield from self._tensor(name, value)
         elif isinstance(value, Optimizer):
             yield from self._optimizer(name, value)
         elif not isinstance(value, nn.Module):
             yield from self._container(name, value)
         elif id(value) not in self.modules:
             self.modules.add(id(value))
-            yield from self._module(name, value, *notes)
+            yield from self._module(name, value)
 
-    def _tensor(self, name: str, tensor: Tensor, *notes: str) -> Iterator[Block]:
+    def _tensor(self, name: str, tensor: Tensor) -> Iterator[Block]:
         key, nbytes, whole = _memory(tensor)
         shape = str(tuple(tensor.shape))
         if key not in self.owners:
-            views = [] if whole == nbytes else [f"view into {format_bytes(whole)}"]
-            rows = [(shape, _dtype(tensor)), *((note, "") for note in (*views, *notes))]
+            rows = [(shape, _dtype(tensor))]
+            if whole != nbytes:
+                rows.append((f"view into {format_bytes(whole)}", ""))
             size = "" if nbytes is None else format_bytes(nbytes)
             self.owners[key] = Block([name], key[0], rows, size, tensor=id(tensor))
             yield self.owners[key]
@@ -155,33 +131,37 @@ class _Finder:
             word = "view" if tensor._is_view() else "shared"
             self.owners[key].rows.append((f"{name}: {word} {shape}", ""))
 
-    def _module(self, name: str, module: nn.Module, *notes: str) -> Iterator[Block]:
+    def _module(self, name: str, module: nn.Module) -> Iterator[Block]:
         parallel = isinstance(module, DataParallel)
         head = f"DataParallel({type(module.module).__name__})" if parallel else type(module).__name__
-        parameters = _parameters(module)
+        parameters = [tensor for tensor in parameters_of(module) if not is_lazy(tensor)]
         gradients = (tensor.grad for tensor in parameters if tensor.is_leaf and tensor.grad is not None)
         kinds = {"parameters": parameters, "buffers": module.buffers(), "gradients": gradients}
         parts = ((kind, tensor) for kind, tensors in kinds.items() for tensor in tensors)
         dtypes = " ".join(sorted({_dtype(tensor) for tensor in parameters}))
-        yield from self._group(name, (head, dtypes), parts, "cpu", *notes)
-        for path, stray in _strays(module):
-            yield from self.find(f"{name}.{path}", stray, "not registered")
+        yield from self._group(name, (head, dtypes), parts, "cpu")
+        for stray in strays(module):
+            own = stray.attribute in vars(stray.module)
+            for block in self.find(f"{name}.{stray.path}", stray.leaf) if own else ():
+                if UNREGISTERED not in block.rows:
+                    block.rows.append(UNREGISTERED)
+                yield block
         for index in module.device_ids[1:] if parallel else ():
             device = f"{module.src_device_obj.type}:{index}"
             yield Block([f"replica of {name}"], device, [("made in each forward", "")], planned=True)
 
     def _optimizer(self, name: str, optimizer: Optimizer) -> Iterator[Block]:
         state = (item for values in optimizer.state.values() for item in values.items())
-        parts = ((key, leaf) for key, value in state for _, leaf in _leaves(key, value))
+        parts = ((key, tensor) for key, value in state for tensor in tensors_in(value))
         device = str(optimizer.param_groups[0]["params"][0].device)
         yield from self._group(name, (type(optimizer).__name__, ""), parts, device)
 
     def _container(self, name: str, value: Any) -> Iterator[Block]:
         tensors: dict[str, list[tuple[str, Tensor]]] = defaultdict(list)
-        for path, leaf in _leaves(name, value):
+        for path, leaf in walk(value, name):
             if isinstance(leaf, Tensor):
                 tensors[str(leaf.device)].append((path, leaf))
-            else:
+            elif isinstance(leaf, nn.Module | Optimizer):
                 yield from self.find(path, leaf)
         for device, found in tensors.items():
             if len(found) > GROUP_ABOVE:
@@ -192,9 +172,9 @@ class _Finder:
                     yield from self._tensor(path, tensor)
 
     def _group(
-        self, name: str, head: tuple[str, str], parts: Iterable[tuple[str, Tensor]], device: str, *notes: str
-    ) -> Iterator[Block]:
-        """Yield one block per device for tensors that belong together, with their bytes by kind.
+        self, name: str, head: tuple[str, str], parts: Iterable[tuple[str, Tensor]], device: str
+    ) -> Iterable[Block]:
+        """Return one block per device for tensors that belong together, with their bytes by kind.
 
         If all of them have an owner already, or there are none, one block says so, on the last tensor's
         device or else on `device`.
@@ -210,7 +190,5 @@ class _Finder:
         for where, block in blocks.items():
             block.size = format_bytes(sizes[where].total())
             block.rows += [(kind, format_bytes(nbytes)) for kind, nbytes in sizes[where].items() if kind]
-        blocks = blocks or {device: Block([name], device, [head, ("no memory of its own", "")], "0 B")}
-        for block in blocks.values():
-            block.rows += [(note, "") for note in notes]
-        yield from blocks.values()
+        nothing = Block([name], device, [head, ("no memory of its own", "")], "0 B")
+        return blocks.values() or [nothing]

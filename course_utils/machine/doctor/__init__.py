@@ -1,15 +1,15 @@
 """The doctor: what this machine is, what stops its GPU, and what to do about it. Standard library only.
 
-`surroundings.py` and `processes.py` collect facts, `rules_*.py` say what they mean, `report.py` puts
-that in order. PyTorch is started only in a process of its own (`probe.py`): the asking one stays as it is.
+`surroundings.py` and `processes.py` collect facts, `rules_*.py` find out what they mean, `findings.toml` has
+the words, `report.py` puts them in order. PyTorch is started only in a process of its own (`probe.py`):
+the asking one stays as it is.
 """
 
 import sys
-
-from course_utils.lessons import ROOT
+from pathlib import Path
 
 from . import processes, report, surroundings
-from .facts import Facts, Finding
+from .facts import Facts, Finding, Interpreter
 
 __all__ = ["Finding", "doctor", "examine", "main"]
 
@@ -29,11 +29,11 @@ def examine() -> list[Finding]:
 
 def collect() -> Facts:
     """Find out all that the rules need; takes as long as importing PyTorch once."""
-    caller, course = surroundings.look_at_caller(), surroundings.look_at_course()
-    python = sys.executable if caller.notebook else str(course.environment.python)
-    there = caller.notebook or course.environment.python.exists()
-    interpreter = processes.ask_interpreter(python) if there else None
-    return Facts(caller, interpreter, processes.ask_driver(), surroundings.look_at_place(folder=ROOT), course)
+    caller, place = surroundings.look_at_caller(), surroundings.look_at_place()
+    python = Path(sys.executable) if caller.notebook else place.environment.python
+    there = caller.notebook or python.exists()
+    interpreter = processes.ask_interpreter(str(python)) if there else Interpreter()
+    return Facts(caller, interpreter, processes.ask_driver(), place)
 
 
 def doctor() -> None:

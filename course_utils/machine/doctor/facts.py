@@ -5,20 +5,20 @@ from dataclasses import dataclass, field
 
 from course_utils.machine.environment import Environment
 
-OK, NOTE, PROBLEM = "ok", "note", "problem"
-
 
 @dataclass(frozen=True)
 class Finding:
     """One finding: what it is, what it means, and the one command or click that puts it right.
 
     `level` is "ok", "note" (nothing stops you) or "problem"; `fix` is empty where there is nothing to do.
+    `stops`: the course cannot run, whatever else works.
     """
 
     level: str
     title: str
     meaning: str = ""
     fix: str = ""
+    stops: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,11 @@ class Gpu:
 class Interpreter:
     """A Python and its PyTorch, as `probe.py` saw them in a process of their own."""
 
-    path: str
+    path: str = ""  # empty where the course's environment does not exist yet
     version: tuple[int, ...] = ()
     packages: Mapping[str, str] = field(default_factory=dict)  # versions, build tag included: "2.15.0+cu132"
-    recorded: str = (
-        ""  # torch's version as pip recorded it: no build tag where it came from the package index
-    )
+    # as pip recorded torch: no build tag where it came from the package index
+    recorded: str = ""
     needs_torch: str = ""  # what torchvision's metadata asks for: "torch==2.11.0"
     absent: tuple[str, ...] = ()  # other packages of the course that it lacks, as they are imported: "PIL"
     torch_file: str = ""  # where `import torch` would find it
@@ -49,7 +48,7 @@ class Interpreter:
     computes: bool = False  # on the CPU
     cuda: str = ""  # the CUDA version PyTorch was built with; empty for a CPU-only build
     archs: tuple[str, ...] = ()  # "sm_75" ...
-    driver_cuda: int = 0  # the CUDA version of the driver as PyTorch reads it: 12080
+    driver_cuda: str = ""  # the newest CUDA version that PyTorch says the driver supports: "12.8"
     accelerator: str = ""  # "cuda", "mps", "xpu"; empty: none that can be used
     gpus: tuple[Gpu, ...] = ()
     libcuda: str = ""  # the driver library that was loaded
@@ -87,8 +86,16 @@ class Caller:
 
 @dataclass(frozen=True)
 class Place:
-    """Where it runs. Sizes in bytes; -1 where unknown."""
+    """Where it runs, with what course and what data. Sizes in bytes; -1 where unknown.
 
+    `data` is "official", "archive" (packed), "incomplete", "pictures" (your own), "none", "standin" (asked
+    for) or "lost" (COURSE_DATA names no folder).
+    """
+
+    environment: Environment
+    root: str = ""  # the course's folder; empty where only the package is installed
+    data: str = "none"
+    data_folder: str = ""
     system: str = "linux"  # sys.platform
     wsl: bool = False
     container: bool = False
@@ -102,26 +109,13 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Course:
-    """The course itself, and its data: "official", "archive" (packed), "incomplete", "pictures" (your own),
-    "none", "standin" (asked for) or "lost" (COURSE_DATA names no folder).
-    """
-
-    environment: Environment
-    root: str = ""  # empty where only the package is installed
-    data: str = "none"
-    data_folder: str = ""
-
-
-@dataclass(frozen=True)
 class Facts:
-    """All of it; `interpreter` is None where the course's environment does not exist yet."""
+    """All of it."""
 
     caller: Caller
-    interpreter: Interpreter | None
+    interpreter: Interpreter
     driver: Driver
     place: Place
-    course: Course
 
     @property
     def gpus_there(self) -> tuple[str, ...]:
@@ -129,11 +123,6 @@ class Facts:
         return self.driver.gpus or ("an NVIDIA GPU",) * self.driver.cards
 
     @property
-    def gpus_seen(self) -> tuple[Gpu, ...]:
-        """The GPUs that PyTorch sees, whether kernels run on them or not."""
-        return self.interpreter.gpus if self.interpreter else ()
-
-    @property
     def gpus_work(self) -> bool:
         """Whether there are GPUs, and kernels run on all that PyTorch sees."""
-        return bool(self.gpus_seen) and not any(gpu.error for gpu in self.gpus_seen)
+        return bool(self.interpreter.gpus) and not any(gpu.error for gpu in self.interpreter.gpus)

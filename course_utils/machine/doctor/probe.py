@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import warnings
+from contextlib import suppress
 from importlib import metadata, util
 from pathlib import Path
 
@@ -17,21 +18,16 @@ found = {"errors": {}, "packages": {}}
 def installed():
     """Read versions from the files, without importing: pip's record lacks the build tag (+cu132)."""
     found["version"] = list(sys.version_info[:3])
-    for name in ("torch", "torchvision", "pynvml", "nvidia-ml-py", "gpustat"):
-        try:
+    for name in ("torch", "torchvision", "pynvml"):
+        with suppress(metadata.PackageNotFoundError):
             package = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            continue
-        found["packages"][name] = package.version
-        file = Path(package.locate_file(f"{name}/version.py"))
-        tagged = re.search(r"__version__ = '(.+)'", file.read_text()) if file.is_file() else None
-        if tagged:
-            found["packages"][name] = tagged.group(1)
-        if name == "torch":
-            found["recorded"] = package.version
-        if name == "torchvision":
-            needs = [re.sub("[() ]", "", line) for line in package.requires or () if line.startswith("torch")]
-            found["needs_torch"] = (needs or [""])[0]
+            file = Path(package.locate_file(f"{name}/version.py"))
+            tagged = re.search(r"__version__ = '(.+)'", file.read_text()) if file.is_file() else None
+            found["packages"][name] = tagged[1] if tagged else package.version
+    with suppress(metadata.PackageNotFoundError):
+        found["recorded"] = metadata.version("torch")
+        needs = [line for line in metadata.requires("torchvision") or () if line.startswith("torch")]
+        found["needs_torch"] = re.sub("[() ]", "", needs[0]) if needs else ""
     # by the names they are imported by
     others = "numpy matplotlib PIL tqdm psutil ipykernel jupyterlab ipywidgets gpustat".split()
     found["absent"] = [name for name in others if not util.find_spec(name)]
@@ -53,7 +49,8 @@ def devices():
     import torch
 
     if hasattr(torch._C, "_cuda_getDriverVersion"):
-        found["driver_cuda"] = torch._C._cuda_getDriverVersion()
+        number = torch._C._cuda_getDriverVersion()  # 12080 is "12.8", 0 no driver
+        found["driver_cuda"] = f"{number // 1000}.{number % 1000 // 10}" if number else ""
     found["archs"] = torch.cuda.get_arch_list()
     now = torch.accelerator.current_accelerator(check_available=True)
     found["accelerator"] = now.type if now else ""
@@ -81,7 +78,7 @@ def kernels():
             gpu["error"] = line_of(error)
     maps = Path("/proc/self/maps")
     drivers = re.findall(r"/\S*/libcuda\.so\S*", maps.read_text()) if maps.is_file() else []
-    found["libcuda"] = (drivers or [""])[0]
+    found["libcuda"] = drivers[0] if drivers else ""
 
 
 def torchvision_import():

@@ -1,85 +1,64 @@
 """From facts to findings, to a verdict, to plain text. Pure functions."""
 
 import textwrap
+from dataclasses import replace
 
-from . import fixes, rules_gpu, rules_place, rules_python
-from .facts import OK, PROBLEM, Facts, Finding, Interpreter
+from . import rules
+from .facts import Facts, Finding
+from .findings import Version, finding
 
-RULES = (
-    rules_python.python,
-    rules_python.environments,
-    rules_python.torch,
-    rules_python.replaced,
-    rules_python.torchvision,
-    rules_python.others,
-    rules_gpu.driver,
-    rules_gpu.gpus,
-    rules_place.virtual,
-    rules_gpu.visible,
-    rules_gpu.allocator,
-    rules_place.variables,
-    rules_python.pynvml,
-    rules_place.room,
-    rules_place.data,
-)
 WIDTH, INDENT = 96, 10
 
 
 def judge(facts: Facts) -> list[Finding]:
     """Apply every rule; the verdict is the last finding."""
-    findings = [finding for rule in RULES for finding in rule(facts)]
-    return [_shortened(finding, facts) for finding in [*findings, verdict(facts, findings)]]
+    findings = [each for rule in rules.RULES for each in rule(facts)]
+    return [_shortened(each, facts) for each in [*findings, verdict(facts, findings)]]
 
 
 def verdict(facts: Facts, findings: list[Finding]) -> Finding:
     """Whether the course can run here, and on what; a "problem" with its first fix where it cannot."""
-    it, mode = facts.interpreter, facts.place.variables.get("COURSE_DEVICE", "auto")
-    old = it and (
-        it.version < rules_python.OLDEST_PYTHON or fixes.numbers(it.torch) < rules_python.OLDEST_TORCH
+    it = facts.interpreter
+    old = it.version < rules.OLDEST_PYTHON or Version(it.torch).numbers < rules.OLDEST_TORCH
+    stops = [each for each in findings if each.stops]
+    if old or not it.computes or not it.vision or stops:
+        problems = [each for each in findings if each.level == "problem"]
+        first = [*stops, *problems, finding(facts, "torch_useless")][0]
+        return replace(finding(facts, "cannot_run", first=first.title), fix=first.fix)
+    mode, works = facts.place.variables.get("COURSE_DEVICE"), facts.gpus_work
+    return finding(
+        facts,
+        "can_run",
+        virtual_asked=mode == "virtual",
+        cpu_asked=mode == "cpu",
+        not_cuda=works and it.accelerator != "cuda",
+        several=works and len(it.gpus) > 1,
+        one=works,
+        faulty=it.gpus,
+        unused=facts.gpus_there,
+        count=len(it.gpus),
+        names=", ".join(dict.fromkeys(gpu.name for gpu in it.gpus)),
     )
-    problems = [finding for finding in findings if finding.level == PROBLEM]
-    stops = [finding for finding in problems if finding.title.startswith(("COURSE_", rules_python.MISSING))]
-    if not it or old or not it.computes or not it.vision or stops:
-        first = (stops or problems or [Finding(PROBLEM, "PyTorch does not work", "", fixes.lab(facts))])[0]
-        return Finding(PROBLEM, f"The course cannot run here yet. {first.title}.", "", first.fix)
-    return Finding(OK, f"This machine can run the course: {_with_what(facts, it, mode)}.")
-
-
-def _with_what(facts: Facts, it: Interpreter, mode: str) -> str:
-    """The device that the lessons will choose."""
-    if mode in ("virtual", "cpu"):
-        return f"with {'virtual GPUs' if mode == 'virtual' else 'the CPU'}, because COURSE_DEVICE={mode}"
-    if facts.gpus_work:
-        names = ", ".join(dict.fromkeys(gpu.name for gpu in it.gpus))
-        if it.accelerator != "cuda":
-            return f"with the real GPU {names}; lessons 05 and 06 need CUDA and use virtual GPUs"
-        if len(it.gpus) > 1:
-            return f"with {len(it.gpus)} real GPUs, {names}"
-        return f"with the real GPU {names}; lesson 05 needs two CUDA GPUs and uses virtual ones"
-    if it.gpus:
-        return "with virtual GPUs, if you set COURSE_DEVICE=virtual; for its own GPU see above"
-    return "with virtual GPUs; for its own GPU see above" if facts.gpus_there else "with virtual GPUs"
 
 
 def _shortened(finding: Finding, facts: Facts) -> Finding:
     """Paths without the user's name: from the course's folder on, or from ~ on, where that can be pasted."""
     sep = "\\" if facts.place.system == "win32" else "/"
-    home = (facts.place.home + sep, f"~{sep}")
-    shorts = [pair for pair in ((facts.course.root + sep, ""), home) if len(pair[0]) > 1]
+    home, root = facts.place.home.rstrip(sep) + sep, facts.place.root + sep
     title, meaning, fix = finding.title, finding.meaning, finding.fix
-    for long, short in shorts:
-        title, meaning = title.replace(long, short), meaning.replace(long, short)
-    if home in shorts and sep == "/" and '"' not in fix:
-        fix = fix.replace(*home)
-    return Finding(finding.level, title, meaning, fix)
+    for long, short in ((root, ""), (home, f"~{sep}")):
+        if len(long) > 1:
+            title, meaning = title.replace(long, short), meaning.replace(long, short)
+    if len(home) > 1 and sep == "/" and '"' not in fix:
+        fix = fix.replace(home, "~/")
+    return replace(finding, title=title, meaning=meaning, fix=fix)
 
 
 def text(findings: list[Finding], width: int = WIDTH) -> str:
     """The report: each finding with its level, what it means, and on a line of its own the fix."""
     *rest, last = findings
-    blocks = [_block(finding, width) for finding in rest]
     ending = f"{last.title} To do: {last.fix}" if last.fix else last.title
-    return "\n".join([*blocks, "", ending])
+    return "\n".join([*(_block(finding, width) for finding in rest), "", ending])
 
 
 def _block(finding: Finding, width: int) -> str:

@@ -1,31 +1,22 @@
 """Look around without starting anything: the calling process, the machine, the course's folder."""
 
 import os
+import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from course_utils.data.folder import contents, data_folder
 from course_utils.lessons import ROOT
 from course_utils.machine import environment
+from course_utils.machine.system import text_of
 
-from .facts import Caller, Course, Place
-from .processes import text_of
+from .facts import Caller, Place
 
-_BATCHES, _ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"  # as in data.official, which needs numpy
-_FILES = ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
-_BATCH_BYTES = 31_000_000  # every batch is a little larger
-VARIABLES = (
-    "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_VISIBLE_DEVICES",
-    "CUDA_LAUNCH_BLOCKING",
-    "PYTORCH_ALLOC_CONF",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "LD_LIBRARY_PATH",
-    "COURSE_DEVICE",
-    "COURSE_DATA",
-)
+VARIABLES = """CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES CUDA_LAUNCH_BLOCKING PYTORCH_ALLOC_CONF
+PYTORCH_CUDA_ALLOC_CONF LD_LIBRARY_PATH COURSE_DEVICE COURSE_DATA""".split()
 
 
 def look_at_caller(root: Path = Path("/")) -> Caller:
@@ -41,64 +32,50 @@ def look_at_caller(root: Path = Path("/")) -> Caller:
             uuids = tuple(str(getattr(card, "uuid", "")) for card in cards)
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     notebook = hasattr(shell, "kernel")
+    began = dict(
+        line.partition("=")[::2] for line in text_of(root / "proc/self/environ").split("\0") if "=" in line
+    )
     return Caller(
         notebook=notebook,
         elsewhere=_elsewhere(notebook, root),
         torch=str(getattr(torch, "__version__", "")),
         uuids=uuids,
         virtual=f"{virtual.count} of {virtual.capacity / 2**30:g} GiB" if virtual else "",
-        changed=_changed(root),
+        changed=tuple(name for name in VARIABLES if began and began.get(name) != os.environ.get(name)),
     )
 
 
-def look_at_place(root: Path = Path("/"), folder: Path = ROOT) -> Place:
-    """Where this runs, and with how much room; `folder` is where the packages go."""
-    release = text_of(root / "proc/sys/kernel/osrelease").lower()
-    variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    # Kaggle first: its image is built on Colab's, and has Colab's variable too
-    host = environment.host()
+def look_at_place(root: Path = Path("/"), course: Path = ROOT) -> Place:
+    """Where this runs, with how much room, and what the course finds in its folder."""
+    host, variables = environment.host(), {name: os.environ[name] for name in VARIABLES if name in os.environ}
     container = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
+    clone = (course / "notebooks").is_dir() and (course / "pyproject.toml").is_file()
+    folder, data = look_at_data(course)
     return Place(
+        environment=environment.find(course),
+        root=str(course) if clone else "",
+        data=data,
+        data_folder=folder,
         system=sys.platform,
-        wsl="microsoft" in release,
+        wsl="microsoft" in text_of(root / "proc/sys/kernel/osrelease").lower(),
         container=not host and (container or "KUBERNETES_SERVICE_HOST" in os.environ),
         host=host,
         home=str(Path.home()),
         variables=variables,
         strays=tuple(_strays(variables.get("LD_LIBRARY_PATH", ""))),
         memory=_memory(root),
-        shared_memory=_free(root / "dev/shm", total=True),
-        disk_free=_free(folder),
+        shared_memory=_disk(root / "dev/shm", "total"),
+        disk_free=_disk(course, "free"),
     )
 
 
-def look_at_course(root: Path = ROOT) -> Course:
-    """Where the course is installed, and what data it would use."""
-    here = (root / "notebooks").is_dir() and (root / "pyproject.toml").is_file()
-    folder, state = look_at_data(root if here else None, os.environ)
-    return Course(environment.find(root), str(root) if here else "", state, folder)
-
-
-def look_at_data(root: Path | None, variables: Mapping[str, str]) -> tuple[str, str]:
-    """Return the data folder and the name of what it holds (see `Course`), by the rules of `load_cifar10`."""
-    named = variables.get("COURSE_DATA", "")
-    if named == "standin":
-        return named, named
-    cache = Path(variables.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pytorch-gpu-course"
-    folder = Path(named).expanduser() if named else root / "data" if root else cache
-    if named and not folder.is_dir():
-        return str(folder), "lost"
-    folder = folder.parent if folder.name == _BATCHES else folder
-    batches = folder / _BATCHES
-    sizes = {file.name: file.stat().st_size for file in batches.glob("*")}
-    if all(sizes.get(name, 0) > (_BATCH_BYTES if name != "batches.meta" else 0) for name in _FILES):
-        return str(folder), "official"
-    if (folder / _ARCHIVE).is_file():
-        return str(folder), "archive"
-    if batches.is_dir():
-        return str(folder), "incomplete"
-    pictures = (folder / "train").is_dir() or (folder / "test").is_dir()
-    return str(folder), "pictures" if pictures else "none"
+def look_at_data(course: Path = ROOT) -> tuple[str, str]:
+    """Return the data folder and the name of what it holds (see `Place`)."""
+    try:
+        folder = data_folder(root=course)
+    except FileNotFoundError:
+        return str(Path(os.environ["COURSE_DATA"]).expanduser()), "lost"
+    return (str(folder), contents(folder)) if folder else ("standin", "standin")
 
 
 def _elsewhere(notebook: bool, root: Path) -> str:
@@ -112,36 +89,23 @@ def _elsewhere(notebook: bool, root: Path) -> str:
     return str(Path(server).parent.parent) if known and not same else ""
 
 
-def _changed(root: Path) -> tuple[str, ...]:
-    """The variables that differ from those the process began with (Linux; elsewhere nothing is known)."""
-    began = dict(
-        line.partition("=")[::2] for line in text_of(root / "proc/self/environ").split("\0") if "=" in line
-    )
-    return tuple(name for name in VARIABLES if began and began.get(name) != os.environ.get(name))
-
-
 def _strays(path: str) -> Iterator[str]:
     """CUDA libraries on LD_LIBRARY_PATH: they are loaded before those that belong to PyTorch."""
     for folder in filter(None, path.split(os.pathsep)):
         for pattern in ("libcudnn.so*", "libcublas.so*", "libcudart.so*", "libnccl.so*"):
-            with suppress(OSError):
-                yield from sorted(map(str, Path(folder).glob(pattern)))[:1]
+            yield from sorted(map(str, Path(folder).glob(pattern)))[:1]
 
 
 def _memory(root: Path) -> int:
     """The machine's memory in bytes, or what its container may use; -1 where unknown."""
-    limit = text_of(root / "sys/fs/cgroup/memory.max").strip()
-    lines = [
-        line.split() for line in text_of(root / "proc/meminfo").splitlines() if line.startswith("MemTotal")
-    ]
-    sizes = [int(limit)] if limit.isdecimal() else []
-    return min([*sizes, *(int(line[1]) * 1024 for line in lines)], default=-1)
+    total = re.search(r"^MemTotal: *(\d+)", text_of(root / "proc/meminfo"), re.MULTILINE)
+    limit = re.match(r"\d+", text_of(root / "sys/fs/cgroup/memory.max"))
+    return min([*([int(total[1]) * 1024] if total else []), *([int(limit[0])] if limit else [])], default=-1)
 
 
-def _free(folder: Path, total: bool = False) -> int:
-    """Free (or all) bytes of the disk a folder is on; -1 where there is none."""
+def _disk(folder: Path, part: str) -> int:
+    """The bytes that are "free" on the disk a folder is on, or the "total"; -1 where there is none."""
     try:
-        usage = shutil.disk_usage(folder)
+        return getattr(shutil.disk_usage(folder), part)
     except OSError:
         return -1
-    return usage.total if total else usage.free

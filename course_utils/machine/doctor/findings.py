@@ -1,0 +1,96 @@
+"""A finding in words: the texts of findings.toml filled in for one machine. Standard library only."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from .facts import Facts, Finding
+
+WHEELS = "https://download.pytorch.org/whl/"  # PyTorch's own index, one folder per build: cpu, cu126, cu130
+TABLES = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
+
+
+class Version(str):
+    """The version of a package as it is installed, perhaps with a build tag: "2.15.0+cu132"."""
+
+    plain = property(lambda self: self.partition("+")[0], doc='Without its build tag: "2.15.0".')
+    tag = property(lambda self: self.partition("+")[2], doc='The build tag alone: "cu132"; "" without one.')
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """For comparing: (2, 15, 0)."""
+        return tuple(map(int, re.findall(r"\d+", self.plain)[:3]))
+
+    @property
+    def build(self) -> str:
+        """What the build tag stands for: "CUDA 13", "the CPU"; empty where there is none."""
+        cuda = re.fullmatch(r"cu(\d\d)\d", self.tag)
+        return f"CUDA {cuda[1]}" if cuda else {"cpu": "the CPU"}.get(self.tag, self.tag)
+
+    @property
+    def index(self) -> str:
+        """pip's option for packages of the same build; empty where there is no build tag."""
+        return f" --index-url {WHEELS}{self.tag}" if self.tag else ""
+
+
+def finding(facts: Facts, name: str, /, **values: Any) -> Finding:
+    """Return the finding `name` of findings.toml.
+
+    Args:
+        facts: the machine it is about.
+        name: the finding's table.
+        values: what its texts name beyond the facts, and which of its alternatives hold.
+    """
+    texts, known = TABLES[name], _circumstances(facts) | values
+    title, meaning, fix = (_holding(texts.get(part, ""), known) for part in ("title", "meaning", "fix"))
+    way = _written_out(facts, fix[0], known) if fix else ""
+    return Finding(texts["level"], title[0], " ".join(meaning), way, texts.get("stops", False))
+
+
+def _holding(text: str | dict[str, str], known: dict[str, Any]) -> list[str]:
+    """Fill in a text, or those of its alternatives whose condition holds."""
+    alternatives = text if isinstance(text, dict) else {"always": text}
+    return [text.format_map(known) for condition, text in alternatives.items() if known[condition]]
+
+
+def _circumstances(facts: Facts) -> dict[str, Any]:
+    """What every text can name or depend on."""
+    notebook, host, kind = facts.caller.notebook, facts.place.host, facts.place.environment.kind
+    known = {
+        **vars(facts),
+        "always": True,
+        "notebook": notebook,
+        "terminal": not notebook,
+        "own": kind == "own" and not notebook,
+        "active": kind == "active" and not notebook,
+        "hosted": kind == "colab" and not notebook,
+        "clone": facts.place.root,
+        "windows": facts.place.system == "win32",
+        "mac": facts.place.system == "darwin",
+        "wsl": facts.place.wsl,
+        "colab": host == "colab",
+        "kaggle": host == "kaggle",
+    }
+    return known | {name: _holding(text, known)[0] for name, text in TABLES["words"].items()}
+
+
+def _written_out(facts: Facts, fix: str, known: dict[str, Any]) -> str:
+    """Write a command out for this very interpreter, and for the shell or notebook that asks."""
+    command, _, rest = fix.partition(" ")
+    if command == "build":
+        command, rest = "pip", f"install {_build(facts, rest)} --index-url {WHEELS}{rest}"
+    if command not in TABLES["commands"]:
+        return fix
+    set_here = facts.caller.notebook and rest in facts.caller.changed
+    known |= {"rest": rest, "spaces": " " in facts.interpreter.path, "set_here": set_here}
+    return _holding(TABLES["commands"][command], known)[0]
+
+
+def _build(facts: Facts, tag: str) -> str:
+    """Name another build of PyTorch and torchvision, of the same versions where that exists."""
+    installed, last = facts.interpreter.packages, TABLES["last_for_cuda_12"]
+    versions = {name: Version(installed[name]) for name in last if name in installed}
+    if tag == "cu126" and versions.get("torch", Version()).numbers > Version(last["torch"]).numbers:
+        versions = {name: Version(last[name]) for name in versions}
+    return " ".join(f"{name}=={version.plain}+{tag}" for name, version in versions.items())

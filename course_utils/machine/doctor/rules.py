@@ -1,0 +1,258 @@
+"""What the facts mean: each rule yields the findings that hold. Pure functions of the facts."""
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+from course_utils.machine.environment import SIZES
+
+from .facts import Facts, Finding, Gpu, Interpreter
+from .findings import TABLES, Version, finding
+
+OLDEST_PYTHON, OLDEST_TORCH = (3, 11), (2, 11)
+GB = 10**9
+MEMORY, SHARED, DISK = 4.0, 1.0, 1.0  # GB; below these the lessons get slow, or stop
+_ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # torch 2.11 to 2.15 read the first of these
+
+
+def python(facts: Facts) -> Iterator[Finding]:
+    """Which interpreter runs the lessons, whether it is new enough, and whether there is another one."""
+    it, caller, there = facts.interpreter, facts.caller, facts.caller.elsewhere
+    if not it.path:
+        yield finding(facts, "nothing_installed")
+    elif not it.version:
+        yield finding(facts, "python_broken")
+    else:
+        name = "python_old" if it.version < OLDEST_PYTHON else "python"
+        yield finding(facts, name, version=".".join(map(str, it.version)))
+    examined = not caller.notebook and there == str(facts.place.environment.prefix)
+    if there and not examined and not facts.place.host and "torch" in it.packages:
+        yield finding(facts, "second_environment")  # where PyTorch is missing, torch() says both
+
+
+def torch(facts: Facts) -> Iterator[Finding]:
+    """Whether PyTorch is there, new enough, loads and calculates."""
+    it, caller = facts.interpreter, facts.caller
+    version = Version(it.packages.get("torch") or it.torch)
+    error = it.errors.get("torch_import") or (it.end if it.step in ("installed", "torch_import") else "")
+    if not it.version:
+        return
+    if PurePath(it.torch_file).name == "torch.py":
+        yield finding(facts, "torch_hidden")
+    elif not version:
+        yield finding(
+            facts,
+            "torch_missing",
+            error=error or "ModuleNotFoundError: No module named 'torch'",
+            kernel_elsewhere=caller.notebook and caller.elsewhere,
+            clone_in_notebook=caller.notebook and facts.place.root,
+        )
+    elif error or not it.computes:
+        reason = {"error": error or "it does not calculate", "runtime_missing": "WinError" in error}
+        yield finding(facts, "torch_broken", version=version, **reason)
+    else:
+        name = "torch_old" if version.numbers < OLDEST_TORCH else "torch"
+        yield finding(facts, name, version=version, cuda_build=it.cuda, cpu_build=not it.cuda)
+
+
+def replaced(facts: Facts) -> Iterator[Finding]:
+    """A pip install that replaced PyTorch: the one a kernel has loaded, or the one that Colab came with."""
+    version, loaded = facts.interpreter.packages.get("torch"), facts.caller.torch
+    if version and facts.caller.notebook and loaded and loaded != version:
+        yield finding(facts, "torch_replaced_under_kernel", version=version)
+    # pip's record of Colab's own has a build tag, that of the package index has none
+    if version and facts.place.host == "colab" and not Version(facts.interpreter.recorded).tag:
+        yield finding(facts, "torch_not_colabs", version=version)
+
+
+def torchvision(facts: Facts) -> Iterator[Finding]:
+    """Whether torchvision was built for this very PyTorch; its files tell without loading it."""
+    it = facts.interpreter
+    torch, vision = (Version(it.packages.get(name, "")) for name in ("torch", "torchvision"))
+    error = it.errors.get("torchvision_import") or (it.end if it.step == "torchvision_import" else "")
+    other_version = not _meets(it.needs_torch, torch)
+    other_build = torch.build and vision.build and torch.build != vision.build and not other_version
+    if not torch:
+        return
+    if not vision:
+        yield finding(facts, "torchvision_missing", torch=torch)
+    elif it.vision:
+        yield finding(facts, "torchvision", vision=vision)
+    elif error or other_version or other_build:
+        reasons = {"other_version": other_version, "other_build": other_build, "error": error}
+        yield finding(facts, "torchvision_misfit", torch=torch, vision=vision, **reasons)
+
+
+def _meets(needs: str, torch: Version) -> bool:
+    """Whether a PyTorch is one that torchvision's metadata asks for, as in "torch==2.15.0"."""
+    asked = re.fullmatch(r"torch(==|>=)([\d.]+)", needs)
+    if not asked:
+        return True
+    wanted = Version(asked[2]).numbers
+    return torch.numbers == wanted if asked[1] == "==" else torch.numbers >= wanted
+
+
+def packages(facts: Facts) -> Iterator[Finding]:
+    """The smaller packages: in the way, missing, or pleasant to have."""
+    it, own = facts.interpreter, facts.place.environment.kind == "own" and not facts.caller.notebook
+    if "pynvml" in it.packages:
+        yield finding(facts, "pynvml")
+    if "torch" not in it.packages:
+        return  # then they are all missing, and are installed with it
+    optional = [*TABLES["pleasant"], *([] if own else ["jupyterlab"])]  # JupyterLab may live next door
+    needed = ["pillow" if name == "PIL" else name for name in it.absent if name not in optional]
+    pleasant = [name for name in it.absent if name in TABLES["pleasant"] and not facts.place.host]
+    uses = " and ".join(TABLES["pleasant"][name] for name in pleasant)
+    pinned = facts.place.root and not facts.caller.notebook
+    for name, names in (("packages_missing", needed), ("pleasant_missing", pleasant)):
+        if names:
+            lists = {"listed": ", ".join(names), "names": " ".join(names), "uses": uses}
+            yield finding(facts, name, **lists, not_own=not own, pinned=pinned)
+
+
+def gpus(facts: Facts) -> Iterator[Finding]:
+    """The driver; each GPU that PyTorch sees, or why it sees none."""
+    it, driver = facts.interpreter, facts.driver
+    if driver.version:
+        yield finding(facts, "driver", gpus=", ".join(driver.gpus), cuda=driver.cuda)
+    if it.torch and it.end and it.step in ("devices", "kernels"):
+        yield finding(facts, "gpu_hangs", devices=it.step == "devices", kernels=it.step == "kernels")
+    elif it.torch:
+        yield from [_gpu(facts, number, gpu) for number, gpu in enumerate(it.gpus)] or [why_none(facts)]
+
+
+def settings(facts: Facts) -> Iterator[Finding]:
+    """CUDA_VISIBLE_DEVICES, and the settings of the memory allocator: both are read once."""
+    it, caller, variables = facts.interpreter, facts.caller, facts.place.variables
+    if it.torch and not it.end:
+        if caller.uuids is not None and caller.uuids != tuple(gpu.uuid for gpu in it.gpus):
+            yield finding(facts, "visible_too_late", started=len(caller.uuids), seen=len(it.gpus))
+        elif "CUDA_VISIBLE_DEVICES" in variables and it.gpus:
+            yield finding(facts, "visible", seen=len(it.gpus), known=len(facts.driver.gpus))
+    names = _allocator_settings(facts)
+    if names:
+        late = caller.uuids is not None and names[0] in caller.changed
+        second = ", ".join(names[1:])
+        yield finding(facts, "allocator", name=names[0], value=variables[names[0]], second=second, late=late)
+
+
+def _allocator_settings(facts: Facts) -> list[str]:
+    """The variables with settings for the memory allocator that are set; the first one counts."""
+    return [name for name in _ALLOCATOR if name in facts.place.variables]
+
+
+def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
+    """One GPU that PyTorch sees: did a kernel on it run?"""
+    it, error = facts.interpreter, gpu.error
+    names = (name for words, name in TABLES["gpu_errors"].items() if words in error)
+    details = ", compute capability {}.{}, {:.1f} GiB".format(*gpu.capability, gpu.memory / 2**30)
+    return finding(
+        facts,
+        next(names, "gpu_fails") if error else "gpu",
+        about=f"GPU {number}: {gpu.name}{details if it.accelerator == 'cuda' else ''}",
+        error=error,
+        reason=error.rstrip("."),
+        archs=", ".join(it.archs),
+        capability="{}{}".format(*gpu.capability),
+        working=[number for number, other in enumerate(it.gpus) if not other.error],
+        too_old_for_any=gpu.capability < (5, 0),
+        tag="cu130" if gpu.capability >= (7, 5) else "cu126",
+        variable=[*_allocator_settings(facts), _ALLOCATOR[0]][0],
+    )
+
+
+def why_none(facts: Facts) -> Finding:
+    """Say why PyTorch sees no GPU: the first cause that explains it, from the plainest to the rarest."""
+    it, driver, place, there = facts.interpreter, facts.driver, facts.place, facts.gpus_there
+    supported, silent = it.driver_cuda or driver.cuda, not facts.driver.version and not facts.driver.error
+    causes = {
+        "hosted_without_gpu": place.host and not there,
+        "driver_mixed": "version mismatch" in driver.error,
+        "gpus_hidden": it.cuda and _hides_all(place.variables.get("CUDA_VISIBLE_DEVICES"), len(driver.gpus)),
+        "cpu_build": there and not it.cuda and place.system != "darwin",
+        "stub": "stub library" in _said(it),
+        "wsl_linux_driver": place.wsl and it.libcuda and "/wsl/" not in it.libcuda,
+        "wsl_without_gpu": place.wsl and silent,
+        "driver_old": supported and Version(supported).numbers[:1] < Version(it.cuda).numbers[:1],
+        "container_shut_out": place.container and silent and (driver.cards or driver.module),
+        "container_without_gpu": place.container and silent,
+        "driver_broken": driver.error,
+        "driver_missing": driver.cards and not driver.version,
+        "gpu_unexplained": driver.gpus,
+        "no_gpu": True,
+    }
+    name = next(name for name, holds in causes.items() if holds)
+    return finding(facts, name, **_about_driver(facts, supported))
+
+
+def _about_driver(facts: Facts, supported: str) -> dict[str, Any]:
+    """What the texts of `why_none` name, and what they depend on."""
+    driver, count, said = facts.driver, len(facts.driver.gpus), _said(facts.interpreter)
+    windows, newest_cuda = facts.place.system == "win32" or facts.place.wsl, Version(driver.cuda or "13.0")
+    needed = TABLES["first_driver"].get(facts.interpreter.cuda.partition(".")[0], {})
+    return {
+        "said": said,
+        "unsaid": not said,
+        "one_gpu": count == 1,
+        "several_gpus": count > 1,
+        "count": count,
+        "last": count - 1,
+        "first_gpu": next(iter(facts.gpus_there), ""),
+        "needs_cuda_12": newest_cuda.numbers < (13, 0) or (0,) < driver.capability < (7, 5),
+        "supported": supported,
+        "version_known": driver.version,
+        "needed": needed.get("windows" if windows else "linux", "the newest"),
+        # the build for CUDA 12.6 has no kernels for cards of the Blackwell generation and later
+        "cuda_12_will_do": Version(supported).numbers >= (12, 0) and driver.capability < (10,),
+    }
+
+
+def _said(it: Interpreter) -> str:
+    """What PyTorch said about the missing GPU, as a sentence to quote; empty where it said nothing."""
+    text = next((text for text in it.warnings if "CUDA" in text), it.errors.get("devices", ""))
+    return f"PyTorch says: {text}" if text else ""
+
+
+def _hides_all(named: str | None, there: int) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES begins with no GPU of this machine; what stands behind does not count."""
+    if named is None or not there:
+        return False
+    first = named.partition(",")[0].strip()
+    return not first or (first.lstrip("-").isdecimal() and not 0 <= int(first) < there)
+
+
+def variables(facts: Facts) -> Iterator[Finding]:
+    """Virtual GPUs that are on in the asking notebook, and environment variables that hurt."""
+    if facts.caller.virtual:
+        yield finding(facts, "virtual")
+    values, strays = facts.place.variables, ", ".join(facts.place.strays)
+    if ("stubs" in values.get("LD_LIBRARY_PATH", "") or strays) and not facts.gpus_work:
+        yield finding(facts, "library_path", strays=strays, stubs=not strays)
+    if values.get("CUDA_LAUNCH_BLOCKING", "0") != "0":
+        yield finding(facts, "launch_blocking", value=values["CUDA_LAUNCH_BLOCKING"])
+    if values.get("NVIDIA_VISIBLE_DEVICES") in ("", "void", "none") and facts.place.container:
+        yield finding(facts, "container_told_to_hide", value=values["NVIDIA_VISIBLE_DEVICES"])
+    mode = values.get("COURSE_DEVICE", "")
+    if mode in ("virtual", "cpu") or (mode == "real" and facts.interpreter.gpus):
+        yield finding(facts, "device_chosen", mode=mode)
+    elif mode not in ("", "auto"):
+        yield finding(facts, "device_impossible", mode=mode, real=mode == "real", unknown=mode != "real")
+
+
+def room(facts: Facts) -> Iterator[Finding]:
+    """Disk, memory, and the pictures of lesson 04."""
+    place, installed = facts.place, "torch" in facts.interpreter.packages
+    disk, memory, shared = place.disk_free / GB, place.memory / GB, place.shared_memory / GB
+    needed = DISK if installed else sum(SIZES.get(place.system, SIZES["linux"]))
+    if 0 <= disk < needed:
+        yield finding(facts, "disk_nearly_full" if installed else "disk_too_small", disk=disk, needed=needed)
+    elif disk >= 0:
+        name = "little_memory" if 0 <= memory < MEMORY else "room"
+        yield finding(facts, name, memory=memory, disk=disk, memory_known=memory > 0)
+    if place.container and 0 <= shared < SHARED:
+        yield finding(facts, "little_shared_memory", shared=shared)
+    yield finding(facts, f"data_{place.data}")
+
+
+RULES = (python, torch, replaced, torchvision, packages, gpus, settings, variables, room)

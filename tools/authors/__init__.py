@@ -1,0 +1,1 @@
+"""What authors use; `python tools/authors --help` lists the commands."""

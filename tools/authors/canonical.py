@@ -1,0 +1,200 @@
+"""The one byte form of a lesson's two files: the same content is the same bytes, without what a machine adds.
+
+- notebooks/NAME.ipynb has no outputs and no execution counts, for its reader guesses first;
+  notebooks/executed/NAME.ipynb has the same cells, and their outputs.
+- nbformat 4.5; of the metadata only NOTEBOOK_METADATA and CELL_KEYS. The code of a cell tagged remove-input
+  is folded away in JupyterLab; a click on its dots shows it.
+- Cell ids are readable and stable. A kebab-case id that an author chose stays; a random one is replaced by
+  the slug of the section's heading, with a number for the cells after the heading.
+- Each cell has the slide type of tools/classroom/slide_types.py.
+- Execution counts are 1..n once every code cell has been run, else none is touched.
+- Outputs: neighbouring pieces of a stream joined; without metadata (but for a picture's alternative text),
+  what a progress bar has wiped away, widget state, memory addresses and paths of the machine.
+"""
+
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
+from itertools import count, groupby
+from pathlib import Path
+
+import nbformat
+from classroom.slide_types import write_types
+from nbformat import NotebookNode
+from nbval.plugin import coalesce_streams
+
+from course_utils.lessons import executed
+
+SANITIZE_FILE = Path(__file__).with_name("nbval_sanitize.cfg")  # nbval's format: pytest reads it as well
+NOTEBOOK_METADATA = {
+    "accelerator": "GPU",
+    "colab": {"gpuType": "T4", "provenance": []},
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+    # as slides inside JupyterLab; sizes and colours are in notebooks/rise.css
+    "rise": {"center": False, "scroll": True, "start_slideshow_at": "beginning", "theme": "white"},
+}
+CELL_KEYS = ("tags", "reason", "slideshow")
+WIDGET_TYPES = {"application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"}
+
+READABLE_ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+RANDOM_ID = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?")
+WIPED_BAR = re.compile(r"^ +\r", re.M)  # the blanks that a progress bar prints over itself in the end
+HEADING = re.compile(r"^#+ +(.+)$", re.M)
+ID_LENGTH = 40
+
+
+def read(path: Path) -> NotebookNode:
+    """Read a notebook as nbformat 4, whatever its version; raises ValueError where the file is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises its own and json's errors; the reader needs only one
+        raise ValueError(f"{path.name} is not a readable notebook: {error}") from error
+
+
+def to_text(notebook: NotebookNode) -> str:
+    """The text of a notebook file, valid by nbformat's schema."""
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def write(texts: Mapping[Path, str]) -> None:
+    """Write files with the same bytes on every system; their folders are made where they are missing."""
+    for file, text in texts.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", newline="\n")
+
+
+def canonical(notebook: NotebookNode) -> NotebookNode:
+    """A canonical copy of `notebook`; applying it twice changes nothing."""
+    result = deepcopy(notebook)
+    result.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
+    result.nbformat, result.nbformat_minor = 4, 5
+    for cell in result.cells:
+        _clean_cell(cell)
+    _name_cells(result.cells)
+    write_types(result.cells)
+    _count_executions(result.cells)
+    return result
+
+
+def both_files(path: Path, notebook: NotebookNode, run: NotebookNode | None = None) -> dict[Path, str]:
+    """The texts of a lesson's two files, by their paths.
+
+    Args:
+        path: of the file that a reader opens.
+        notebook: the cells.
+        run: where the outputs come from; by default the executed file that is there.
+    """
+    stored = executed(path)
+    if run is None and stored.is_file():
+        run = read(stored)
+    # once for the cells' ids, by which outputs are found; again for the slides, which need room for outputs
+    complete = canonical(with_outputs(canonical(notebook), run))
+    return {path: to_text(without_outputs(complete)), stored: to_text(complete)}
+
+
+def without_outputs(notebook: NotebookNode) -> NotebookNode:
+    """A copy that tells no answers."""
+    result = deepcopy(notebook)
+    for cell in result.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return result
+
+
+def with_outputs(notebook: NotebookNode, run: NotebookNode | None) -> NotebookNode:
+    """A copy with the outputs of those cells of `run` that have the same id and the same code."""
+    result = deepcopy(notebook)
+    known = {(cell.id, cell.source): cell for cell in run.cells if cell.cell_type == "code"} if run else {}
+    for cell in result.cells:
+        if cell.cell_type == "code" and (ran := known.get((cell.id, cell.source))):
+            cell.outputs, cell.execution_count = deepcopy(ran.outputs), ran.execution_count
+    return result
+
+
+def _clean_cell(cell: NotebookNode) -> None:
+    cell.source = cell.source.strip("\n")
+    kept = {key: cell.metadata[key] for key in CELL_KEYS if cell.metadata.get(key)}
+    if "remove-input" in cell.metadata.get("tags", []):
+        kept["jupyter"] = {"source_hidden": True}
+    cell.metadata = nbformat.from_dict(kept)
+    if cell.cell_type == "code":
+        cell.outputs = clean_outputs(cell.outputs)
+
+
+def clean_outputs(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs without what belongs to the machine or the run; a stream may come in pieces of any size."""
+    groups = groupby(deepcopy(outputs), key=lambda output: (output.output_type, output.get("name")))
+    cleaned = [_clean_output(output) for _, group in groups for output in coalesce_streams(list(group))]
+    return [output for output in cleaned if output.output_type != "stream" or output.text]
+
+
+def _clean_output(output: NotebookNode) -> NotebookNode:
+    if output.output_type == "stream":
+        output.text = scrub(WIPED_BAR.sub("", output.text))
+    elif output.output_type == "error":
+        output.evalue = scrub(output.evalue)
+        output.traceback = [scrub(line) for line in output.traceback]
+    else:
+        pictures = {mime: about for mime, about in output.metadata.items() if mime.startswith("image/")}
+        texts = {mime: {"alt": about["alt"]} for mime, about in pictures.items() if about.get("alt")}
+        output.metadata = nbformat.from_dict(texts)
+        for mime in set(output.data) & WIDGET_TYPES:
+            del output.data[mime]
+        for mime in [mime for mime in output.data if mime.startswith("text/")]:
+            output.data[mime] = scrub(output.data[mime])
+    return output
+
+
+def scrub(text: str) -> str:
+    """Replace memory addresses and machine paths in an output's text."""
+    for pattern, replacement in _patterns():
+        text = pattern.sub(replacement, text)
+    return text
+
+
+@cache
+def _patterns() -> list[tuple[re.Pattern[str], str]]:
+    pairs = re.findall(r"^regex: (.*)\nreplace: (.*)$", SANITIZE_FILE.read_text(encoding="utf-8"), re.M)
+    return [(re.compile(pattern), replacement) for pattern, replacement in pairs]
+
+
+def slug(text: str) -> str:
+    """A readable cell id from a heading: lower case, words joined by dashes, at most 40 characters."""
+    name = ""
+    for word in re.findall(r"[a-z0-9]+", text.lower()):
+        if len(name) + len(word) + 1 > ID_LENGTH:
+            break
+        name = f"{name}-{word}" if name else word
+    return name if READABLE_ID.fullmatch(name) else f"part-{name}".rstrip("-")
+
+
+def _name_cells(cells: list[NotebookNode]) -> None:
+    """Give an id to each cell whose own was drawn at random, or stands above it already."""
+    ids = [cell.get("id", "") for cell in cells]
+    chosen = [
+        bool(READABLE_ID.fullmatch(own)) and not RANDOM_ID.fullmatch(own) and own not in ids[:place]
+        for place, own in enumerate(ids)
+    ]
+    taken = {own for own, kept in zip(ids, chosen, strict=True) if kept}
+    section = "start"
+    for cell, kept in zip(cells, chosen, strict=True):
+        heading = HEADING.search(cell.source) if cell.cell_type == "markdown" else None
+        section = slug(heading[1]) if heading else section
+        if not kept:
+            names = (f"{section}-{number}" for number in count(2))
+            cell.id = section if section not in taken else next(name for name in names if name not in taken)
+            taken.add(cell.id)
+
+
+def _count_executions(cells: list[NotebookNode]) -> None:
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    if any(cell.execution_count is None for cell in code):
+        return
+    for number, cell in enumerate(code, start=1):
+        cell.execution_count = number
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number

@@ -1,0 +1,80 @@
+"""A Python environment like Google Colab's, for the tests that imitate it (tests/test_colab_lessons.py).
+
+It holds what the lessons use, in the versions of tests/colab/packages.txt, and a folder `wheels` from which
+pip can build the course without a network. PyTorch is the usual build of Colab's version; only its CUDA
+differs. About 5 GB. Standard library only. The tests want its interpreter in COURSE_COLAB_PYTHON.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from course_utils.lessons import ROOT
+
+PACKAGES = ROOT / "tests" / "colab" / "packages.txt"
+# What the lessons import, the kernel, and pytest; what these need comes with them, in Colab's versions too.
+WANTED = (
+    "torch torchvision numpy pillow matplotlib tqdm nvidia-ml-py psutil "
+    "ipython ipykernel ipywidgets notebook jupyter_client pyzmq tornado traitlets setuptools pytest"
+)
+PYTHONS = ("3.13", "3.12", "3.11")  # Colab's own first; Colab's numpy has no wheel for a later one
+
+
+def packages() -> dict[str, str]:
+    """Colab's packages: name to version, for example "torch" to "2.11.0+cu128"."""
+    lines = PACKAGES.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def constraints() -> str:
+    """Colab's versions as constraints for pip, but for CUDA's, which belong to the build of PyTorch."""
+    own = {name: version for name, version in packages().items() if not re.match("cuda-|nvidia-.*cu1", name)}
+    return "".join(f"{name}=={version.partition('+')[0]}\n" for name, version in own.items())
+
+
+def find_python() -> str:
+    """An interpreter to build with, also one that pyenv keeps; raises ValueError where there is none."""
+    code = "import ensurepip, sys; print(getattr(sys, '_base_executable', sys.executable))"
+    for version in PYTHONS:
+        name = shutil.which(f"python{version}") or sys.executable
+        env = os.environ | {"PYENV_VERSION": version}
+        same = f"{code}; assert sys.version.startswith('{version}.')"
+        found = subprocess.run([name, "-c", same], env=env, capture_output=True, text=True)
+        if found.returncode == 0:
+            return found.stdout.strip()
+    raise ValueError(f"An imitation of Colab needs Python {' or '.join(PYTHONS)} with venv and ensurepip.")
+
+
+def build(folder: Path) -> None:
+    """Make the environment; raises CalledProcessError where pip fails."""
+    subprocess.run([find_python(), "-m", "venv", "--clear", folder], check=True)
+    limits = folder / "constraints.txt"
+    limits.write_text(constraints(), encoding="utf-8")
+    pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "-q", f"pip=={packages()['pip']}"], check=True)
+    # what is not imported needs no bytecode; the rest gets it when it is
+    subprocess.run([*pip, "install", "-q", "--no-compile", "-c", limits, *WANTED.split()], check=True)
+    # what pyproject.toml builds with; Colab's own is older, and pip fetches this one there
+    wheels = ["--no-deps", "-d", folder / "wheels", "setuptools>=77"]
+    subprocess.run([*pip, "download", "-q", *wheels], check=True)
+
+
+def make(folder: Path) -> list[str]:
+    """Build the environment where it is missing or of an older list, and print its interpreter.
+
+    Returns what is wrong.
+    """
+    stamp = folder / "complete"
+    wanted = hashlib.sha256(f"{constraints()}{WANTED}".encode()).hexdigest()
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
+        try:
+            build(folder)
+        except subprocess.CalledProcessError:  # pip has said what happened
+            return [f"{folder} could not be made. Check the network and the disk."]
+        stamp.write_text(wanted, encoding="utf-8")
+    print(folder / "bin" / "python")
+    return []

@@ -1,0 +1,103 @@
+"""Break the course on purpose, in one place at a time, and see whether the tests notice.
+
+Each fault of tests/faults.toml replaces a text in one file of a copy of the checkout, in build/faults, and
+runs there the tests that should find it: first those that `test quick` has, then the others.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from course_utils.lessons import ROOT
+
+LIST = ROOT / "tests" / "faults.toml"
+COPY = ROOT / "build" / "faults"
+QUICK, WHOLE, MISSED = "quick part", "whole run", "NOT FOUND"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One way to break the course: `old`, which stands once in `file`, becomes `new`; `tests` find it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: list[str]
+
+    def broken(self, root: Path) -> str:
+        """The text of the broken file; raises ValueError where `old` does not stand in it exactly once."""
+        text = (root / self.file).read_text(encoding="utf-8")
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.old!r} stands {text.count(self.old)} times in {self.file}")
+        return text.replace(self.old, self.new)
+
+
+def read_faults(file: Path = LIST) -> list[Fault]:
+    """The list, in its order."""
+    return [Fault(**fault) for fault in tomllib.loads(file.read_text(encoding="utf-8"))["fault"]]
+
+
+def copy_checkout(root: Path, copy: Path) -> None:
+    """Copy the files that git knows or would add."""
+    shutil.rmtree(copy, ignore_errors=True)
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (root / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / name, copy / name)
+
+
+def found_by(fault: Fault, root: Path) -> str:
+    """Which part of the tests finds a fault: QUICK, WHOLE, or MISSED. The file is mended afterwards.
+
+    Raises ValueError where the fault does not fit its file, or its tests cannot be run.
+    """
+    file = root / fault.file
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(fault.broken(root), encoding="utf-8", newline="\n")
+    try:
+        if _fail(fault.tests, root, "-m", "not slow"):
+            return QUICK
+        return WHOLE if _fail(fault.tests, root, "-m", "slow") else MISSED
+    finally:
+        file.write_text(whole, encoding="utf-8", newline="\n")
+
+
+def _fail(tests: Iterable[str], root: Path, *options: str) -> bool:
+    """Whether one of the tests fails, an error while they are collected included.
+
+    Raises ValueError where they cannot be run.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *options]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    env["PYTHONPATH"] = str(root)
+    done = subprocess.run([*command, *tests], cwd=root, env=env, capture_output=True, text=True)
+    if done.returncode not in (0, 1, 2, 5):  # passed, failed, not to be imported, none of this kind
+        raise ValueError(f"{tests} cannot be run\n{done.stdout}{done.stderr}")
+    return done.returncode in (1, 2)
+
+
+def try_all(names: list[str]) -> list[str]:
+    """Try the named faults, all by default, and print a line for each; return what is wrong."""
+    faults = read_faults()
+    if unknown := set(names) - {fault.name for fault in faults}:
+        raise ValueError(f"no fault is named {', '.join(sorted(unknown))}; see tests/faults.toml")
+    chosen = [fault for fault in faults if not names or fault.name in names]
+    copy_checkout(ROOT, COPY)
+    if _fail(sorted({test for fault in chosen for test in fault.tests}), COPY):
+        return [f"without any fault their tests fail, too, in {COPY}: mend that first"]
+    counts: Counter[str] = Counter({QUICK: 0, WHOLE: 0, MISSED: 0})
+    for fault in chosen:
+        found = found_by(fault, COPY)
+        counts[found] += 1
+        print(f"{found:<12}{fault.name}", flush=True)
+    print(f"{len(chosen)} faults; {', '.join(f'{kind}: {number}' for kind, number in counts.items())}")
+    return [f"{counts[MISSED]} faults were not found"] * bool(counts[MISSED])

@@ -1,0 +1,197 @@
+"""What every lesson has in common, and the checks that hold it.
+
+The first cell (markdown, id `head`) reads, with one blank line between its four lines:
+
+    # Lesson 01: Device basics
+
+    [![Open in Colab](...)](...) [With its results](...)   written by `fix` and by `badges`
+
+    **After this lesson you can** one sentence, which is also the lesson's row in the tables.
+
+    **Time:** about 20 minutes. **Needs:** what the reader has to have or know.
+
+Anything may follow. The second cell (code, id `setup`) is tools/authors/setup_cell.txt with the lesson's
+name, written by `fix`. For a table of contents there is one `#` (the lesson's title), then sections
+`## 1. Title`, `## 2. Title` and so on, `###` below them; no level is left out, no title comes twice. The
+sections of CLOSING come last and have no number. A text fits on a slide, its fenced code in JupyterLab; a
+picture in an output has an alternative text.
+
+The tags that a cell may carry are in tags.toml.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+from classroom import slide_types
+from nbformat import NotebookNode
+from nbval.plugin import comment_markers
+
+from authors import canonical, exercise_cells
+from authors.repository import Repository, read_repository
+from course_utils.lessons import executed
+
+TABLE = tomllib.loads(Path(__file__).with_name("tags.toml").read_text(encoding="utf-8"))
+REASONED_TAGS = set(TABLE["with_reason"])
+TAGS = REASONED_TAGS | set(TABLE["without"]) | slide_types.TAGS
+CODE_LINES = 15
+TEXT_LINES = 26  # of a slide; an estimate, so a little more than one has
+CODE_ACROSS = 99  # characters of a line of code within a text; JupyterLab breaks a longer one
+IMAGE_BYTES = 150_000
+NOTEBOOK_BYTES = 1_500_000
+CLOSING = ["Your turn", "What you can do now"]
+
+LESSON_NAME = re.compile(r"(?P<number>\d\d)_[a-z0-9]+(?:_[a-z0-9]+)*")
+HEAD = re.compile(
+    r"# Lesson (?P<number>\d\d): (?P<title>\S.*)\n\n"
+    r"(?P<badge>\[!\[.*)\n\n"
+    r"\*\*After this lesson you can\*\* (?P<outcome>\S.*\.)\n\n"
+    r"\*\*Time:\*\* (?P<time>about \d+ minutes)\. \*\*Needs:\*\* (?P<needs>\S.*)(?:\n|$)"
+)
+BADGE_LINE = re.compile(r"\A(# Lesson .*)\n\n(?:\[!\[.*\n\n)?")
+FENCED = re.compile(r"^```.*?^```", re.M | re.S)
+HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.M)
+PATH_EDIT = re.compile(r"\bsys\.path\b\s*(?:\[|\+?=|\.(?:append|insert|extend))|\bsite\.addsitedir\b")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+MACHINE_PATH = re.compile(
+    r"(?<![\w.~/-])/(?:home|root|Users|tmp|work|opt|usr|mnt|var|private)/|\b[A-Za-z]:\\\w"
+)
+
+
+def write_common_cells(notebook: NotebookNode, name: str, repository: Repository | None = None) -> None:
+    """Put the badge into the head cell, the setup cell behind it, and write the exercises' cells, in place.
+
+    Outputs stay: pytest compares them. Raises ValueError where the first cell is no lesson head, or an
+    exercise has no cells.
+    """
+    repository = repository or read_repository()
+    cells = notebook.cells
+    if not cells or cells[0].cell_type != "markdown" or not BADGE_LINE.match(cells[0].source):
+        raise ValueError(f"{name}: the first cell must be markdown and begin with '# Lesson NN: title'")
+    head, links = cells[0], repository.opening_links(name)
+    head.id = "head"
+    head.source = BADGE_LINE.sub(lambda found: f"{found[1]}\n\n{links}\n\n", head.source)
+    if len(cells) < 2 or cells[1].cell_type != "code" or "course_utils.start(" not in cells[1].source:
+        cells.insert(1, nbformat.v4.new_code_cell())
+    cells[1].id = "setup"
+    cells[1].source = repository.setup_cell(name)
+    exercise_cells.write_exercises(notebook)
+
+
+def files(path: Path, repository: Repository | None = None) -> dict[Path, str]:
+    """The texts that the two files of a lesson should have, by their paths."""
+    notebook = canonical.read(path)
+    stored = canonical.read(executed(path)) if executed(path).is_file() else None
+    for each in filter(None, (notebook, stored)):  # in both, or the setup cell's output would be lost
+        write_common_cells(each, path.stem, repository)
+    return canonical.both_files(path, notebook, stored)
+
+
+def problems(notebook: NotebookNode, path: Path) -> list[str]:
+    """Everything in a canonical notebook that breaks a rule, one line each."""
+    found = [*_head(notebook, path.stem), *_headings(notebook)]
+    found += [f"cell {cell.id!r}: {text}" for cell in notebook.cells for text in _cell(cell)]
+    size = len(nbformat.writes(notebook).encode())
+    if size > NOTEBOOK_BYTES:
+        found.append(f"{size / 1e6:.1f} MB on disk, at most {NOTEBOOK_BYTES / 1e6} MB")
+    return [f"{path.name}: {text}" for text in found]
+
+
+def _head(notebook: NotebookNode, name: str) -> Iterator[str]:
+    named = LESSON_NAME.fullmatch(name)
+    if not named:
+        yield "the file's name must read like 01_device_basics.ipynb"
+        return
+    head = HEAD.match(notebook.cells[0].source)
+    if not head:
+        yield "the first cell does not follow the skeleton in tools/authors/rules.py"
+    elif head["number"] != named["number"]:
+        yield f"the title says lesson {head['number']}, the file's name {named['number']}"
+
+
+def _headings(notebook: NotebookNode) -> Iterator[str]:
+    texts = (FENCED.sub("", cell.source) for cell in notebook.cells if cell.cell_type == "markdown")
+    found = [(len(marks), title) for text in texts for marks, title in HEADING.findall(text)]
+    levels, titles = [level for level, _ in found], [title for _, title in found]
+    if levels.count(1) != 1:
+        yield "needs exactly one heading with a single #, the title"
+    for (above, _), (level, title) in pairwise(found):
+        if level > above + 1:
+            yield f"heading {title!r}: {'#' * level} comes right after {'#' * above}"
+    for title in dict.fromkeys(titles):
+        if titles.count(title) > 1:
+            yield f"heading {title!r} comes twice"
+    sections = [title for level, title in found if level == 2]
+    numbered = [title for title in sections if title not in CLOSING]
+    for number, title in enumerate(numbered, start=1):
+        if not title.startswith(f"{number}. "):
+            yield f"section {title!r} must begin with its number, {number}."
+    if sections != numbered + [title for title in CLOSING if title in sections]:
+        yield f"the sections {' and '.join(map(repr, CLOSING))} come last, in this order"
+
+
+def _cell(cell: NotebookNode) -> Iterator[str]:
+    yield from _tags(cell)
+    if not cell.source.strip():
+        yield "is empty"
+    elif cell.cell_type == "markdown":
+        yield from _text(cell)
+    else:
+        yield from _code(cell)
+        yield from _outputs(cell)
+
+
+def _tags(cell: NotebookNode) -> Iterator[str]:
+    tags = set(cell.metadata.get("tags", []))
+    yield from (f"tag {tag!r} is not one of {sorted(TAGS)}" for tag in sorted(tags - TAGS))
+    needs_reason = sorted(tags & REASONED_TAGS)
+    reason = cell.metadata.get("reason", "")
+    if needs_reason and len(str(reason).split()) < 3:
+        yield f"tag {needs_reason[0]!r} needs a reason of a few words in the cell's metadata"
+    if reason and not needs_reason:
+        yield "has a reason but no tag that needs one"
+    markers = [line for line in cell.source.splitlines() if line.strip().lstrip("# ") in comment_markers]
+    if cell.cell_type == "code" and markers:
+        yield f"marks itself by the comment {markers[0].strip()!r}; use a tag and a reason"
+
+
+def _text(cell: NotebookNode) -> Iterator[str]:
+    lines = slide_types.lines_of(cell)
+    if lines > TEXT_LINES:
+        yield f"about {lines:.0f} lines on a slide, at most {TEXT_LINES}; split it"
+    for line in "\n".join(FENCED.findall(cell.source)).splitlines():
+        if len(line) > CODE_ACROSS:
+            yield f"{len(line)} characters in {line[:30]!r}, at most {CODE_ACROSS}"
+
+
+def _code(cell: NotebookNode) -> Iterator[str]:
+    lines = cell.source.splitlines()
+    if (len(lines) > CODE_LINES) != ("long-cell" in cell.metadata.get("tags", [])):
+        yield f"{len(lines)} lines: more than {CODE_LINES} need the tag 'long-cell', fewer must not"
+    if any(line.rstrip().endswith(";") for line in lines):
+        yield "a line ends with a semicolon, which a test run ignores; write `_ = ...` or plt.show()"
+    if PATH_EDIT.search(cell.source):
+        yield "edits sys.path; the setup cell makes the package importable"
+    if cell.execution_count is None:
+        yield "has not been run; run: python tools/authors run"
+
+
+def _outputs(cell: NotebookNode) -> Iterator[str]:
+    for output in cell.outputs:
+        pictures = {mime: data for mime, data in output.get("data", {}).items() if mime.startswith("image/")}
+        for mime, data in pictures.items():
+            if len(data) * 3 // 4 > IMAGE_BYTES:
+                yield f"a picture of {len(data) * 3 // 4000} kB, at most {IMAGE_BYTES // 1000} kB"
+            if not output.metadata.get(mime, {}).get("alt"):
+                yield "a picture has no alternative text; run: python tools/authors run"
+        texts = [str(data) for mime, data in output.get("data", {}).items() if mime not in pictures]
+        texts += [output.get("text", ""), output.get("evalue", ""), *output.get("traceback", [])]
+        text = COLOUR.sub(" ", "\n".join(texts))
+        if leak := MACHINE_PATH.search(text):
+            yield f"the output shows a path of this machine: {text[leak.start() :][:60]!r}"
+    failed = any(output.output_type == "error" for output in cell.outputs)
+    if failed != ("raises-exception" in cell.metadata.get("tags", [])):
+        yield "must show an error if, and only if, it is tagged 'raises-exception'"
