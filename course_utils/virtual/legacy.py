@@ -9,18 +9,7 @@ from .machine import Machine
 from .moves import cuda
 from .tensor import VirtualTensor
 
-_DTYPES = {
-    "Float": torch.float32,
-    "Double": torch.float64,
-    "Half": torch.float16,
-    "BFloat16": torch.bfloat16,
-    "Byte": torch.uint8,
-    "Char": torch.int8,
-    "Short": torch.int16,
-    "Int": torch.int32,
-    "Long": torch.int64,
-    "Bool": torch.bool,
-}
+_NAMES = "Float Double Half BFloat16 Byte Char Short Int Long Bool"
 
 
 class _LegacyType(type):
@@ -38,6 +27,6 @@ class _LegacyType(type):
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for each type."""
-    for prefix, dtype in _DTYPES.items():
-        names = {"dtype": dtype, "is_cuda": True, "__module__": "torch.cuda"}
-        yield torch.cuda, f"{prefix}Tensor", _LegacyType(f"{prefix}Tensor", (), names)
+    for name in (f"{prefix}Tensor" for prefix in _NAMES.split()):
+        facts = {"dtype": getattr(torch, name).dtype, "is_cuda": True, "__module__": "torch.cuda"}
+        yield torch.cuda, name, _LegacyType(name, (), facts)
