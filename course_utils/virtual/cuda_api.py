@@ -12,23 +12,9 @@ import torch
 from torch.cuda._utils import _get_device_index
 
 from . import streams
+from .errors import CARD
 from .machine import Machine
 from .tensor import VirtualTensor
-
-NAME = "Virtual GPU (CPU)"
-CAPABILITY = (8, 0)  # behaves as an Ampere card: bfloat16 is supported
-# Limits of that capability: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#compute-capabilities.
-# What only a real card has, such as a clock, is 0.
-_LIMITS = {
-    "warp_size": 32,
-    "max_threads_per_block": 1024,
-    "max_threads_per_multi_processor": 2048,
-    "regs_per_multiprocessor": 65_536,
-    "shared_memory_per_block": 48 * 2**10,
-    "shared_memory_per_block_optin": 163 * 2**10,
-    "shared_memory_per_multiprocessor": 164 * 2**10,
-}
-_NONE = "is_integrated is_multi_gpu_board clock_rate memory_clock_rate memory_bus_width L2_cache_size"
 
 
 def _devices(machine: Machine) -> dict[str, Any]:
@@ -38,20 +24,8 @@ def _devices(machine: Machine) -> dict[str, Any]:
         number = _get_device_index(device, optional=True)
         if not 0 <= number < machine.count:
             raise AssertionError("Invalid device id")
-        return SimpleNamespace(
-            name=NAME,
-            major=CAPABILITY[0],
-            minor=CAPABILITY[1],
-            total_memory=machine.capacity,
-            multi_processor_count=1,
-            gcnArchName=NAME,
-            uuid=UUID(int=number),
-            pci_domain_id=0,
-            pci_bus_id=number,
-            pci_device_id=0,
-            **_LIMITS,
-            **dict.fromkeys(_NONE.split(), 0),
-        )
+        place = {"uuid": UUID(int=number), "pci_bus_id": number}
+        return SimpleNamespace(**CARD, **place, total_memory=machine.capacity)
 
     def exchange(device: int) -> int:
         before = machine.current

@@ -11,6 +11,7 @@ _CUDA = tomllib.loads(Path(__file__).with_name("cuda.toml").read_text(encoding="
 WORDS: dict[str, str] = _CUDA["words"]
 OPERATIONS = {name: frozenset(names.split()) for name, names in _CUDA["operations"].items()}
 ANY_ORDER: dict[str, str] = _CUDA["any_order"]
+CARD: dict[str, str | int] = _CUDA["card"]
 if torch.__version__.startswith("2.11."):
     WORDS["asynchronous"] += WORDS["dsa"]
     WORDS["invalid_device"] += WORDS["asynchronous"]

@@ -11,6 +11,15 @@ from .machine import Machine, active
 _numbers = itertools.count(1)  # of streams that are not the default one
 
 
+def _at_once(*_: Any) -> None:
+    """Return at once: everything is done."""
+
+
+def _query(*_: Any) -> bool:
+    """Return True: everything is done."""
+    return True
+
+
 class Stream:
     """A stream on a virtual GPU. Work is done when its call returns, so there is never a queue."""
 
@@ -21,18 +30,8 @@ class Stream:
         self.priority = priority
         self.stream_id = self.cuda_stream = next(_numbers)
 
-    def synchronize(self) -> None:
-        """Return at once: everything is done."""
-
-    def wait_stream(self, stream: Any) -> None:
-        """Return at once: everything is done."""
-
-    def wait_event(self, event: Any) -> None:
-        """Return at once: everything is done."""
-
-    def query(self) -> bool:
-        """Return True: everything is done."""
-        return True
+    synchronize = wait_stream = wait_event = _at_once
+    query = _query
 
     def is_capturing(self) -> bool:
         """Return False: there are no CUDA graphs here."""
@@ -99,15 +98,8 @@ class Event:
             raise ValueError("Both events must be recorded before calculating elapsed time.")
         return (end._when - self._when) * 1e3
 
-    def wait(self, stream: Any = None) -> None:
-        """Return at once: everything is done."""
-
-    def synchronize(self) -> None:
-        """Return at once: everything is done."""
-
-    def query(self) -> bool:
-        """Return True: everything is done."""
-        return True
+    wait = synchronize = _at_once
+    query = _query
 
 
 def functions(machine: Machine) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class VirtualTensor(torch.Tensor):
     _home: torch.device
 
     __torch_function__ = torch._C._disabled_torch_function_impl
+    is_cuda, is_cpu = True, False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> torch.Tensor:
         """`type(p)(data, requires_grad=...)` for a parameter `p`, `type(x)(2, 3)` for another tensor."""
@@ -39,14 +40,6 @@ class VirtualTensor(torch.Tensor):
     @device.setter
     def device(self, _: Any) -> None:
         raise AttributeError("attribute 'device' of 'torch._C.TensorBase' objects is not writable")
-
-    @property
-    def is_cuda(self) -> bool:
-        return True
-
-    @property
-    def is_cpu(self) -> bool:
-        return False
 
     @property
     def layout(self) -> torch.layout:
