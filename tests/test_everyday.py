@@ -274,6 +274,17 @@ def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str
         assert torch.compile(mode="max-autotune")(cubed)(ones(2)).item() == 2
 
 
+def test_a_transformer_reads_padded_sequences() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    net, x = nn.TransformerEncoder(layer, 2).eval(), torch.randn(2, 5, 8)
+    padded = torch.arange(5) >= torch.tensor([[3], [5]])
+    with torch.no_grad():
+        wanted = net(x, src_key_padding_mask=padded)
+        found = net.cuda()(x.cuda(), src_key_padding_mask=padded.cuda())
+    assert found.is_cuda
+    torch.testing.assert_close(found.cpu()[~padded], wanted[~padded])
+
+
 OUTLIVED: dict[str, Callable[[torch.Tensor], object]] = {
     "cpu": lambda x: x.cpu(),
     "to": lambda x: x.to("cpu"),

@@ -15,8 +15,10 @@ What they are not:
   factories (`torch.empty`, ...) and copies are measured first.
 * there before they are switched on. A function taken out of torch earlier (`from torch import zeros`) does
   not know them.
-* a compiler target. `torch.compile`, CUDA graphs, custom CUDA kernels and `torch.distributed` with NCCL do
-  not know them; nested, quantized and sparse compressed tensors are not carried.
+* a compiler target. CUDA graphs, custom CUDA kernels and `torch.distributed` with NCCL do not know them;
+  `torch.compile` leaves the code as it is, and says so. Nested, quantized and sparse compressed tensors are
+  not carried: a `TransformerEncoder` in its fast path gives zeros at padded places on CUDA, here what its
+  layers give.
 * separate random streams. A device draws from the CPU's stream, which makes its numbers equal to the
   CPU's, until `torch.cuda.manual_seed` gives it one of its own.
 """

@@ -135,6 +135,7 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     yield torch, "Stream", streams.Stream
     yield torch, "Event", streams.Event
     yield torch, "compile", _compile
+    yield torch.backends.mha, "get_fastpath_enabled", lambda: False  # it makes nested tensors
     yield torch.backends.cudnn, "is_acceptable", lambda tensor: False  # RNNs run their CPU kernels
     yield torch._C, "_group_tensors_by_device_and_dtype", _grouped
     yield torch.autograd.profiler.profile, "__init__", _profiling_the_cpu(torch.autograd.profiler.profile)
