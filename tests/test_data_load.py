@@ -204,6 +204,14 @@ def test_a_folder_of_pictures_is_used_and_announced(tmp_path, capsys):
     )
 
 
+def test_only_the_pictures_that_are_asked_for_are_read(tmp_path):
+    save_pictures(tmp_path, {"train": 3, "test": 1})
+    (tmp_path / "train/cat/2.png").write_bytes(b"damaged")
+    assert len(course_utils.load_cifar10(folder=tmp_path, train_size=20)[0]) == 20
+    with pytest.raises(ValueError, match="Damaged"):
+        course_utils.load_cifar10(folder=tmp_path)
+
+
 def test_official_files_go_before_pictures(tmp_path, archive):
     unpack(archive, tmp_path)
     save_pictures(tmp_path, {"train": 1, "test": 1})

@@ -9,7 +9,7 @@ import numpy as np
 from .cifar10 import PictureSet, Split, read_official
 from .download import MIRRORS, DownloadError
 from .folder import contents, data_folder
-from .pictures import in_turn, read_pictures
+from .pictures import decode, in_turn, list_pictures
 from .standin import make_standin
 
 REAL, FOLDER, STANDIN = "CIFAR-10", "pictures from a folder", "STAND-IN pictures (generated)"  # .source
@@ -53,6 +53,8 @@ def load_cifar10(
         f"{len(some):,}" if len(some) == len(all_) else f"{len(some):,} of {len(all_):,}"
         for (_, some), (_, all_) in zip(chosen, found, strict=True)
     ]
+    if source == FOLDER:
+        chosen = [(decode(files), labels) for files, labels in chosen]
     # it names no path, so it is the same on every machine
     print(f"Data: {source}, {counts[0]} for training and {counts[1]} for testing{reason}.")
     train, test = (
@@ -65,12 +67,15 @@ def load_cifar10(
 def _find(
     folder: str | os.PathLike[str] | None, download: bool, sizes: tuple[int | None, int | None]
 ) -> tuple[str, list[Split], str]:
-    """Return the pictures' source, the training and the test set, and why these are drawn where they are."""
+    """Return the pictures' source, the training and the test set, and why these are drawn where they are.
+
+    From a folder come files in place of pictures: only those that are asked for are read.
+    """
     path = data_folder(folder)
     if path is None:
         reason = f"{'COURSE_DATA' if folder is None else 'folder'}=standin asks for them"
     elif contents(path) == "pictures":
-        return FOLDER, read_pictures(path), ""
+        return FOLDER, [list_pictures(path / split) for split in ("train", "test")], ""
     else:
         try:
             return REAL, read_official(path, MIRRORS if download else ()), ""
