@@ -3,6 +3,7 @@
 gpustat is the real one, its driver is not: the errors raised here are NVML's own, with their own texts.
 """
 
+import io
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,11 +54,7 @@ def no_gpustat(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- virtual GPUs ---
 
 
-@pytest.mark.parametrize("installed", [True, False], ids=["gpustat", "without"])
-def test_virtual_gpus_are_printed_in_gpustats_form(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks do
-    if not installed:
-        no_gpustat(monkeypatch)
+def test_virtual_gpus_are_printed_in_gpustats_form() -> None:
     with course_utils.virtual_gpus(2, "1 GiB"):
         kept = torch.ones(25 * 2**20, device="cuda:1")
         status = gpu_status()
@@ -88,6 +85,15 @@ def test_what_a_virtual_gpu_lacks_stays_unknown() -> None:
 
 
 # --- real GPUs, and who was asked ---
+
+
+def test_the_form_is_that_of_gpustats_own_printer(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = [{"command": "python", "pid": 1, "gpu_memory_usage": used} for used in (90, None)]
+    second = T4 | {"index": 1, "name": "A longer name", "temperature.gpu": 45, "processes": processes}
+    monkeypatch.setattr(gpustat, "new_query", lambda: gpustat.GPUStatCollection([*map(gpustat.GPUStat, cards)]))
+    cards, page = (T4 | {"processes": []}, second), io.StringIO()
+    gpustat.new_query().print_formatted(page, no_color=True, show_header=False, show_cmd=True)
+    assert str(gpu_status()) == page.getvalue().rstrip("\n")
 
 
 def test_gpustat_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
