@@ -17,11 +17,10 @@ MIB = 2**20
 # gpustat's names, which are also those of nvidia-smi --query-gpu
 KEYS = "index name temperature.gpu utilization.gpu memory.used memory.total processes".split()
 VIRTUAL_NOTE = "Virtual GPUs have no temperature (??°C) and no utilisation (?? %) of their own."
-OLD_PYNVML = (  # it shares its file with nvidia-ml-py, so uninstalling it alone is not enough
-    "pynvml is missing, or another package's; run: pip uninstall pynvml nvidia-ml-py3, "
-    "then: pip install --force-reinstall nvidia-ml-py"
-)
 REMEDIES = {
+    "No module named": "run: pip install gpustat",
+    # it shares its file with nvidia-ml-py, so uninstalling it alone is not enough
+    "pynvml": "run: pip uninstall pynvml nvidia-ml-py3, then: pip install --force-reinstall nvidia-ml-py",
     "NVML Shared Library Not Found": "no NVIDIA driver, or a container that was started without it",
     "Driver Not Loaded": "the driver is installed but not running; restart the machine",
     "version mismatch": "the driver was updated while it ran; restart the machine",
@@ -71,10 +70,6 @@ def gpu_status() -> GpuStatus:
 def _reason(error: Exception) -> str:
     """Why a reader has no answer, in one line, and what to do where that is known."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if isinstance(error, ModuleNotFoundError):
-        return f"not installed; run: pip install {error.name}"
-    if isinstance(error, ImportError | AttributeError) and "pynvml" in text:  # gpustat issues 107 and 153
-        return OLD_PYNVML
     remedy = next((remedy for known, remedy in REMEDIES.items() if known in text), "")
     return f"{text.rstrip('.')} ({remedy})" if remedy else text
 
@@ -134,7 +129,7 @@ def _read_torch() -> list[Gpu]:
 
 
 def _line(gpu: Gpu, width: int) -> str:
-    """One GPU as `gpustat --no-header --no-color --show-cmd` prints it; `width` is that of the longest name."""
+    """One GPU as `gpustat --no-header --show-cmd` prints it; `width` is that of the longest name."""
     known = {key: "??" if value is None else value for key, value in gpu.items()}
     work = f"{known['temperature.gpu']:>3}°C, {known['utilization.gpu']:>3} %"
     memory = f"{known['memory.used']:>5} / {known['memory.total']:>5} MB"
