@@ -49,7 +49,6 @@ def machine(**changes: dict[str, Any]) -> Facts:
             version=(3, 12, 1),
             packages=builds("2.15.0+cu132"),
             recorded="2.15.0",
-            needs_torch="torch>=2.14.0",
             torch_file="/home/ann/course/.venv/lib/python3.12/site-packages/torch/__init__.py",
             torch="2.15.0+cu132",
             computes=True,

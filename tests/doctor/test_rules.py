@@ -19,7 +19,7 @@ BLACKWELLS = {"gpus": ("NVIDIA GeForce RTX 5090",), "capability": (12, 0)}
 CPU = {"packages": builds("2.15.0+cpu"), "torch": "2.15.0+cpu", "cuda": "", "errors": {}, "archs": ()}
 COLAB = {"host": "colab"}
 IN_COLAB = {"packages": builds("2.11.0+cu128", "0.26.0"), "torch": "2.11.0+cu128", "recorded": "2.11.0+cu128"}
-IN_COLAB |= {"needs_torch": "torch==2.11.0", "cuda": "12.8"}
+IN_COLAB |= {"cuda": "12.8"}
 KERNEL = {"notebook": True}
 NOTHING = vars(Interpreter())  # the course's environment does not exist yet
 
@@ -282,7 +282,7 @@ CASES = {
         f"problem | named torch.py | ~/torch.py | another name | {CANNOT}",
     ),
     "an old torch": (
-        machine(interpreter={"packages": builds("2.9.1+cu128"), "torch": "2.9.1+cu128", "needs_torch": ""}),
+        machine(interpreter={"packages": builds("2.9.1+cu128"), "torch": "2.9.1+cu128"}),
         "problem | older than this course needs | 2.11 to 2.15 | install --upgrade torch torchvision | "
         f"{CANNOT}",
     ),
@@ -305,38 +305,13 @@ CASES = {
         machine(
             interpreter={
                 "packages": {"torch": "2.13.0+cpu", "torchvision": "0.28.0+cu130"},
-                "needs_torch": "torch==2.13.0",
                 "vision": False,
                 "errors": {"torchvision_import": f"RuntimeError: {machines.NMS}"},
             }
         ),
         "problem | torchvision 0.28.0+cu130 does not fit PyTorch 2.13.0+cpu | "
-        f"PyTorch for the CPU, torchvision for CUDA 13. It fails with: RuntimeError: {machines.NMS} | "
-        "--force-reinstall --no-deps torchvision==0.28.0 --index-url https://download.pytorch.org/whl/cpu | "
-        f"{CANNOT}",
-    ),
-    "B7 builds differ, not tried": (
-        machine(
-            interpreter={
-                "packages": {"torch": "2.13.0+cu126", "torchvision": "0.28.0+cu130"},
-                "needs_torch": "torch==2.13.0",
-                "vision": False,
-            }
-        ),
-        f"problem | does not fit | PyTorch for CUDA 12, torchvision for CUDA 13. | whl/cu126 | {CANNOT}",
-    ),
-    "B7 versions differ": (
-        machine(
-            interpreter={
-                "packages": {"torch": "2.15.0+cu132", "torchvision": "0.26.0+cu130"},
-                "needs_torch": "torch==2.11.0",
-                "vision": False,
-                "errors": {"torchvision_import": f"RuntimeError: {machines.NMS}"},
-            }
-        ),
-        "problem | does not fit | It needs torch==2.11.0. | "
-        "pip install torch==2.15.0 torchvision --index-url https://download.pytorch.org/whl/cu132 | "
-        f"{CANNOT}",
+        f"It fails with: RuntimeError: {machines.NMS} | "
+        f"--force-reinstall torch==2.13.0 torchvision --index-url {WHEELS}cpu | {CANNOT}",
     ),
     "B7 CUDA major versions": (
         machine(
@@ -345,8 +320,7 @@ CASES = {
                 "errors": {"torchvision_import": f"RuntimeError: {machines.MAJORS}."},
             }
         ),
-        f"problem | does not fit | {machines.MAJORS} | --force-reinstall --no-deps torchvision==0.29.2 | "
-        f"{CANNOT}",
+        f"problem | does not fit | {machines.MAJORS} | --force-reinstall torch==2.15.0 | {CANNOT}",
     ),
     "torchvision is missing": (
         machine(interpreter={"packages": {"torch": "2.15.0"}, "vision": False}),
@@ -420,10 +394,6 @@ CASES = {
     "D4 allocator": (
         with_gpus(T4, place={"variables": {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}}),
         "note | PYTORCH_ALLOC_CONF=expandable_segments:True | before the first tensor on a GPU |  | T4",
-    ),
-    "D4 allocator, both names": (
-        machine(place={"variables": {"PYTORCH_ALLOC_CONF": "a:1", "PYTORCH_CUDA_ALLOC_CONF": "b:1"}}),
-        "note | PYTORCH_CUDA_ALLOC_CONF=b:1 | PYTORCH_ALLOC_CONF is set as well, and not read. | ",
     ),
     "D4 allocator, late": (
         with_gpus(

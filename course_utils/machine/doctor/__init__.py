@@ -1,15 +1,14 @@
 """The doctor: what this machine is, what stops its GPU, and what to do about it. Standard library only.
 
-`surroundings.py` and `processes.py` collect facts, `rules_*.py` find out what they mean, `findings.toml` has
-the words, `report.py` puts them in order. PyTorch is started only in a process of its own (`probe.py`):
-the asking one stays as it is.
+`inspection.py` collects facts, `rules.py` finds out what they mean, `findings.toml` has the words, `report.py`
+puts them in order. PyTorch is started only in a process of its own (`probe.py`): the asking one stays as it is.
 """
 
 import sys
-from pathlib import Path
 
-from . import processes, report, surroundings
-from .facts import Facts, Finding, Interpreter
+from . import report
+from .facts import Finding
+from .inspection import collect
 
 __all__ = ["Finding", "doctor", "examine", "main"]
 
@@ -25,15 +24,6 @@ _PATIENCE = "Trying this machine, and its PyTorch in a process of its own: a few
 def examine() -> list[Finding]:
     """Examine this machine; the last finding is the verdict, a "problem" where the course cannot run."""
     return report.judge(collect())
-
-
-def collect() -> Facts:
-    """Find out all that the rules need; takes as long as importing PyTorch once."""
-    caller, place = surroundings.look_at_caller(), surroundings.look_at_place()
-    python = Path(sys.executable) if caller.notebook else place.environment.python
-    there = caller.notebook or python.exists()
-    interpreter = processes.ask_interpreter(str(python)) if there else Interpreter()
-    return Facts(caller, interpreter, processes.ask_driver(), place)
 
 
 def doctor() -> None:

@@ -41,7 +41,6 @@ class Interpreter:
     packages: Mapping[str, str] = field(default_factory=dict)  # versions, build tag included: "2.15.0+cu132"
     # as pip recorded torch: no build tag where it came from the package index
     recorded: str = ""
-    needs_torch: str = ""  # what torchvision's metadata asks for: "torch==2.11.0"
     absent: tuple[str, ...] = ()  # other packages of the course that it lacks, as they are imported: "PIL"
     torch_file: str = ""  # where `import torch` would find it
     torch: str = ""  # the version that was imported

@@ -23,12 +23,6 @@ class Version(str):
         return tuple(map(int, re.findall(r"\d+", self.plain)[:3]))
 
     @property
-    def build(self) -> str:
-        """What the build tag stands for: "CUDA 13", "the CPU"; empty where there is none."""
-        cuda = re.fullmatch(r"cu(\d\d)\d", self.tag)
-        return f"CUDA {cuda[1]}" if cuda else {"cpu": "the CPU"}.get(self.tag, self.tag)
-
-    @property
     def index(self) -> str:
         """pip's option for packages of the same build; empty where there is no build tag."""
         return f" --index-url {WHEELS}{self.tag}" if self.tag else ""

@@ -1,6 +1,5 @@
 """What the facts mean: each rule yields the findings that hold. Pure functions of the facts."""
 
-import re
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
@@ -67,30 +66,16 @@ def replaced(facts: Facts) -> Iterator[Finding]:
 
 
 def torchvision(facts: Facts) -> Iterator[Finding]:
-    """Whether torchvision was built for this very PyTorch; its files tell without loading it."""
+    """Whether torchvision was built for this very PyTorch: only loading it tells."""
     it = facts.interpreter
     torch, vision = (Version(it.packages.get(name, "")) for name in ("torch", "torchvision"))
     error = it.errors.get("torchvision_import") or (it.end if it.step == "torchvision_import" else "")
-    other_version = not _meets(it.needs_torch, torch)
-    other_build = torch.build and vision.build and torch.build != vision.build and not other_version
-    if not torch:
-        return
-    if not vision:
+    if torch and not vision:
         yield finding(facts, "torchvision_missing", torch=torch)
     elif it.vision:
         yield finding(facts, "torchvision", vision=vision)
-    elif error or other_version or other_build:
-        reasons = {"other_version": other_version, "other_build": other_build, "error": error}
-        yield finding(facts, "torchvision_misfit", torch=torch, vision=vision, **reasons)
-
-
-def _meets(needs: str, torch: Version) -> bool:
-    """Whether a PyTorch is one that torchvision's metadata asks for, as in "torch==2.15.0"."""
-    asked = re.fullmatch(r"torch(==|>=)([\d.]+)", needs)
-    if not asked:
-        return True
-    wanted = Version(asked[2]).numbers
-    return torch.numbers == wanted if asked[1] == "==" else torch.numbers >= wanted
+    elif error:
+        yield finding(facts, "torchvision_misfit", torch=torch, vision=vision, error=error)
 
 
 def packages(facts: Facts) -> Iterator[Finding]:
@@ -123,23 +108,16 @@ def gpus(facts: Facts) -> Iterator[Finding]:
 
 
 def settings(facts: Facts) -> Iterator[Finding]:
-    """CUDA_VISIBLE_DEVICES, and the settings of the memory allocator: both are read once."""
+    """CUDA_VISIBLE_DEVICES, and the settings of the memory allocator: all are read once."""
     it, caller, variables = facts.interpreter, facts.caller, facts.place.variables
     if it.torch and not it.end:
         if caller.uuids is not None and caller.uuids != tuple(gpu.uuid for gpu in it.gpus):
             yield finding(facts, "visible_too_late", started=len(caller.uuids), seen=len(it.gpus))
         elif "CUDA_VISIBLE_DEVICES" in variables and it.gpus:
             yield finding(facts, "visible", seen=len(it.gpus), known=len(facts.driver.gpus))
-    names = _allocator_settings(facts)
-    if names:
-        late = caller.uuids is not None and names[0] in caller.changed
-        second = ", ".join(names[1:])
-        yield finding(facts, "allocator", name=names[0], value=variables[names[0]], second=second, late=late)
-
-
-def _allocator_settings(facts: Facts) -> list[str]:
-    """The variables with settings for the memory allocator that are set; the first one counts."""
-    return [name for name in _ALLOCATOR if name in facts.place.variables]
+    for name in filter(variables.get, _ALLOCATOR):
+        late = caller.uuids is not None and name in caller.changed
+        yield finding(facts, "allocator", name=name, value=variables[name], late=late)
 
 
 def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
@@ -158,7 +136,7 @@ def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
         working=[number for number, other in enumerate(it.gpus) if not other.error],
         too_old_for_any=gpu.capability < (5, 0),
         tag="cu130" if gpu.capability >= (7, 5) else "cu126",
-        variable=[*_allocator_settings(facts), _ALLOCATOR[0]][0],
+        variable=next((name for name in _ALLOCATOR if name in facts.place.variables), _ALLOCATOR[0]),
     )
 
 

@@ -1,22 +1,78 @@
-"""Look around without starting anything: the calling process, the machine, the course's folder."""
+"""Collect the facts: from Python and nvidia-smi, from files and variables, and of the asking process."""
 
+import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from course_utils.data.folder import contents, data_folder
 from course_utils.lessons import ROOT
 from course_utils.machine import environment
-from course_utils.machine.system import text_of
+from course_utils.machine.system import NO_COMMAND, ask, nvidia_smi, query_gpus, text_of
 
-from .facts import Caller, Place
+from .facts import Caller, Driver, Facts, Gpu, Interpreter, Place
 
+PYTHON_LIMIT = 180.0  # seconds; the first import of PyTorch from a slow disk takes a minute
+_NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI vendor, and the beginning of a display's class
 VARIABLES = """CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES CUDA_LAUNCH_BLOCKING PYTORCH_ALLOC_CONF
 PYTORCH_CUDA_ALLOC_CONF LD_LIBRARY_PATH COURSE_DEVICE COURSE_DATA""".split()
+
+
+def collect() -> Facts:
+    """Find out all that the rules need; takes as long as importing PyTorch once."""
+    caller, place = look_at_caller(), look_at_place()
+    python = Path(sys.executable) if caller.notebook else place.environment.python
+    there = caller.notebook or python.exists()
+    return Facts(caller, ask_interpreter(str(python)) if there else Interpreter(), ask_driver(), place)
+
+
+def ask_interpreter(python: str, limit: float = PYTHON_LIMIT) -> Interpreter:
+    """Let `probe.py` try a Python and its PyTorch, in a process of their own."""
+    probe = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+    answer, found = ask([python, "-c", probe], limit), {}
+    for line in answer.out.splitlines():
+        with suppress(ValueError, TypeError):  # a line that something else has printed
+            found = {**json.loads(line, object_hook=_with_tuples)}
+    end = answer.end or ("" if found.get("step") == "end" else "it stopped without a word")
+    gpus = tuple(Gpu(**gpu) for gpu in found.get("gpus", ()))
+    return Interpreter(**found | {"path": python, "gpus": gpus, "end": end})
+
+
+def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def ask_driver(root: Path = Path("/")) -> Driver:
+    """Ask nvidia-smi, the kernel and the PCI bus for NVIDIA's driver and cards."""
+    module = re.search(r"Kernel Module\D*?([\d.]+)", text_of(root / "proc/driver/nvidia/version"))
+    cards = sum(
+        text_of(device / "vendor").strip() == _NVIDIA and text_of(device / "class").startswith(_DISPLAY)
+        for device in (root / "sys/bus/pci/devices").glob("*")  # Linux; elsewhere there is no such folder
+    )
+    here = Driver(module=module[1] if module else "", cards=cards)
+    table = nvidia_smi()
+    if table.end == NO_COMMAND:
+        return here
+    # the labels changed with driver 610: https://docs.nvidia.com/deploy/nvidia-smi/index.html
+    version = re.search(r"(?:Driver|KMD) Version: *([\d.]+)", table.out)
+    cuda = re.search(r"CUDA (?:UMD )?Version: *([\d.]+)", table.out)
+    if table.end or not version:
+        return replace(here, error=table.end or table.out.strip().partition("\n")[0] or "nothing")
+    gpus, _ = query_gpus("compute_cap")
+    capabilities = [tuple(map(int, re.findall(r"\d+", gpu["compute_cap"]))) for gpu in gpus]
+    return replace(
+        here,
+        version=version[1],
+        cuda=cuda[1] if cuda else "",
+        gpus=tuple(gpu["name"] for gpu in gpus),
+        capability=max(capabilities, default=()),
+    )
 
 
 def look_at_caller(root: Path = Path("/")) -> Caller:
