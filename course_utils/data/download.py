@@ -26,11 +26,7 @@ _CERTIFICATE = (
 
 
 class DownloadError(RuntimeError):
-    """CIFAR-10 could not be fetched; the message says why, in one line."""
-
-
-class _Refused(Exception):
-    """A mirror did not deliver; the message says why."""
+    """CIFAR-10 could not be fetched, from one mirror or at all; the message says why, in one line."""
 
 
 def fetch_archive(
@@ -66,7 +62,7 @@ def fetch_archive(
         try:
             _complete(part, size, md5, url)
             return part.replace(archive)
-        except _Refused as refusal:
+        except DownloadError as refusal:
             if str(refusal) not in (_UNREACHABLE, reasons.get(host)):
                 print(f"CIFAR-10: {host} {refusal}.")
             reasons[host] = str(refusal)
@@ -83,7 +79,7 @@ def _has_md5(file: Path, md5: str) -> bool:
 
 
 def _complete(part: Path, size: int, md5: str, url: str) -> None:
-    """Complete the half download from one mirror and check it, or raise _Refused."""
+    """Complete the half download from one mirror and check it, or raise DownloadError."""
     start = part.stat().st_size if part.exists() else 0
     # plain text, because notebook widgets fail in too many set-ups
     look = {"unit": "B", "unit_scale": True, "mininterval": 0.5, "delay": 0.5, "leave": False}
@@ -93,11 +89,11 @@ def _complete(part: Path, size: int, md5: str, url: str) -> None:
                 bar.update(file.write(block))
     if not _has_md5(part, md5):
         part.unlink()
-        raise _Refused("completed a damaged half download" if start else "sent a damaged file")
+        raise DownloadError("completed a damaged half download" if start else "sent a damaged file")
 
 
 def _blocks(url: str, start: int, size: int) -> Iterator[bytes]:
-    """Yield a mirror's archive from byte `start` on, or raise _Refused."""
+    """Yield a mirror's archive from byte `start` on, or raise DownloadError."""
     headers = {"User-Agent": "pytorch-gpu-course", "Range": f"bytes={start}-"}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_SILENCE) as answer:
@@ -106,7 +102,7 @@ def _blocks(url: str, start: int, size: int) -> Iterator[bytes]:
             else:
                 right = answer.headers.get("Content-Length", str(size)) == str(size)
             if not right:
-                raise _Refused("sent another file, perhaps a login page")
+                raise DownloadError("sent another file, perhaps a login page")
             place = start if answer.status == 206 else 0  # a server may ignore Range
             while place < size:
                 block = answer.read1(1 << 16)  # unlike read, it does not lose what came before an error
@@ -115,11 +111,11 @@ def _blocks(url: str, start: int, size: int) -> Iterator[bytes]:
                 yield block[max(0, start - place) :]
                 place += len(block)
     except urllib.error.HTTPError as error:
-        raise _Refused(f"answered {error.code} {error.reason}") from error
+        raise DownloadError(f"answered {error.code} {error.reason}") from error
     except urllib.error.URLError as error:  # the connection does not stand
         bad_certificate = isinstance(error.reason, ssl.SSLCertVerificationError)
-        raise _Refused(_CERTIFICATE if bad_certificate else _UNREACHABLE) from error
+        raise DownloadError(_CERTIFICATE if bad_certificate else _UNREACHABLE) from error
     except TimeoutError as error:
-        raise _Refused(f"was silent for {_SILENCE:g} s") from error
+        raise DownloadError(f"was silent for {_SILENCE:g} s") from error
     except (OSError, EOFError, http.client.HTTPException) as error:
-        raise _Refused("broke off half-way") from error
+        raise DownloadError("broke off half-way") from error

@@ -2,7 +2,7 @@
 
 from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,10 +13,9 @@ from .standin import CLASSES
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 _SIZE = (32, 32)
-Item = TypeVar("Item")
 
 
-def in_turn(groups: list[list[Item]]) -> list[Item]:
+def in_turn(groups: list[list[Any]]) -> list[Any]:
     """Return the first item of each group, then the second of each, and so on to the end of the longest."""
     return [item for turn in zip_longest(*groups) for item in turn if item is not None]
 

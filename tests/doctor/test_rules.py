@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from course_utils.machine.doctor import report
+from course_utils.machine.doctor import text
 from course_utils.machine.doctor.facts import Facts, Finding, Gpu, Interpreter
 from course_utils.machine.doctor.findings import WHEELS
+from course_utils.machine.doctor.rules import judge
 
 from . import machines
 from .machines import RTX, T4, builds, machine, with_gpus
@@ -182,7 +183,7 @@ CASES = {
     ),
     "B4 empty": (
         machine(driver=OFFERED, place={"variables": {"CUDA_VISIBLE_DEVICES": ""}}),
-        'problem | CUDA_VISIBLE_DEVICES="" hides every GPU | one GPU, number 0 | unset CUDA_VISIBLE_DEVICES',
+        'problem | CUDA_VISIBLE_DEVICES="" hides every GPU | this machine (1) have numbers from 0 on | unset CUDA_VISIBLE_DEVICES',
     ),
     "B4 -1": (
         machine(driver=OFFERED, place={"variables": {"CUDA_VISIBLE_DEVICES": "-1"}, "system": "win32"}),
@@ -190,7 +191,7 @@ CASES = {
     ),
     "B4 no such GPU": (
         machine(driver=OFFERED | {"gpus": ("a", "b")}, place={"variables": {"CUDA_VISIBLE_DEVICES": "2,0"}}),
-        'problem | CUDA_VISIBLE_DEVICES="2,0" | 2 GPUs, 0 to 1 | unset',
+        'problem | CUDA_VISIBLE_DEVICES="2,0" | this machine (2) | unset',
     ),
     "B4 it chooses": (
         with_gpus(T4, driver={"gpus": ("a", "b")}, place={"variables": {"CUDA_VISIBLE_DEVICES": "1"}}),
@@ -475,9 +476,9 @@ CASES = {
 @pytest.mark.parametrize(("facts", "row"), CASES.values(), ids=CASES.keys())
 def test_ailment(facts: Facts, row: str) -> None:
     case = Case(*row.split(" | "))
-    *findings, verdict = report.judge(facts)
+    *findings, verdict = judge(facts)
     found = [f for f in findings if case.title in f.title and case.meaning in f.meaning and case.fix in f.fix]
-    assert found, report.text(findings)
+    assert found, text(findings)
     assert [finding.level for finding in found] == [case.level]
     assert bool(found[0].fix) == bool(case.fix)
     assert case.verdict in verdict.title
@@ -515,12 +516,12 @@ def test_ailment(facts: Facts, row: str) -> None:
     ],
 )
 def test_what_does_no_harm_is_not_mentioned(facts: Facts, silence: str) -> None:
-    assert silence not in report.text(report.judge(facts))
+    assert silence not in text(judge(facts))
 
 
 def test_a_fix_in_a_notebook_is_a_cell_and_a_click() -> None:
     facts = machine(interpreter=CPU, driver=OFFERED, caller=KERNEL)
-    fixes = [finding.fix for finding in report.judge(facts)]
+    fixes = [finding.fix for finding in judge(facts)]
     assert any(
         fix.startswith("%pip install torch==2.15.0+cu130") and "Restart Kernel" in fix for fix in fixes
     )
@@ -552,7 +553,7 @@ def test_paths_are_short_and_can_be_pasted(
 ) -> None:
     """No user's name, unless a command needs it: Windows' shell and quotes do not know ~."""
     place = {"system": system, "home": home}
-    findings = report.judge(machine(interpreter=CPU | {"path": path}, driver=OFFERED, place=place))
+    findings = judge(machine(interpreter=CPU | {"path": path}, driver=OFFERED, place=place))
     assert findings[0].title == f"Python 3.12.1: {title}"
     (fix,) = (finding.fix for finding in findings if finding.fix.startswith(f"{command} install"))
     assert " https://download" in fix
@@ -562,8 +563,8 @@ def test_the_report_keeps_commands_whole_and_ends_with_the_verdict() -> None:
     long = Finding(
         "problem", "Something " * 20, "It means " * 30, "a command that is longer than a line " * 5
     )
-    text = report.text([long, Finding("ok", "It can run.")], width=80)
-    lines = text.splitlines()
+    page = text([long, Finding("ok", "It can run.")], width=80)
+    lines = page.splitlines()
     assert f"          To do: {long.fix}" in lines
     assert max(len(line) for line in lines if "To do" not in line) <= 80
     assert lines[0].startswith("problem   Something")
@@ -583,6 +584,6 @@ def test_another_build_is_of_versions_that_have_it(
 ) -> None:
     there = {"packages": {"torch": torch, "torchvision": vision}, "cuda": ""}
     cuda = {"cu126": "12.8", "cu130": "13.0"}[tag]
-    findings = report.judge(machine(interpreter=there, driver=OFFERED | {"cuda": cuda}))
+    findings = judge(machine(interpreter=there, driver=OFFERED | {"cuda": cuda}))
     command = "torch=={0}+{2} torchvision=={1}+{2} ".format(*versions, tag)
     assert any(command in finding.fix for finding in findings)

@@ -67,7 +67,6 @@ class Driver:
     gpus: tuple[str, ...] = ()  # names of all physical GPUs
     capability: tuple[int, ...] = ()  # the highest compute capability among them: (8, 9)
     error: str = ""  # what nvidia-smi said instead
-    module: str = ""  # version of the loaded kernel module
     cards: int = 0  # NVIDIA display cards on the PCI bus, with a driver or without
 
 

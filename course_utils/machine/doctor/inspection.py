@@ -49,13 +49,12 @@ def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask_driver(root: Path = Path("/")) -> Driver:
-    """Ask nvidia-smi, the kernel and the PCI bus for NVIDIA's driver and cards."""
-    module = re.search(r"Kernel Module\D*?([\d.]+)", text_of(root / "proc/driver/nvidia/version"))
+    """Ask nvidia-smi and the PCI bus for NVIDIA's driver and cards."""
     cards = sum(
         text_of(device / "vendor").strip() == _NVIDIA and text_of(device / "class").startswith(_DISPLAY)
         for device in (root / "sys/bus/pci/devices").glob("*")  # Linux; elsewhere there is no such folder
     )
-    here = Driver(module=module[1] if module else "", cards=cards)
+    here = Driver(cards=cards)
     table = nvidia_smi()
     if table.end == NO_COMMAND:
         return here

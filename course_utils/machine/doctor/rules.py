@@ -1,6 +1,7 @@
-"""What the facts mean: each rule yields the findings that hold. Pure functions of the facts."""
+"""What the facts mean: each rule yields the findings that hold; the verdict is the last. Pure functions."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -153,7 +154,7 @@ def why_none(facts: Facts) -> Finding:
         "wsl_linux_driver": place.wsl and it.libcuda and "/wsl/" not in it.libcuda,
         "wsl_without_gpu": place.wsl and silent,
         "driver_old": supported and Version(supported).numbers[:1] < Version(it.cuda).numbers[:1],
-        "container_shut_out": place.container and silent and (driver.cards or driver.module),
+        "container_shut_out": place.container and silent and driver.cards,
         "container_without_gpu": place.container and silent,
         "driver_broken": driver.error,
         "driver_missing": driver.cards and not driver.version,
@@ -166,16 +167,13 @@ def why_none(facts: Facts) -> Finding:
 
 def _about_driver(facts: Facts, supported: str) -> dict[str, Any]:
     """What the texts of `why_none` name, and what they depend on."""
-    driver, count, said = facts.driver, len(facts.driver.gpus), _said(facts.interpreter)
+    driver, said = facts.driver, _said(facts.interpreter)
     windows, newest_cuda = facts.place.system == "win32" or facts.place.wsl, Version(driver.cuda or "13.0")
     needed = TABLES["first_driver"].get(facts.interpreter.cuda.partition(".")[0], {})
     return {
         "said": said,
         "unsaid": not said,
-        "one_gpu": count == 1,
-        "several_gpus": count > 1,
-        "count": count,
-        "last": count - 1,
+        "count": len(driver.gpus),
         "first_gpu": next(iter(facts.gpus_there), ""),
         "needs_cuda_12": newest_cuda.numbers < (13, 0) or (0,) < driver.capability < (7, 5),
         "supported": supported,
@@ -234,3 +232,34 @@ def room(facts: Facts) -> Iterator[Finding]:
 
 
 RULES = (python, torch, replaced, torchvision, packages, gpus, settings, variables, room)
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """Apply every rule; the verdict is the last finding."""
+    findings = [each for rule in RULES for each in rule(facts)]
+    return [*findings, verdict(facts, findings)]
+
+
+def verdict(facts: Facts, findings: list[Finding]) -> Finding:
+    """Whether the course can run here, and on what; a "problem" with its first fix where it cannot."""
+    it = facts.interpreter
+    old = it.version < OLDEST_PYTHON or Version(it.torch).numbers < OLDEST_TORCH
+    stops = [each for each in findings if each.stops]
+    if old or not it.computes or not it.vision or stops:
+        problems = [each for each in findings if each.level == "problem"]
+        first = [*stops, *problems, finding(facts, "torch_useless")][0]
+        return replace(finding(facts, "cannot_run", first=first.title), fix=first.fix)
+    mode, works = facts.place.variables.get("COURSE_DEVICE"), facts.gpus_work
+    return finding(
+        facts,
+        "can_run",
+        virtual_asked=mode == "virtual",
+        cpu_asked=mode == "cpu",
+        not_cuda=works and it.accelerator != "cuda",
+        several=works and len(it.gpus) > 1,
+        one=works,
+        faulty=it.gpus,
+        unused=facts.gpus_there,
+        count=len(it.gpus),
+        names=", ".join(dict.fromkeys(gpu.name for gpu in it.gpus)),
+    )
