@@ -97,13 +97,10 @@ def _blocks(url: str, start: int, size: int) -> Iterator[bytes]:
     headers = {"User-Agent": "pytorch-gpu-course", "Range": f"bytes={start}-"}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_SILENCE) as answer:
-            if answer.status == 206:  # https://www.rfc-editor.org/rfc/rfc9110#name-content-range
-                right = answer.headers.get("Content-Range") == f"bytes {start}-{size - 1}/{size}"
-            else:
-                right = answer.headers.get("Content-Length", str(size)) == str(size)
-            if not right:
+            partial = answer.status == 206  # a server may ignore Range
+            if not partial and answer.headers.get("Content-Length", str(size)) != str(size):
                 raise DownloadError("sent another file, perhaps a login page")
-            place = start if answer.status == 206 else 0  # a server may ignore Range
+            place = start if partial else 0
             while place < size:
                 block = answer.read1(1 << 16)  # unlike read, it does not lose what came before an error
                 if not block:

@@ -65,7 +65,6 @@ def machine(**changes: dict[str, Any]) -> Facts:
             data_folder="/data",
             home="/home/ann",
             memory=16 * 10**9,
-            shared_memory=8 * 10**9,
             disk_free=50 * 10**9,
         ),
     }

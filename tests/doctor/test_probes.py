@@ -298,7 +298,6 @@ def test_places(
     place = inspection.look_at_place(write(tmp_path, files), tmp_path)
     assert {name: getattr(place, name) for name in expected} == expected
     assert place.disk_free > 0
-    assert place.shared_memory == -1
 
 
 def test_strays_on_the_library_path(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:

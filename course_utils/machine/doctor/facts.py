@@ -102,8 +102,7 @@ class Place:
     variables: Mapping[str, str] = field(default_factory=dict)  # those that matter to CUDA and PyTorch
     strays: tuple[str, ...] = ()  # CUDA libraries found on LD_LIBRARY_PATH
     memory: int = -1
-    shared_memory: int = -1
-    disk_free: int = -1
+    disk_free: int = 0
 
 
 @dataclass(frozen=True)

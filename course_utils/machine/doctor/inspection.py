@@ -77,18 +77,17 @@ def ask_driver(root: Path = Path("/")) -> Driver:
 def look_at_caller(root: Path = Path("/")) -> Caller:
     """What the asking process is and has loaded; loads nothing, starts nothing."""
     torch = sys.modules.get("torch")
-    cuda = getattr(torch, "cuda", None)
     machine = sys.modules.get("course_utils.virtual.machine")
     virtual = machine.active() if machine and machine.is_active() else None
     uuids = None
     with suppress(Exception):  # CUDA can be started and broken
-        if cuda is not None and virtual is None and cuda.is_initialized():
-            cards = [cuda.get_device_properties(number) for number in range(cuda.device_count())]
-            uuids = tuple(str(getattr(card, "uuid", "")) for card in cards)
+        if torch and not virtual and torch.cuda.is_initialized():
+            numbers = range(torch.cuda.device_count())
+            uuids = tuple(str(torch.cuda.get_device_properties(number).uuid) for number in numbers)
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     notebook = hasattr(shell, "kernel")
     began = dict(
-        line.partition("=")[::2] for line in text_of(root / "proc/self/environ").split("\0") if "=" in line
+        line.split("=", 1) for line in text_of(root / "proc/self/environ").split("\0") if "=" in line
     )
     return Caller(
         notebook=notebook,
@@ -119,8 +118,7 @@ def look_at_place(root: Path = Path("/"), course: Path = ROOT) -> Place:
         variables=variables,
         strays=tuple(_strays(variables.get("LD_LIBRARY_PATH", ""))),
         memory=_memory(root),
-        shared_memory=_disk(root / "dev/shm", "total"),
-        disk_free=_disk(course, "free"),
+        disk_free=shutil.disk_usage(course).free,
     )
 
 
@@ -135,13 +133,10 @@ def look_at_data(course: Path = ROOT) -> tuple[str, str]:
 
 def _elsewhere(notebook: bool, root: Path) -> str:
     """The environment that the shell or JupyterLab runs in, where this process runs in another one."""
-    active = os.environ.get("VIRTUAL_ENV", "")
-    if active and Path(active).resolve() != Path(sys.prefix).resolve():
-        return active
     server = text_of(root / "proc" / os.environ.get("JPY_PARENT_PID", "none") / "cmdline").partition("\0")[0]
-    known = notebook and not active and server.startswith("/")
-    same = Path(server).parent == Path(sys.executable).parent
-    return str(Path(server).parent.parent) if known and not same else ""
+    jupyters = str(Path(server).parent.parent) if notebook and server.startswith("/") else ""
+    there = os.environ.get("VIRTUAL_ENV") or jupyters
+    return "" if Path(there).resolve() == Path(sys.prefix).resolve() else there
 
 
 def _strays(path: str) -> Iterator[str]:
@@ -156,11 +151,3 @@ def _memory(root: Path) -> int:
     total = re.search(r"^MemTotal: *(\d+)", text_of(root / "proc/meminfo"), re.MULTILINE)
     limit = re.match(r"\d+", text_of(root / "sys/fs/cgroup/memory.max"))
     return min([*([int(total[1]) * 1024] if total else []), *([int(limit[0])] if limit else [])], default=-1)
-
-
-def _disk(folder: Path, part: str) -> int:
-    """The bytes that are "free" on the disk a folder is on, or the "total"; -1 where there is none."""
-    try:
-        return getattr(shutil.disk_usage(folder), part)
-    except OSError:
-        return -1

@@ -12,7 +12,7 @@ from .findings import TABLES, Version, finding
 
 OLDEST_PYTHON, OLDEST_TORCH = (3, 11), (2, 11)
 GB = 10**9
-MEMORY, SHARED, DISK = 4.0, 1.0, 1.0  # GB; below these the lessons get slow, or stop
+MEMORY, DISK = 4.0, 1.0  # GB; below these the lessons get slow, or stop
 _ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # torch 2.11 to 2.15 read the first of these
 
 
@@ -219,15 +219,13 @@ def variables(facts: Facts) -> Iterator[Finding]:
 def room(facts: Facts) -> Iterator[Finding]:
     """Disk, memory, and the pictures of lesson 04."""
     place, installed = facts.place, "torch" in facts.interpreter.packages
-    disk, memory, shared = place.disk_free / GB, place.memory / GB, place.shared_memory / GB
+    disk, memory = place.disk_free / GB, place.memory / GB
     needed = DISK if installed else sum(SIZES.get(place.system, SIZES["linux"]))
-    if 0 <= disk < needed:
+    if disk < needed:
         yield finding(facts, "disk_nearly_full" if installed else "disk_too_small", disk=disk, needed=needed)
-    elif disk >= 0:
+    else:
         name = "little_memory" if 0 <= memory < MEMORY else "room"
         yield finding(facts, name, memory=memory, disk=disk, memory_known=memory > 0)
-    if place.container and 0 <= shared < SHARED:
-        yield finding(facts, "little_shared_memory", shared=shared)
     yield finding(facts, f"data_{place.data}")
 
 
