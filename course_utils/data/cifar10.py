@@ -117,20 +117,16 @@ def load_cifar10(
     if any(size is not None and size < 1 for size in sizes):
         raise ValueError("train_size and test_size must be at least 1, or None for all.")
     source, found, reason = _find(folder, download, sizes)
-    chosen = [_some(split, size) for split, size in zip(found, sizes, strict=True)]
-    counts = [
-        f"{len(some):,}" if len(some) == len(all_) else f"{len(some):,} of {len(all_):,}"
-        for (_, some), (_, all_) in zip(chosen, found, strict=True)
-    ]
-    if source == FOLDER:
-        chosen = [(decode(files), labels) for files, labels in chosen]
+    sets, counts = [], []
+    for split, size, train in zip(found, sizes, (True, False), strict=True):
+        data, targets = _some(split, size)
+        some, everything = len(targets), len(split[1])
+        counts.append(f"{some:,}" if some == everything else f"{some:,} of {everything:,}")
+        data = decode(data) if source == FOLDER else data
+        sets.append(PictureSet(data, targets, source=source, train=train, transform=transform))
     # no path, so the line is the same on every machine
     print(f"Data: {source}, {counts[0]} for training and {counts[1]} for testing{reason}.")
-    train, test = (
-        PictureSet(*split, source=source, train=is_train, transform=transform)
-        for split, is_train in zip(chosen, (True, False), strict=True)
-    )
-    return train, test
+    return sets[0], sets[1]
 
 
 def _find(

@@ -72,10 +72,7 @@ def fetch_archive(
 
 
 def _has_md5(file: Path, md5: str) -> bool:
-    if not file.exists():
-        return False
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "md5").hexdigest() == md5
+    return file.exists() and hashlib.md5(file.read_bytes()).hexdigest() == md5
 
 
 def _complete(part: Path, size: int, md5: str, url: str) -> None:

@@ -55,14 +55,11 @@ def decode(files: np.ndarray) -> np.ndarray:
     split = files[0].parent.parent
     # plain text, because notebook widgets fail in too many set-ups
     pictures = thread_map(_decode_one, files, tqdm_class=tqdm, desc=f"{split.name} pictures", leave=False)
-    damaged = [
-        file.relative_to(split.parent).as_posix()
-        for file, picture in zip(files, pictures, strict=True)
-        if picture is None
-    ]
+    damaged = [file for file, picture in zip(files, pictures, strict=True) if picture is None]
     if damaged:
+        named = ", ".join(file.relative_to(split.parent).as_posix() for file in damaged[:5])
         more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
-        raise ValueError(f"Damaged pictures, replace or delete them: {', '.join(damaged[:5])}{more}.")
+        raise ValueError(f"Damaged pictures, replace or delete them: {named}{more}.")
     if resized := sum(other_size for _, other_size in pictures):
         print(f"Note: resized to 32 x 32 pixels: {resized:,} of the {split.name} pictures.")
     return np.stack([pixels for pixels, _ in pictures])
