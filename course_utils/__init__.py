@@ -17,7 +17,7 @@ _MODULES = {  # each with the public names that it defines
     "machine.timing": "measure Stopwatch synchronize",
     "machine.recorded": "records",
     "virtual": "virtual_gpus",
-    "data.load": "load_cifar10",
+    "data.cifar10": "load_cifar10",
     "figures.machine_map": "draw_machine",
     "figures.style": "device_color CATEGORY_COLORS CATEGORY_HATCHES",
     "figures.timeline": "draw_timeline intervals",

@@ -34,11 +34,9 @@ def choose(names: list[str], root: Path = ROOT) -> list[Path]:
     wanted = [] if names else lessons
     for name in names:
         stem = Path(name).name.removesuffix(".ipynb")
-        found = (
-            [path for path in lessons if path.stem == stem]
-            or [path for path in lessons if stem.isdecimal() and int(path.stem[:2]) == int(stem)]
-            or [path for path in lessons if stem and path.stem.startswith(stem)]
-        )
+        beginning = stem.zfill(2) if stem.isdecimal() else stem
+        found = [path for path in lessons if beginning and path.stem.startswith(beginning)]
+        found = [path for path in found if path.stem == stem] or found
         if not found:
             known = ", ".join(path.stem for path in lessons) or "none, the folder notebooks is empty"
             raise CourseError(f"no lesson {name!r}. The lessons: {known}")

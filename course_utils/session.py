@@ -21,16 +21,13 @@ WITHOUT_VIRTUAL = {
     "08_full_speed": "virtual GPUs have no speed, and this lesson measures",
 }
 
-# Where to click in a hosted notebook: for a GPU, and where PyTorch is too old
-CLICKS = {
-    "colab": (
-        "Runtime, Change runtime type, T4 GPU",
-        "Choose the latest runtime version: menu Runtime, Change runtime type.",
-    ),
-    "kaggle": (
-        "Settings, Accelerator, GPU T4 x2",
-        "Choose a GPU in Settings, Accelerator, or open the lesson in Colab.",
-    ),
+GPU_MENU = {  # for a GPU in a hosted notebook
+    "colab": "Runtime, Change runtime type, T4 GPU",
+    "kaggle": "Settings, Accelerator, GPU T4 x2",
+}
+NEWER_PYTORCH = {  # where a hosted one is too old
+    "colab": "Choose the latest runtime version: menu Runtime, Change runtime type.",
+    "kaggle": "Choose a GPU in Settings, Accelerator, or open the lesson in Colab.",
 }
 
 
@@ -40,7 +37,6 @@ def start(
     """Begin a lesson: seed, find the device, print one honest line about it.
 
     In Colab and on Kaggle a second line says what to click, where the runtime has no GPU.
-
     Running it again is safe: the settings of the last call hold.
 
     Args:
@@ -71,7 +67,7 @@ def start(
             f"{asked}, but PyTorch finds no GPU here. Leave that out for virtual GPUs, or get a GPU."
         )
     needed = CUDA_GPUS_NEEDED.get(lesson, 0) if wanted == "auto" else 0
-    found = torch.cuda.device_count() if real is not None and real.type == "cuda" else 0
+    found = torch.cuda.device_count()
     too_few = real is not None and found < needed
     if wanted == "cpu":
         device, line = torch.device("cpu"), "the CPU, because COURSE_DEVICE or mode= asks for it."
@@ -97,22 +93,15 @@ def _advise() -> None:
     if host and glob("/dev/nvidia[0-9]*"):  # a GPU runtime, where another click would change nothing
         print("This runtime has a GPU, but PyTorch cannot use it. To see why, run: course_utils.doctor()")
     elif host:
-        menu, _ = CLICKS[host]
-        print(f"For a real GPU: menu {menu}; then run this cell again. You can go on without one.")
+        print(f"For a real GPU: menu {GPU_MENU[host]}; then run this cell again. You can go on without one.")
 
 
 def _switch_on_virtual(count: int, memory: int | str) -> str:
-    """Switch virtual GPUs on, and describe them.
-
-    Raises:
-        RuntimeError: a hosted PyTorch, which is not to be updated by hand, is older than 2.11.
-    """
+    """Switch virtual GPUs on, and describe them; RuntimeError where a hosted PyTorch is too old for them."""
     host = environment.host()
     if host and torch.__version__ < "2.11":  # compares as versions, not as texts
-        _, newer = CLICKS[host]
-        raise RuntimeError(
-            f"This runtime has PyTorch {torch.__version__}; virtual GPUs need 2.11 or newer. {newer}"
-        )
+        problem = f"This runtime has PyTorch {torch.__version__}; virtual GPUs need 2.11 or newer."
+        raise RuntimeError(f"{problem} {NEWER_PYTORCH[host]}")
     virtual.switch_on(count, memory)
     size = memory if isinstance(memory, str) else f"{memory} bytes"
     return f"{count} VIRTUAL GPUs of {size} each. Numbers, errors and memory are real; speed is the CPU's."

@@ -7,9 +7,7 @@ import struct
 import subprocess
 import sys
 import tarfile
-import types
 import urllib.error
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,7 @@ from PIL import Image
 from torchvision.transforms import ToTensor
 
 import course_utils
-from course_utils.data import cifar10, download, folder, load, standin
+from course_utils.data import cifar10, download, folder, standin
 from course_utils.data.standin import CLASSES
 
 PER_FILE = 20
@@ -81,7 +79,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.delenv("COURSE_DATA", raising=False)
     monkeypatch.setattr(folder, "_default_folder", lambda root: tmp_path / "default")
-    monkeypatch.setattr(load, "MIRRORS", ("http://127.0.0.1:9/cifar-10-python.tar.gz",))
+    monkeypatch.setattr(cifar10, "MIRRORS", ("http://127.0.0.1:9/cifar-10-python.tar.gz",))
     monkeypatch.setattr("urllib.request.urlopen", unreachable)
 
 
@@ -204,6 +202,14 @@ def test_a_folder_of_pictures_is_used_and_announced(tmp_path, capsys):
     )
 
 
+def test_only_the_pictures_that_are_asked_for_are_read(tmp_path):
+    save_pictures(tmp_path, {"train": 3, "test": 1})
+    (tmp_path / "train/cat/2.png").write_bytes(b"damaged")
+    assert len(course_utils.load_cifar10(folder=tmp_path, train_size=20)[0]) == 20
+    with pytest.raises(ValueError, match="Damaged"):
+        course_utils.load_cifar10(folder=tmp_path)
+
+
 def test_official_files_go_before_pictures(tmp_path, archive):
     unpack(archive, tmp_path)
     save_pictures(tmp_path, {"train": 1, "test": 1})
@@ -240,7 +246,7 @@ def test_subsets_are_balanced_repeatable_and_in_the_old_order(tmp_path, archive)
 
 def test_a_subset_of_uneven_classes_still_has_the_asked_size():
     split = (np.arange(12, dtype=np.uint8), [0] * 9 + [1, 2, 2])
-    data, targets = load._some(split, 6)
+    data, targets = cifar10._some(split, 6)
     assert targets == [0, 0, 0, 1, 2, 2]
     assert data.tolist() == [0, 1, 2, 9, 10, 11]
 
@@ -268,19 +274,6 @@ def test_a_printed_dataset_shows_its_source_and_no_path(tmp_path):
     assert "Number of datapoints: 10" in text
     assert "Source: pictures from a folder" in text
     assert str(tmp_path) not in text
-
-
-def test_numpys_warning_about_the_old_pickles_is_silenced_and_no_other(tmp_path, monkeypatch):
-    def fake(folder, train):
-        warnings.warn("dtype(): align should be passed as Python or NumPy boolean", kind, stacklevel=1)
-        warnings.warn("another", kind, stacklevel=1)
-        return types.SimpleNamespace(data=np.zeros((1, 32, 32, 3), np.uint8), targets=[0])
-
-    kind = np.exceptions.VisibleDeprecationWarning
-    monkeypatch.setattr(cifar10, "CIFAR10", fake)
-    with pytest.warns(kind) as caught:
-        cifar10._read(tmp_path)
-    assert {str(warning.message) for warning in caught} == {"another"}
 
 
 def test_the_default_folder_is_the_clones_or_the_users_and_never_the_working_directory(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 gpustat is the real one, its driver is not: the errors raised here are NVML's own, with their own texts.
 """
 
+import io
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import torch
 
 import course_utils
 from course_utils.machine import gpu_table, system
-from course_utils.machine.gpu_table import KEYS, OLD_PYNVML, gpu_status
+from course_utils.machine.gpu_table import KEYS, REMEDIES, gpu_status
 
 T4 = dict.fromkeys(KEYS) | {"index": 0, "name": "Tesla T4", "memory.used": 1024, "memory.total": 15360}
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
@@ -46,18 +47,10 @@ def smi_answers(monkeypatch: pytest.MonkeyPatch, text: str, end: str = "") -> No
     monkeypatch.setattr(system, "ask", lambda command, limit: system.Answer(text, end))
 
 
-def no_gpustat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "gpustat", None)  # the import fails as if it were not installed
-
-
 # --- virtual GPUs ---
 
 
-@pytest.mark.parametrize("installed", [True, False], ids=["gpustat", "without"])
-def test_virtual_gpus_are_printed_in_gpustats_form(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as notebooks do
-    if not installed:
-        no_gpustat(monkeypatch)
+def test_virtual_gpus_are_printed_in_gpustats_form() -> None:
     with course_utils.virtual_gpus(2, "1 GiB"):
         kept = torch.ones(25 * 2**20, device="cuda:1")
         status = gpu_status()
@@ -90,6 +83,16 @@ def test_what_a_virtual_gpu_lacks_stays_unknown() -> None:
 # --- real GPUs, and who was asked ---
 
 
+def test_the_form_is_that_of_gpustats_own_printer(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = [{"command": "python", "pid": 1, "gpu_memory_usage": used} for used in (90, None)]
+    second = T4 | {"index": 1, "name": "A longer name", "temperature.gpu": 45, "processes": processes}
+    cards = [gpustat.GPUStat(card) for card in (T4 | {"processes": []}, second)]
+    listed, page = gpustat.GPUStatCollection(cards), io.StringIO()
+    monkeypatch.setattr(gpustat, "new_query", lambda: listed)
+    listed.print_formatted(page, no_color=True, show_header=False, show_cmd=True)
+    assert str(gpu_status()) == page.getvalue().rstrip("\n")
+
+
 def test_gpustat_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpustat, "new_query", lambda: [gpustat.GPUStat(T4 | {"utilization.gpu": 7})])
     status = gpu_status()
@@ -105,15 +108,12 @@ def test_a_lost_gpu_is_listed_with_nothing_known(monkeypatch: pytest.MonkeyPatch
     assert "((GPU is lost))" in str(gpu_status())
 
 
-@pytest.mark.parametrize("installed", [True, False], ids=["gpustat", "without"])
-def test_nvidia_smi_is_asked_next(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvidia_smi_is_asked_next(monkeypatch: pytest.MonkeyPatch) -> None:
     smi_answers(monkeypatch, SMI_LINE)
-    if not installed:
-        no_gpustat(monkeypatch)
     status = gpu_status()
     assert status.source == "nvidia-smi"
     assert str(status).startswith("[0] Tesla T4 | 45°C,  12 % |  1024 / 15360 MB |")
-    assert status.note.startswith("gpustat: " if installed else "gpustat: not installed; run: pip install")
+    assert status.note.startswith("gpustat: ")
 
 
 def test_what_nvidia_smi_does_not_know_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,18 +173,23 @@ def test_nvmls_errors_become_one_line(error: str, line: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("source", "known"),
     [
-        "raise AttributeError(\"module 'pynvml' has no attribute '_nvmlGetFunctionPointer'\")",
-        "raise ImportError('pynvml is missing or an outdated version is installed.\\n\\nWe require ...')",
+        ("raise ModuleNotFoundError(\"No module named 'gpustat'\")", "No module named"),
+        ("raise AttributeError(\"module 'pynvml' has no attribute '_nvmlGetFunctionPointer'\")", "pynvml"),
+        ("raise ImportError('pynvml is missing or an outdated version is installed.\\n\\nWe ...')", "pynvml"),
     ],
-    ids=["gpustat-1.1", "gpustat-1.1.1"],
+    ids=["missing", "gpustat-1.1", "gpustat-1.1.1"],
 )
-def test_an_old_pynvml_is_named(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpustat_that_cannot_be_imported_comes_with_a_remedy(
+    source: str, known: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "gpustat.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "gpustat")
-    assert str(gpu_status()).splitlines()[1] == f"gpustat: {OLD_PYNVML}"
+    reason = str(gpu_status()).splitlines()[1]
+    assert reason.startswith("gpustat: ")
+    assert reason.endswith(f" ({REMEDIES[known]})")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
-"""`watch_gpus` samples beside the work, never disturbs it, always ends; readers and clock are the test's."""
+"""`watch_gpus` samples beside the work, never disturbs it, always ends; the readers are the test's."""
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 
@@ -36,11 +35,6 @@ class Reader:
         return self.report()
 
 
-def ticking() -> Callable[[], float]:
-    count = itertools.count()
-    return lambda: float(next(count))
-
-
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     yield
@@ -49,10 +43,10 @@ def no_thread_is_left() -> Iterator[None]:
 
 def test_it_reads_while_the_block_runs() -> None:
     reader = Reader(enough=3)
-    with GpuWatch(SOON, read=reader, clock=ticking()) as watch:
+    with GpuWatch(SOON, read=reader) as watch:
         assert reader.reached.wait(PATIENCE)
     assert len(watch.samples) == reader.calls >= 3
-    assert list(watch.samples) == [1.0 + index for index in range(reader.calls)]
+    assert all(seconds >= 0 for seconds in watch.samples)
     assert watch.problem == ""
 
 
@@ -139,7 +133,7 @@ def test_virtual_gpus_are_watched_from_the_thread() -> None:
 
 
 def watched(*readings: GpuStatus) -> GpuWatch:
-    watch = GpuWatch(read=lambda: None, clock=ticking())
+    watch = GpuWatch(read=lambda: None)
     watch.samples = {float(at): reading.gpus for at, reading in enumerate(readings)}
     return watch
 

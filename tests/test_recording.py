@@ -162,9 +162,10 @@ def test_a_whole_record_is_read(tmp_path):
 
 def test_a_failed_part_is_no_record(tmp_path):
     card = a_card()
-    card["parts"]["matmul"] |= {"status": "failed", "error": "RuntimeError: ...", "figures": {}}
-    save(tmp_path, "tesla-t4.json", card)
-    assert course_utils.records("matmul", tmp_path) == []
+    for status in ("failed", "running"):
+        card["parts"]["matmul"] |= {"status": status, "figures": {}}
+        save(tmp_path, "tesla-t4.json", card)
+        assert course_utils.records("matmul", tmp_path) == []
 
 
 DAMAGED = {
@@ -172,14 +173,12 @@ DAMAGED = {
     "no object": ([1, 2], "not a record of schema 1"),
     "another schema": (a_card(schema=99), "not a record of schema 1"),
     "a rehearsal": (a_card(rehearsal=True), "it is from a rehearsal"),
-    "no machine": (a_card(machine=None), "does not say: torch, cuda, driver"),
+    "no machine": (a_card(machine=None), "its machine or its parts are missing"),
     "no parts": (a_card(parts=None), "its parts are missing"),
-    "an open part": (a_card(parts={"matmul": {"status": "running"}}), "'matmul' is not complete"),
     "no sizes": (
         a_card(parts={"matmul": a_card()["parts"]["matmul"] | {"figures": {"units": "s", "cpu_threads": 1}}}),
         "'matmul' lacks: sizes, cpu, gpu",
     ),
-    "no number": (json.dumps(a_card()).replace("2e-06", "NaN"), "NaN is no measurement"),
 }
 
 

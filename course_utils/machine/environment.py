@@ -53,10 +53,9 @@ class Environment:
         lines = requirements(root)
         if self.kind == "own":
             return lines
-        if self.kind == "active":
-            return [line for line in lines if not _installed(line, root, exact=True)]
-        needed = [line for line in lines if line.partition("==")[0] not in NOT_FOR_COLAB]
-        return [line for line in needed if not _installed(line, root, exact=False)]
+        exact = self.kind == "active"
+        needed = [line for line in lines if exact or line.partition("==")[0] not in NOT_FOR_COLAB]
+        return [line for line in needed if not _installed(line, root, exact=exact)]
 
 
 def host() -> str:

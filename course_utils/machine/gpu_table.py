@@ -4,8 +4,6 @@ Real GPUs are read by the first of these that answers: gpustat (NVIDIA's library
 nvidia-smi, PyTorch. What a reader does not know stays None and is printed as `??`; nothing is estimated.
 """
 
-import io
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +15,12 @@ from course_utils.virtual.machine import active
 
 MIB = 2**20
 # gpustat's names, which are also those of nvidia-smi --query-gpu
-KEYS = """index uuid name temperature.gpu fan.speed utilization.gpu utilization.enc utilization.dec power.draw
-enforced.power.limit memory.used memory.total processes""".split()
-_COLOUR = re.compile(r"\x1b(?:\[[0-9;]*m|\(B)")
+KEYS = "index name temperature.gpu utilization.gpu memory.used memory.total processes".split()
 VIRTUAL_NOTE = "Virtual GPUs have no temperature (??°C) and no utilisation (?? %) of their own."
-OLD_PYNVML = (  # it shares its file with nvidia-ml-py, so uninstalling it alone is not enough
-    "pynvml is missing, or another package's; run: pip uninstall pynvml nvidia-ml-py3, "
-    "then: pip install --force-reinstall nvidia-ml-py"
-)
 REMEDIES = {
+    "No module named": "run: pip install gpustat",
+    # it shares its file with nvidia-ml-py, so uninstalling it alone is not enough
+    "pynvml": "run: pip uninstall pynvml nvidia-ml-py3, then: pip install --force-reinstall nvidia-ml-py",
     "NVML Shared Library Not Found": "no NVIDIA driver, or a container that was started without it",
     "Driver Not Loaded": "the driver is installed but not running; restart the machine",
     "version mismatch": "the driver was updated while it ran; restart the machine",
@@ -48,11 +43,10 @@ class GpuStatus:
     source: str
     note: str = ""
 
-    def __str__(self) -> str:
-        lines = _formatted(self.gpus) if self.gpus else "no GPU"
-        return "\n".join(filter(None, (lines, self.note)))
-
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        width = max((len(gpu["name"]) for gpu in self.gpus), default=0)
+        lines = [_line(gpu, width) for gpu in self.gpus] or ["no GPU"]
+        return "\n".join(filter(None, (*lines, self.note)))
 
 
 def gpu_status() -> GpuStatus:
@@ -76,10 +70,6 @@ def gpu_status() -> GpuStatus:
 def _reason(error: Exception) -> str:
     """Why a reader has no answer, in one line, and what to do where that is known."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if isinstance(error, ModuleNotFoundError):
-        return f"not installed; run: pip install {error.name}"
-    if isinstance(error, ImportError | AttributeError) and "pynvml" in text:  # gpustat issues 107 and 153
-        return OLD_PYNVML
     remedy = next((remedy for known, remedy in REMEDIES.items() if known in text), "")
     return f"{text.rstrip('.')} ({remedy})" if remedy else text
 
@@ -95,7 +85,7 @@ def _read_virtual() -> list[Gpu]:
     gpus = []
     for index, memory in enumerate(active().memory):
         gpu = _gpu(index, torch.cuda.get_device_name(index), memory.reserved, memory.capacity)
-        process = {"username": None, "command": "python", "pid": None, "gpu_memory_usage": gpu["memory.used"]}
+        process = {"command": "python", "gpu_memory_usage": gpu["memory.used"]}
         gpus.append(gpu | {"processes": [process] if memory.reserved else []})
     return gpus
 
@@ -138,22 +128,13 @@ def _read_torch() -> list[Gpu]:
     return gpus
 
 
-def _formatted(gpus: list[Gpu]) -> str:
-    """Print by gpustat itself, or in the same form where it is not installed."""
-    try:
-        import gpustat
-    except (ImportError, AttributeError):  # the latter by an old pynvml
-        return "\n".join(_line(gpu) for gpu in gpus)
-    page = io.StringIO()
-    listed = gpustat.GPUStatCollection([gpustat.GPUStat(gpu) for gpu in gpus])
-    listed.print_formatted(page, no_color=True, show_header=False, show_cmd=True, eol_char="\n")
-    return _COLOUR.sub("", page.getvalue()).rstrip("\n")  # FORCE_COLOR, which notebooks set, beats no_color
-
-
-def _line(gpu: Gpu) -> str:
-    """One GPU in gpustat's form."""
+def _line(gpu: Gpu, width: int) -> str:
+    """One GPU as `gpustat --no-header --show-cmd` prints it; `width` is that of the longest name."""
     known = {key: "??" if value is None else value for key, value in gpu.items()}
     work = f"{known['temperature.gpu']:>3}°C, {known['utilization.gpu']:>3} %"
     memory = f"{known['memory.used']:>5} / {known['memory.total']:>5} MB"
-    users = [f" {process['command']}({process['gpu_memory_usage']}M)" for process in gpu["processes"] or ()]
-    return f"[{gpu['index']}] {gpu['name']} |{work} | {memory} |{''.join(users)}"
+    users = []
+    for process in gpu["processes"] or ():
+        used = process["gpu_memory_usage"]
+        users.append(f" {process['command'] or '--'}({'?' if used is None else used}M)")
+    return f"[{gpu['index']}] {gpu['name']:<{width}} |{work} | {memory} |{''.join(users)}"

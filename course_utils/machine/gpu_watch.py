@@ -1,6 +1,5 @@
 """`watch_gpus()`: a thread that reads the GPUs now and then while a block of code runs, and a plot of it."""
 
-import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 
 import matplotlib.style
 
-from course_utils.figures.machine_map.drawing import WHITE, MachineMap
+from course_utils.figures.machine_map.drawing import MachineMap
 from course_utils.figures.style import STYLE_FILE, device_color
 
 from .gpu_table import Gpu, GpuStatus, gpu_status
@@ -27,7 +26,6 @@ class GpuWatch:
     Attributes:
         interval: seconds between two readings.
         read: takes one reading.
-        clock: says the time, in seconds.
         samples: the readings so far: seconds since the block began -> the GPUs (see `gpu_table`).
         problem: why reading ended early, in one line; "" if it did not.
         source: who was asked last, as in `GpuStatus`.
@@ -35,7 +33,6 @@ class GpuWatch:
 
     interval: float = INTERVAL
     read: Callable[[], GpuStatus] = gpu_status
-    clock: Callable[[], float] = time.monotonic
     samples: dict[float, list[Gpu]] = field(default_factory=dict)
     problem: str = ""
     source: str = "nobody"
@@ -45,7 +42,6 @@ class GpuWatch:
         self._thread = threading.Thread(target=self._run, name="watch_gpus", daemon=True)
 
     def __enter__(self) -> "GpuWatch":
-        self._start = self.clock()
         self._thread.start()
         return self
 
@@ -55,22 +51,18 @@ class GpuWatch:
 
     def _run(self) -> None:
         """Read at once, then every `interval` seconds, and once more at the end."""
-        while self._sample() and not self._stop.wait(self.interval):
-            pass
-        if not self.problem:
-            self._sample()
-
-    def _sample(self) -> bool:
-        """Take one reading; return False, and say why, where there is none."""
+        start, ended = time.monotonic(), False
         try:
-            status = self.read()
+            while not (ended or self.problem):
+                ended = bool(self.samples) and self._stop.wait(self.interval)
+                status = self.read()
+                self.source = status.source
+                if status.gpus:
+                    self.samples[time.monotonic() - start] = status.gpus
+                else:
+                    self.problem = "no GPU to watch"
         except Exception as error:  # whatever a reader does, the work that is watched goes on
             self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
-            return False
-        self.source, self.problem = status.source, "" if status.gpus else "no GPU to watch"
-        if status.gpus:
-            self.samples[self.clock() - self._start] = status.gpus
-        return bool(status.gpus)
 
     def series(self, index: int, key: str) -> dict[float, int]:
         """Return one GPU's `key`, such as "memory.used", by the seconds at which it was known."""
@@ -81,7 +73,7 @@ class GpuWatch:
             if gpu["index"] == index and gpu[key] is not None
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         if not self.samples:
             return f"nothing was read: {self.problem or 'the block has not run yet'}"
         lines = [f"{len(self.samples)} readings in {max(self.samples):.1f} s, asked: {self.source}"]
@@ -93,8 +85,6 @@ class GpuWatch:
             lines.append(f"{LABEL.format_map(gpu)}: {', '.join(parts)}")
         return "\n".join([*lines, *([f"reading ended early: {self.problem}"] if self.problem else [])])
 
-    __repr__ = __str__
-
     def _shown(self) -> list[Gpu]:
         """The GPUs of the first reading that were busy at any time, or else the first one."""
         gpus, keys = next(iter(self.samples.values())), (MEMORY, UTILIZATION)
@@ -103,22 +93,21 @@ class GpuWatch:
 
     def draw(self) -> MachineMap:
         """Return a figure: memory in MiB over seconds, below it utilisation in percent where known."""
-        figure = MachineMap(figsize=(10, 5.4), dpi=100, facecolor=WHITE, layout="constrained")
-        figure.description = str(self)
+        figure = MachineMap(str(self), figsize=(10, 5.4), layout="constrained")
+        if not self.samples:
+            figure.text(0.5, 0.5, str(self), ha="center", va="center", wrap=True)
+            return figure
         with matplotlib.style.context(STYLE_FILE):
-            if not self.samples:
-                figure.text(0.5, 0.5, str(self), ha="center", va="center", wrap=True)
-                return figure
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
             upper.set(title="GPUs while the cell ran", ylabel="memory in use, MiB")
             lower.set(xlabel="seconds", ylabel="utilisation, %", ylim=(-5, 105))
-            for gpu, (axes, key) in itertools.product(self._shown(), ((upper, MEMORY), (lower, UTILIZATION))):
-                number, values = gpu["index"], self.series(gpu["index"], key)
+            for gpu in self._shown():
+                number, look = gpu["index"], {"drawstyle": "steps-post", "markersize": 5}
                 # colour and mark both tell the GPUs apart
-                look = {"color": device_color(number), "marker": MARKS[number % len(MARKS)], "markersize": 5}
-                if values:
-                    label = LABEL.format_map(gpu)
-                    axes.plot([*values], [*values.values()], drawstyle="steps-post", label=label, **look)
+                look |= {"color": device_color(number), "marker": MARKS[number % len(MARKS)]}
+                for axes, key in ((upper, MEMORY), (lower, UTILIZATION)):
+                    if values := self.series(number, key):
+                        axes.plot([*values], [*values.values()], label=LABEL.format_map(gpu), **look)
             upper.set_ylim(bottom=0)
             upper.legend(loc="upper left", bbox_to_anchor=(1, 1))
             if not lower.lines:

@@ -28,7 +28,10 @@ def ask(command: list[str], limit: float) -> Answer:
         except OSError as error:
             return Answer("", f"it cannot be started: {error.strerror or error}")
         try:
-            end = _ending(process.wait(limit))
+            code = process.wait(limit)
+            end = f"exit code {code}" if code else ""
+            if code < 0:
+                end = f"stopped by {signal.Signals(-code).name}"
         except subprocess.TimeoutExpired:
             process.kill()
             with suppress(subprocess.TimeoutExpired):  # a process stuck in the driver cannot be killed
@@ -39,14 +42,6 @@ def ask(command: list[str], limit: float) -> Answer:
         printed, said = (file.read().decode(errors="replace") for file in (out, err))
     last = (said.strip() or ("" if "{" in printed else printed.strip())).splitlines()[-1:]
     return Answer(printed, ": ".join([end, *last]) if end else "")
-
-
-def _ending(code: int) -> str:
-    """Name an exit code; empty for 0."""
-    if code < 0:
-        with suppress(ValueError):
-            return f"stopped by {signal.Signals(-code).name}"
-    return f"exit code {code}" if code else ""
 
 
 def nvidia_smi(*arguments: str) -> Answer:

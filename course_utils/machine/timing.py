@@ -40,8 +40,6 @@ class Timing(float):
         runs = f"{len(self.times)} x {self.calls} call{'s' if self.calls > 1 else ''}"
         return f"{format_seconds(self)} (IQR {format_seconds(self.iqr)}, {runs})"
 
-    __str__ = __repr__
-
 
 def format_seconds(seconds: float) -> str:
     """Return `seconds` with three digits in the unit that fits, as in "1.24 ms"."""

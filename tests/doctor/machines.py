@@ -31,7 +31,7 @@ PYTHON = "/home/ann/course/.venv/bin/python"
 T4 = Gpu("Tesla T4", (7, 5), 15_828_320_256, "6a1c")
 RTX = Gpu("NVIDIA GeForce RTX 4090", (8, 9), 25_390_809_088, "b2f0")
 ARCHS = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
-DRIVER = Driver("580.95.05", "13.0", ("Tesla T4",), (7, 5), "", "580.95.05", 1)
+DRIVER = Driver("580.95.05", "13.0", ("Tesla T4",), (7, 5), "", 1)
 
 
 def builds(torch: str, vision: str = "0.29.2") -> dict[str, str]:
@@ -49,7 +49,6 @@ def machine(**changes: dict[str, Any]) -> Facts:
             version=(3, 12, 1),
             packages=builds("2.15.0+cu132"),
             recorded="2.15.0",
-            needs_torch="torch>=2.14.0",
             torch_file="/home/ann/course/.venv/lib/python3.12/site-packages/torch/__init__.py",
             torch="2.15.0+cu132",
             computes=True,
@@ -66,7 +65,6 @@ def machine(**changes: dict[str, Any]) -> Facts:
             data_folder="/data",
             home="/home/ann",
             memory=16 * 10**9,
-            shared_memory=8 * 10**9,
             disk_free=50 * 10**9,
         ),
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from course_utils.machine import doctor as diagnosis
+from course_utils.machine.doctor import inspection
 from course_utils.machine.doctor.facts import Facts, Interpreter
 
 from .machines import T4, machine, with_gpus
@@ -46,13 +47,13 @@ def test_the_exit_code_says_whether_the_course_can_run(
 
 def test_it_looks_at_the_kernels_own_python_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(diagnosis.processes, "ask_interpreter", lambda python: asked.append(python))
+    monkeypatch.setattr(inspection, "ask_interpreter", asked.append)
     for notebook, exists in ((True, False), (False, True), (False, False)):
         facts = machine(caller={"notebook": notebook})
-        monkeypatch.setattr(diagnosis.surroundings, "look_at_caller", lambda facts=facts: facts.caller)
-        monkeypatch.setattr(diagnosis.surroundings, "look_at_place", lambda facts=facts: facts.place)
+        monkeypatch.setattr(inspection, "look_at_caller", lambda facts=facts: facts.caller)
+        monkeypatch.setattr(inspection, "look_at_place", lambda facts=facts: facts.place)
         monkeypatch.setattr(Path, "exists", lambda path, exists=exists: exists)
-        diagnosis.collect()
+        inspection.collect()
     assert asked == [sys.executable, str(machine().place.environment.python)]
 
 

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from course_utils.machine.doctor import report
+from course_utils.machine.doctor import text
 from course_utils.machine.doctor.facts import Facts, Finding, Gpu, Interpreter
 from course_utils.machine.doctor.findings import WHEELS
+from course_utils.machine.doctor.rules import judge
 
 from . import machines
 from .machines import RTX, T4, builds, machine, with_gpus
@@ -19,7 +20,7 @@ BLACKWELLS = {"gpus": ("NVIDIA GeForce RTX 5090",), "capability": (12, 0)}
 CPU = {"packages": builds("2.15.0+cpu"), "torch": "2.15.0+cpu", "cuda": "", "errors": {}, "archs": ()}
 COLAB = {"host": "colab"}
 IN_COLAB = {"packages": builds("2.11.0+cu128", "0.26.0"), "torch": "2.11.0+cu128", "recorded": "2.11.0+cu128"}
-IN_COLAB |= {"needs_torch": "torch==2.11.0", "cuda": "12.8"}
+IN_COLAB |= {"cuda": "12.8"}
 KERNEL = {"notebook": True}
 NOTHING = vars(Interpreter())  # the course's environment does not exist yet
 
@@ -182,7 +183,8 @@ CASES = {
     ),
     "B4 empty": (
         machine(driver=OFFERED, place={"variables": {"CUDA_VISIBLE_DEVICES": ""}}),
-        'problem | CUDA_VISIBLE_DEVICES="" hides every GPU | one GPU, number 0 | unset CUDA_VISIBLE_DEVICES',
+        'problem | CUDA_VISIBLE_DEVICES="" hides every GPU | this machine (1) have numbers from 0 on | '
+        "unset CUDA_VISIBLE_DEVICES",
     ),
     "B4 -1": (
         machine(driver=OFFERED, place={"variables": {"CUDA_VISIBLE_DEVICES": "-1"}, "system": "win32"}),
@@ -190,7 +192,7 @@ CASES = {
     ),
     "B4 no such GPU": (
         machine(driver=OFFERED | {"gpus": ("a", "b")}, place={"variables": {"CUDA_VISIBLE_DEVICES": "2,0"}}),
-        'problem | CUDA_VISIBLE_DEVICES="2,0" | 2 GPUs, 0 to 1 | unset',
+        'problem | CUDA_VISIBLE_DEVICES="2,0" | this machine (2) | unset',
     ),
     "B4 it chooses": (
         with_gpus(T4, driver={"gpus": ("a", "b")}, place={"variables": {"CUDA_VISIBLE_DEVICES": "1"}}),
@@ -282,7 +284,7 @@ CASES = {
         f"problem | named torch.py | ~/torch.py | another name | {CANNOT}",
     ),
     "an old torch": (
-        machine(interpreter={"packages": builds("2.9.1+cu128"), "torch": "2.9.1+cu128", "needs_torch": ""}),
+        machine(interpreter={"packages": builds("2.9.1+cu128"), "torch": "2.9.1+cu128"}),
         "problem | older than this course needs | 2.11 to 2.15 | install --upgrade torch torchvision | "
         f"{CANNOT}",
     ),
@@ -305,38 +307,13 @@ CASES = {
         machine(
             interpreter={
                 "packages": {"torch": "2.13.0+cpu", "torchvision": "0.28.0+cu130"},
-                "needs_torch": "torch==2.13.0",
                 "vision": False,
                 "errors": {"torchvision_import": f"RuntimeError: {machines.NMS}"},
             }
         ),
         "problem | torchvision 0.28.0+cu130 does not fit PyTorch 2.13.0+cpu | "
-        f"PyTorch for the CPU, torchvision for CUDA 13. It fails with: RuntimeError: {machines.NMS} | "
-        "--force-reinstall --no-deps torchvision==0.28.0 --index-url https://download.pytorch.org/whl/cpu | "
-        f"{CANNOT}",
-    ),
-    "B7 builds differ, not tried": (
-        machine(
-            interpreter={
-                "packages": {"torch": "2.13.0+cu126", "torchvision": "0.28.0+cu130"},
-                "needs_torch": "torch==2.13.0",
-                "vision": False,
-            }
-        ),
-        f"problem | does not fit | PyTorch for CUDA 12, torchvision for CUDA 13. | whl/cu126 | {CANNOT}",
-    ),
-    "B7 versions differ": (
-        machine(
-            interpreter={
-                "packages": {"torch": "2.15.0+cu132", "torchvision": "0.26.0+cu130"},
-                "needs_torch": "torch==2.11.0",
-                "vision": False,
-                "errors": {"torchvision_import": f"RuntimeError: {machines.NMS}"},
-            }
-        ),
-        "problem | does not fit | It needs torch==2.11.0. | "
-        "pip install torch==2.15.0 torchvision --index-url https://download.pytorch.org/whl/cu132 | "
-        f"{CANNOT}",
+        f"It fails with: RuntimeError: {machines.NMS} | "
+        f"--force-reinstall torch==2.13.0 torchvision --index-url {WHEELS}cpu | {CANNOT}",
     ),
     "B7 CUDA major versions": (
         machine(
@@ -345,8 +322,7 @@ CASES = {
                 "errors": {"torchvision_import": f"RuntimeError: {machines.MAJORS}."},
             }
         ),
-        f"problem | does not fit | {machines.MAJORS} | --force-reinstall --no-deps torchvision==0.29.2 | "
-        f"{CANNOT}",
+        f"problem | does not fit | {machines.MAJORS} | --force-reinstall torch==2.15.0 | {CANNOT}",
     ),
     "torchvision is missing": (
         machine(interpreter={"packages": {"torch": "2.15.0"}, "vision": False}),
@@ -392,10 +368,6 @@ CASES = {
         machine(place={"container": True, "variables": {"NVIDIA_VISIBLE_DEVICES": "void"}}),
         "note | NVIDIA_VISIBLE_DEVICES=void | even with --gpus | -e NVIDIA_VISIBLE_DEVICES=all",
     ),
-    "container with little shared memory": (
-        machine(place={"container": True, "shared_memory": 67_108_864}),
-        "note | Only 0.067 GB of shared memory | Bus error | --shm-size=2g",
-    ),
     # variables
     "a stub for the driver": (
         machine(
@@ -420,10 +392,6 @@ CASES = {
     "D4 allocator": (
         with_gpus(T4, place={"variables": {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}}),
         "note | PYTORCH_ALLOC_CONF=expandable_segments:True | before the first tensor on a GPU |  | T4",
-    ),
-    "D4 allocator, both names": (
-        machine(place={"variables": {"PYTORCH_ALLOC_CONF": "a:1", "PYTORCH_CUDA_ALLOC_CONF": "b:1"}}),
-        "note | PYTORCH_CUDA_ALLOC_CONF=b:1 | PYTORCH_ALLOC_CONF is set as well, and not read. | ",
     ),
     "D4 allocator, late": (
         with_gpus(
@@ -505,9 +473,9 @@ CASES = {
 @pytest.mark.parametrize(("facts", "row"), CASES.values(), ids=CASES.keys())
 def test_ailment(facts: Facts, row: str) -> None:
     case = Case(*row.split(" | "))
-    *findings, verdict = report.judge(facts)
+    *findings, verdict = judge(facts)
     found = [f for f in findings if case.title in f.title and case.meaning in f.meaning and case.fix in f.fix]
-    assert found, report.text(findings)
+    assert found, text(findings)
     assert [finding.level for finding in found] == [case.level]
     assert bool(found[0].fix) == bool(case.fix)
     assert case.verdict in verdict.title
@@ -527,7 +495,6 @@ def test_ailment(facts: Facts, row: str) -> None:
             "LD_LIBRARY_PATH",
         ),
         (machine(place={"variables": {"LD_LIBRARY_PATH": "/usr/lib64-nvidia"}}), "LD_LIBRARY_PATH"),
-        (machine(place={"shared_memory": 67_108_864}), "shared memory"),
         (machine(place={"variables": {"NVIDIA_VISIBLE_DEVICES": "void"}}), "NVIDIA_VISIBLE_DEVICES"),
         (machine(place={"variables": {"CUDA_LAUNCH_BLOCKING": "0"}}), "CUDA_LAUNCH_BLOCKING"),
         (machine(place={"variables": {"COURSE_DEVICE": "auto"}}), "COURSE_DEVICE"),
@@ -545,12 +512,12 @@ def test_ailment(facts: Facts, row: str) -> None:
     ],
 )
 def test_what_does_no_harm_is_not_mentioned(facts: Facts, silence: str) -> None:
-    assert silence not in report.text(report.judge(facts))
+    assert silence not in text(judge(facts))
 
 
 def test_a_fix_in_a_notebook_is_a_cell_and_a_click() -> None:
     facts = machine(interpreter=CPU, driver=OFFERED, caller=KERNEL)
-    fixes = [finding.fix for finding in report.judge(facts)]
+    fixes = [finding.fix for finding in judge(facts)]
     assert any(
         fix.startswith("%pip install torch==2.15.0+cu130") and "Restart Kernel" in fix for fix in fixes
     )
@@ -582,7 +549,7 @@ def test_paths_are_short_and_can_be_pasted(
 ) -> None:
     """No user's name, unless a command needs it: Windows' shell and quotes do not know ~."""
     place = {"system": system, "home": home}
-    findings = report.judge(machine(interpreter=CPU | {"path": path}, driver=OFFERED, place=place))
+    findings = judge(machine(interpreter=CPU | {"path": path}, driver=OFFERED, place=place))
     assert findings[0].title == f"Python 3.12.1: {title}"
     (fix,) = (finding.fix for finding in findings if finding.fix.startswith(f"{command} install"))
     assert " https://download" in fix
@@ -592,8 +559,8 @@ def test_the_report_keeps_commands_whole_and_ends_with_the_verdict() -> None:
     long = Finding(
         "problem", "Something " * 20, "It means " * 30, "a command that is longer than a line " * 5
     )
-    text = report.text([long, Finding("ok", "It can run.")], width=80)
-    lines = text.splitlines()
+    page = text([long, Finding("ok", "It can run.")], width=80)
+    lines = page.splitlines()
     assert f"          To do: {long.fix}" in lines
     assert max(len(line) for line in lines if "To do" not in line) <= 80
     assert lines[0].startswith("problem   Something")
@@ -613,6 +580,6 @@ def test_another_build_is_of_versions_that_have_it(
 ) -> None:
     there = {"packages": {"torch": torch, "torchvision": vision}, "cuda": ""}
     cuda = {"cu126": "12.8", "cu130": "13.0"}[tag]
-    findings = report.judge(machine(interpreter=there, driver=OFFERED | {"cuda": cuda}))
+    findings = judge(machine(interpreter=there, driver=OFFERED | {"cuda": cuda}))
     command = "torch=={0}+{2} torchvision=={1}+{2} ".format(*versions, tag)
     assert any(command in finding.fix for finding in findings)

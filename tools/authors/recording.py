@@ -25,7 +25,7 @@ import course_utils
 from authors.recording_parts import FULL, PARTS, TINY
 from course_utils.exercises import progress
 from course_utils.lessons import ROOT
-from course_utils.machine.doctor.processes import ask_driver
+from course_utils.machine.doctor.inspection import ask_driver
 from course_utils.machine.recorded import FOLDER, SCHEMA
 
 PART_SECONDS = 900  # after that a part is taken to hang

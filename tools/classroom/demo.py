@@ -11,8 +11,8 @@ import nbformat
 from start.runner import attempt, kernel_environment
 
 from classroom.comparing import BUTTONS, Difference, differences
+from course_utils.data.cifar10 import STANDIN, load_cifar10
 from course_utils.data.folder import data_folder
-from course_utils.data.load import STANDIN, load_cifar10
 from course_utils.lessons import choose, executed
 from course_utils.machine.doctor import examine
 

@@ -25,8 +25,8 @@ from start.workspace import FOLDER, PROGRESS
 from tqdm import tqdm
 
 from classroom.slides import build
+from course_utils.data.cifar10 import REAL, STANDIN, load_cifar10
 from course_utils.data.folder import BATCHES, data_folder
-from course_utils.data.load import REAL, STANDIN, load_cifar10
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 from course_utils.machine.environment import requirements
 

@@ -1,15 +1,15 @@
 """The doctor: what this machine is, what stops its GPU, and what to do about it. Standard library only.
 
-`surroundings.py` and `processes.py` collect facts, `rules_*.py` find out what they mean, `findings.toml` has
-the words, `report.py` puts them in order. PyTorch is started only in a process of its own (`probe.py`):
-the asking one stays as it is.
+`inspection.py` collects facts, `rules.py` finds out what they mean, `findings.toml` has the words. PyTorch is
+started only in a process of its own (`probe.py`): the asking one stays as it is.
 """
 
 import sys
-from pathlib import Path
+import textwrap
 
-from . import processes, report, surroundings
-from .facts import Facts, Finding, Interpreter
+from .facts import Finding
+from .inspection import collect
+from .rules import judge
 
 __all__ = ["Finding", "doctor", "examine", "main"]
 
@@ -20,26 +20,18 @@ Says what this machine is, what stops its GPU, and the one command or click that
 Installs and changes nothing. Exit code 0 where the course can run, on real or virtual GPUs; else 1.
 """
 _PATIENCE = "Trying this machine, and its PyTorch in a process of its own: a few seconds ..."
+WIDTH, INDENT = 96, 10
 
 
 def examine() -> list[Finding]:
     """Examine this machine; the last finding is the verdict, a "problem" where the course cannot run."""
-    return report.judge(collect())
-
-
-def collect() -> Facts:
-    """Find out all that the rules need; takes as long as importing PyTorch once."""
-    caller, place = surroundings.look_at_caller(), surroundings.look_at_place()
-    python = Path(sys.executable) if caller.notebook else place.environment.python
-    there = caller.notebook or python.exists()
-    interpreter = processes.ask_interpreter(str(python)) if there else Interpreter()
-    return Facts(caller, interpreter, processes.ask_driver(), place)
+    return judge(collect())
 
 
 def doctor() -> None:
     """Print what this machine is, what stops its GPU, and what to do about it; changes nothing."""
     print(_PATIENCE, flush=True)
-    print(report.text(examine()))
+    print(text(examine()))
 
 
 def main(arguments: list[str]) -> int:
@@ -50,5 +42,21 @@ def main(arguments: list[str]) -> int:
     if sys.stderr.isatty():
         print(_PATIENCE, file=sys.stderr, flush=True)
     findings = examine()
-    print(report.text(findings))
+    print(text(findings))
     return int(findings[-1].level == "problem")
+
+
+def text(findings: list[Finding], width: int = WIDTH) -> str:
+    """The report: each finding with its level, what it means, and on a line of its own the fix."""
+    *rest, last = findings
+    ending = f"{last.title} To do: {last.fix}" if last.fix else last.title
+    return "\n".join([*(_block(finding, width) for finding in rest), "", ending])
+
+
+def _block(finding: Finding, width: int) -> str:
+    """One finding; the fix is never broken into lines, so that it can be copied."""
+    pad = " " * INDENT
+    shape = {"width": width, "subsequent_indent": pad, "break_long_words": False, "break_on_hyphens": False}
+    lines = textwrap.wrap(finding.title, initial_indent=f"{finding.level:<{INDENT}}", **shape)
+    lines += textwrap.wrap(finding.meaning, initial_indent=pad, **shape)
+    return "\n".join([*lines, *([f"{pad}To do: {finding.fix}"] if finding.fix else [])])

@@ -41,7 +41,6 @@ class Interpreter:
     packages: Mapping[str, str] = field(default_factory=dict)  # versions, build tag included: "2.15.0+cu132"
     # as pip recorded torch: no build tag where it came from the package index
     recorded: str = ""
-    needs_torch: str = ""  # what torchvision's metadata asks for: "torch==2.11.0"
     absent: tuple[str, ...] = ()  # other packages of the course that it lacks, as they are imported: "PIL"
     torch_file: str = ""  # where `import torch` would find it
     torch: str = ""  # the version that was imported
@@ -68,7 +67,6 @@ class Driver:
     gpus: tuple[str, ...] = ()  # names of all physical GPUs
     capability: tuple[int, ...] = ()  # the highest compute capability among them: (8, 9)
     error: str = ""  # what nvidia-smi said instead
-    module: str = ""  # version of the loaded kernel module
     cards: int = 0  # NVIDIA display cards on the PCI bus, with a driver or without
 
 
@@ -104,8 +102,7 @@ class Place:
     variables: Mapping[str, str] = field(default_factory=dict)  # those that matter to CUDA and PyTorch
     strays: tuple[str, ...] = ()  # CUDA libraries found on LD_LIBRARY_PATH
     memory: int = -1
-    shared_memory: int = -1
-    disk_free: int = -1
+    disk_free: int = 0
 
 
 @dataclass(frozen=True)

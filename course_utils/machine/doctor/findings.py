@@ -23,12 +23,6 @@ class Version(str):
         return tuple(map(int, re.findall(r"\d+", self.plain)[:3]))
 
     @property
-    def build(self) -> str:
-        """What the build tag stands for: "CUDA 13", "the CPU"; empty where there is none."""
-        cuda = re.fullmatch(r"cu(\d\d)\d", self.tag)
-        return f"CUDA {cuda[1]}" if cuda else {"cpu": "the CPU"}.get(self.tag, self.tag)
-
-    @property
     def index(self) -> str:
         """pip's option for packages of the same build; empty where there is no build tag."""
         return f" --index-url {WHEELS}{self.tag}" if self.tag else ""
@@ -45,7 +39,20 @@ def finding(facts: Facts, name: str, /, **values: Any) -> Finding:
     texts, known = TABLES[name], _circumstances(facts) | values
     title, meaning, fix = (_holding(texts.get(part, ""), known) for part in ("title", "meaning", "fix"))
     way = _written_out(facts, fix[0], known) if fix else ""
-    return Finding(texts["level"], title[0], " ".join(meaning), way, texts.get("stops", False))
+    title, meaning, way = _shortened(facts, title[0], " ".join(meaning), way)
+    return Finding(texts["level"], title, meaning, way, texts.get("stops", False))
+
+
+def _shortened(facts: Facts, title: str, meaning: str, fix: str) -> tuple[str, str, str]:
+    """Paths without the user's name: from the course's folder on, or from ~ on, where that can be pasted."""
+    sep = "\\" if facts.place.system == "win32" else "/"
+    home, root = facts.place.home.rstrip(sep) + sep, facts.place.root + sep
+    for long, short in ((root, ""), (home, f"~{sep}")):
+        if len(long) > 1:
+            title, meaning = title.replace(long, short), meaning.replace(long, short)
+    if len(home) > 1 and sep == "/" and '"' not in fix:
+        fix = fix.replace(home, "~/")
+    return title, meaning, fix
 
 
 def _holding(text: str | dict[str, str], known: dict[str, Any]) -> list[str]:

@@ -26,8 +26,6 @@ def installed():
             found["packages"][name] = tagged[1] if tagged else package.version
     with suppress(metadata.PackageNotFoundError):
         found["recorded"] = metadata.version("torch")
-        needs = [line for line in metadata.requires("torchvision") or () if line.startswith("torch")]
-        found["needs_torch"] = re.sub("[() ]", "", needs[0]) if needs else ""
     # by the names they are imported by
     others = "numpy matplotlib PIL tqdm psutil ipykernel jupyterlab ipywidgets gpustat".split()
     found["absent"] = [name for name in others if not util.find_spec(name)]

@@ -1,7 +1,7 @@
-"""What the facts mean: each rule yields the findings that hold. Pure functions of the facts."""
+"""What the facts mean: each rule yields the findings that hold; the verdict is the last. Pure functions."""
 
-import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -12,7 +12,7 @@ from .findings import TABLES, Version, finding
 
 OLDEST_PYTHON, OLDEST_TORCH = (3, 11), (2, 11)
 GB = 10**9
-MEMORY, SHARED, DISK = 4.0, 1.0, 1.0  # GB; below these the lessons get slow, or stop
+MEMORY, DISK = 4.0, 1.0  # GB; below these the lessons get slow, or stop
 _ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # torch 2.11 to 2.15 read the first of these
 
 
@@ -67,30 +67,16 @@ def replaced(facts: Facts) -> Iterator[Finding]:
 
 
 def torchvision(facts: Facts) -> Iterator[Finding]:
-    """Whether torchvision was built for this very PyTorch; its files tell without loading it."""
+    """Whether torchvision was built for this very PyTorch: only loading it tells."""
     it = facts.interpreter
     torch, vision = (Version(it.packages.get(name, "")) for name in ("torch", "torchvision"))
     error = it.errors.get("torchvision_import") or (it.end if it.step == "torchvision_import" else "")
-    other_version = not _meets(it.needs_torch, torch)
-    other_build = torch.build and vision.build and torch.build != vision.build and not other_version
-    if not torch:
-        return
-    if not vision:
+    if torch and not vision:
         yield finding(facts, "torchvision_missing", torch=torch)
     elif it.vision:
         yield finding(facts, "torchvision", vision=vision)
-    elif error or other_version or other_build:
-        reasons = {"other_version": other_version, "other_build": other_build, "error": error}
-        yield finding(facts, "torchvision_misfit", torch=torch, vision=vision, **reasons)
-
-
-def _meets(needs: str, torch: Version) -> bool:
-    """Whether a PyTorch is one that torchvision's metadata asks for, as in "torch==2.15.0"."""
-    asked = re.fullmatch(r"torch(==|>=)([\d.]+)", needs)
-    if not asked:
-        return True
-    wanted = Version(asked[2]).numbers
-    return torch.numbers == wanted if asked[1] == "==" else torch.numbers >= wanted
+    elif error:
+        yield finding(facts, "torchvision_misfit", torch=torch, vision=vision, error=error)
 
 
 def packages(facts: Facts) -> Iterator[Finding]:
@@ -123,23 +109,16 @@ def gpus(facts: Facts) -> Iterator[Finding]:
 
 
 def settings(facts: Facts) -> Iterator[Finding]:
-    """CUDA_VISIBLE_DEVICES, and the settings of the memory allocator: both are read once."""
+    """CUDA_VISIBLE_DEVICES, and the settings of the memory allocator: all are read once."""
     it, caller, variables = facts.interpreter, facts.caller, facts.place.variables
     if it.torch and not it.end:
         if caller.uuids is not None and caller.uuids != tuple(gpu.uuid for gpu in it.gpus):
             yield finding(facts, "visible_too_late", started=len(caller.uuids), seen=len(it.gpus))
         elif "CUDA_VISIBLE_DEVICES" in variables and it.gpus:
             yield finding(facts, "visible", seen=len(it.gpus), known=len(facts.driver.gpus))
-    names = _allocator_settings(facts)
-    if names:
-        late = caller.uuids is not None and names[0] in caller.changed
-        second = ", ".join(names[1:])
-        yield finding(facts, "allocator", name=names[0], value=variables[names[0]], second=second, late=late)
-
-
-def _allocator_settings(facts: Facts) -> list[str]:
-    """The variables with settings for the memory allocator that are set; the first one counts."""
-    return [name for name in _ALLOCATOR if name in facts.place.variables]
+    for name in filter(variables.get, _ALLOCATOR):
+        late = caller.uuids is not None and name in caller.changed
+        yield finding(facts, "allocator", name=name, value=variables[name], late=late)
 
 
 def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
@@ -158,7 +137,7 @@ def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
         working=[number for number, other in enumerate(it.gpus) if not other.error],
         too_old_for_any=gpu.capability < (5, 0),
         tag="cu130" if gpu.capability >= (7, 5) else "cu126",
-        variable=[*_allocator_settings(facts), _ALLOCATOR[0]][0],
+        variable=next((name for name in _ALLOCATOR if name in facts.place.variables), _ALLOCATOR[0]),
     )
 
 
@@ -175,7 +154,7 @@ def why_none(facts: Facts) -> Finding:
         "wsl_linux_driver": place.wsl and it.libcuda and "/wsl/" not in it.libcuda,
         "wsl_without_gpu": place.wsl and silent,
         "driver_old": supported and Version(supported).numbers[:1] < Version(it.cuda).numbers[:1],
-        "container_shut_out": place.container and silent and (driver.cards or driver.module),
+        "container_shut_out": place.container and silent and driver.cards,
         "container_without_gpu": place.container and silent,
         "driver_broken": driver.error,
         "driver_missing": driver.cards and not driver.version,
@@ -188,16 +167,13 @@ def why_none(facts: Facts) -> Finding:
 
 def _about_driver(facts: Facts, supported: str) -> dict[str, Any]:
     """What the texts of `why_none` name, and what they depend on."""
-    driver, count, said = facts.driver, len(facts.driver.gpus), _said(facts.interpreter)
+    driver, said = facts.driver, _said(facts.interpreter)
     windows, newest_cuda = facts.place.system == "win32" or facts.place.wsl, Version(driver.cuda or "13.0")
     needed = TABLES["first_driver"].get(facts.interpreter.cuda.partition(".")[0], {})
     return {
         "said": said,
         "unsaid": not said,
-        "one_gpu": count == 1,
-        "several_gpus": count > 1,
-        "count": count,
-        "last": count - 1,
+        "count": len(driver.gpus),
         "first_gpu": next(iter(facts.gpus_there), ""),
         "needs_cuda_12": newest_cuda.numbers < (13, 0) or (0,) < driver.capability < (7, 5),
         "supported": supported,
@@ -243,16 +219,45 @@ def variables(facts: Facts) -> Iterator[Finding]:
 def room(facts: Facts) -> Iterator[Finding]:
     """Disk, memory, and the pictures of lesson 04."""
     place, installed = facts.place, "torch" in facts.interpreter.packages
-    disk, memory, shared = place.disk_free / GB, place.memory / GB, place.shared_memory / GB
+    disk, memory = place.disk_free / GB, place.memory / GB
     needed = DISK if installed else sum(SIZES.get(place.system, SIZES["linux"]))
-    if 0 <= disk < needed:
+    if disk < needed:
         yield finding(facts, "disk_nearly_full" if installed else "disk_too_small", disk=disk, needed=needed)
-    elif disk >= 0:
+    else:
         name = "little_memory" if 0 <= memory < MEMORY else "room"
         yield finding(facts, name, memory=memory, disk=disk, memory_known=memory > 0)
-    if place.container and 0 <= shared < SHARED:
-        yield finding(facts, "little_shared_memory", shared=shared)
     yield finding(facts, f"data_{place.data}")
 
 
 RULES = (python, torch, replaced, torchvision, packages, gpus, settings, variables, room)
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """Apply every rule; the verdict is the last finding."""
+    findings = [each for rule in RULES for each in rule(facts)]
+    return [*findings, verdict(facts, findings)]
+
+
+def verdict(facts: Facts, findings: list[Finding]) -> Finding:
+    """Whether the course can run here, and on what; a "problem" with its first fix where it cannot."""
+    it = facts.interpreter
+    old = it.version < OLDEST_PYTHON or Version(it.torch).numbers < OLDEST_TORCH
+    stops = [each for each in findings if each.stops]
+    if old or not it.computes or not it.vision or stops:
+        problems = [each for each in findings if each.level == "problem"]
+        first = [*stops, *problems, finding(facts, "torch_useless")][0]
+        return replace(finding(facts, "cannot_run", first=first.title), fix=first.fix)
+    mode, works = facts.place.variables.get("COURSE_DEVICE"), facts.gpus_work
+    return finding(
+        facts,
+        "can_run",
+        virtual_asked=mode == "virtual",
+        cpu_asked=mode == "cpu",
+        not_cuda=works and it.accelerator != "cuda",
+        several=works and len(it.gpus) > 1,
+        one=works,
+        faulty=it.gpus,
+        unused=facts.gpus_there,
+        count=len(it.gpus),
+        names=", ".join(dict.fromkeys(gpu.name for gpu in it.gpus)),
+    )

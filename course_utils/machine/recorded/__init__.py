@@ -13,7 +13,6 @@ from typing import Any
 FOLDER = Path(__file__).parent
 SCHEMA = 1  # of the files; a reader takes only its own
 CASES: dict[str, dict[str, str]] = tomllib.loads((FOLDER / "cases.toml").read_text(encoding="utf-8"))
-_MACHINE = ("torch", "cuda", "driver", "compute_capability", "python", "os")
 
 
 @dataclass(frozen=True)
@@ -58,39 +57,30 @@ def records(case: str, folder: Path = FOLDER) -> list[Record]:
     found = []
     for path in sorted(folder.glob("*.json")):
         try:
-            card = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-            _check(card)
+            card = json.loads(path.read_text(encoding="utf-8"))
+            part = _part(card, case)
         except ValueError as error:
             warnings.warn(f"the record {path.name} is skipped: {error}", stacklevel=2)
             continue
-        part, machine = card["parts"].get(case, {"status": "absent"}), card["machine"]
-        if part["status"] == "done":
+        if part:
+            machine = card["machine"]
             found.append(Record(card["card"], machine["torch"], part["date"][:10], machine, part["figures"]))
     return found
 
 
-def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no measurement")
-
-
-def _check(card: Any) -> None:
-    """Raise ValueError with the reason why this is not a record of a real card."""
+def _part(card: Any, case: str) -> dict[str, Any]:
+    """Return a card's part for a case, empty where it has none; ValueError says why the file is no record."""
     if not isinstance(card, dict) or card.get("schema") != SCHEMA:
         raise ValueError(f"it is not a record of schema {SCHEMA}")
-    name, machine, parts = card.get("card"), card.get("machine"), card.get("parts")
-    if card.get("rehearsal") is not False or str(name).lower().startswith("virtual"):
+    if card.get("rehearsal") is not False or str(card.get("card")).lower().startswith("virtual"):
         raise ValueError("it is from a rehearsal, not from a real GPU")
-    if not isinstance(name, str) or not isinstance(parts, dict):
-        raise ValueError("its card's name or its parts are missing")
-    lacking = [key for key in _MACHINE if not isinstance(machine, dict) or not machine.get(key)]
-    if lacking:
-        raise ValueError(f"it does not say: {', '.join(lacking)}")
-    for case, part in parts.items():
-        match part:
-            case {"status": "done" | "failed" as status, "date": str(), "figures": dict(figures)}:
-                kinds = CASES.get(case, {}) if status == "done" else {}
-                lacking = [key for key, kind in kinds.items() if type(figures.get(key)).__name__ != kind]
-                if lacking:
-                    raise ValueError(f"its part {case!r} lacks: {', '.join(lacking)}")
-            case _:
-                raise ValueError(f"its part {case!r} is not complete")
+    match card:
+        case {"card": str(), "machine": {"torch": str()}, "parts": dict(parts)}:
+            part = parts.get(case, {})
+        case _:
+            raise ValueError("its card, its machine or its parts are missing")
+    if part.get("status") != "done":
+        return {}
+    if lacking := [key for key in CASES[case] if key not in part["figures"]]:
+        raise ValueError(f"its part {case!r} lacks: {', '.join(lacking)}")
+    return part

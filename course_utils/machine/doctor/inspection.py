@@ -1,39 +1,93 @@
-"""Look around without starting anything: the calling process, the machine, the course's folder."""
+"""Collect the facts: from Python and nvidia-smi, from files and variables, and of the asking process."""
 
+import json
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from course_utils.data.folder import contents, data_folder
 from course_utils.lessons import ROOT
 from course_utils.machine import environment
-from course_utils.machine.system import text_of
+from course_utils.machine.system import NO_COMMAND, ask, nvidia_smi, query_gpus, text_of
 
-from .facts import Caller, Place
+from .facts import Caller, Driver, Facts, Gpu, Interpreter, Place
 
+PYTHON_LIMIT = 180.0  # seconds; the first import of PyTorch from a slow disk takes a minute
+_NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI vendor, and the beginning of a display's class
 VARIABLES = """CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES CUDA_LAUNCH_BLOCKING PYTORCH_ALLOC_CONF
 PYTORCH_CUDA_ALLOC_CONF LD_LIBRARY_PATH COURSE_DEVICE COURSE_DATA""".split()
+
+
+def collect() -> Facts:
+    """Find out all that the rules need; takes as long as importing PyTorch once."""
+    caller, place = look_at_caller(), look_at_place()
+    python = Path(sys.executable) if caller.notebook else place.environment.python
+    there = caller.notebook or python.exists()
+    return Facts(caller, ask_interpreter(str(python)) if there else Interpreter(), ask_driver(), place)
+
+
+def ask_interpreter(python: str, limit: float = PYTHON_LIMIT) -> Interpreter:
+    """Let `probe.py` try a Python and its PyTorch, in a process of their own."""
+    probe = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+    answer, found = ask([python, "-c", probe], limit), {}
+    for line in answer.out.splitlines():
+        with suppress(ValueError, TypeError):  # a line that something else has printed
+            found = {**json.loads(line, object_hook=_with_tuples)}
+    end = answer.end or ("" if found.get("step") == "end" else "it stopped without a word")
+    gpus = tuple(Gpu(**gpu) for gpu in found.get("gpus", ()))
+    return Interpreter(**found | {"path": python, "gpus": gpus, "end": end})
+
+
+def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+
+
+def ask_driver(root: Path = Path("/")) -> Driver:
+    """Ask nvidia-smi and the PCI bus for NVIDIA's driver and cards."""
+    cards = sum(
+        text_of(device / "vendor").strip() == _NVIDIA and text_of(device / "class").startswith(_DISPLAY)
+        for device in (root / "sys/bus/pci/devices").glob("*")  # Linux; elsewhere there is no such folder
+    )
+    here = Driver(cards=cards)
+    table = nvidia_smi()
+    if table.end == NO_COMMAND:
+        return here
+    # the labels changed with driver 610: https://docs.nvidia.com/deploy/nvidia-smi/index.html
+    version = re.search(r"(?:Driver|KMD) Version: *([\d.]+)", table.out)
+    cuda = re.search(r"CUDA (?:UMD )?Version: *([\d.]+)", table.out)
+    if table.end or not version:
+        return replace(here, error=table.end or table.out.strip().partition("\n")[0] or "nothing")
+    gpus, _ = query_gpus("compute_cap")
+    capabilities = [tuple(map(int, re.findall(r"\d+", gpu["compute_cap"]))) for gpu in gpus]
+    return replace(
+        here,
+        version=version[1],
+        cuda=cuda[1] if cuda else "",
+        gpus=tuple(gpu["name"] for gpu in gpus),
+        capability=max(capabilities, default=()),
+    )
 
 
 def look_at_caller(root: Path = Path("/")) -> Caller:
     """What the asking process is and has loaded; loads nothing, starts nothing."""
     torch = sys.modules.get("torch")
-    cuda = getattr(torch, "cuda", None)
     machine = sys.modules.get("course_utils.virtual.machine")
     virtual = machine.active() if machine and machine.is_active() else None
     uuids = None
     with suppress(Exception):  # CUDA can be started and broken
-        if cuda is not None and virtual is None and cuda.is_initialized():
-            cards = [cuda.get_device_properties(number) for number in range(cuda.device_count())]
-            uuids = tuple(str(getattr(card, "uuid", "")) for card in cards)
+        if torch and not virtual and torch.cuda.is_initialized():
+            numbers = range(torch.cuda.device_count())
+            uuids = tuple(str(torch.cuda.get_device_properties(number).uuid) for number in numbers)
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     notebook = hasattr(shell, "kernel")
     began = dict(
-        line.partition("=")[::2] for line in text_of(root / "proc/self/environ").split("\0") if "=" in line
+        line.split("=", 1) for line in text_of(root / "proc/self/environ").split("\0") if "=" in line
     )
     return Caller(
         notebook=notebook,
@@ -64,8 +118,7 @@ def look_at_place(root: Path = Path("/"), course: Path = ROOT) -> Place:
         variables=variables,
         strays=tuple(_strays(variables.get("LD_LIBRARY_PATH", ""))),
         memory=_memory(root),
-        shared_memory=_disk(root / "dev/shm", "total"),
-        disk_free=_disk(course, "free"),
+        disk_free=shutil.disk_usage(course).free,
     )
 
 
@@ -80,13 +133,10 @@ def look_at_data(course: Path = ROOT) -> tuple[str, str]:
 
 def _elsewhere(notebook: bool, root: Path) -> str:
     """The environment that the shell or JupyterLab runs in, where this process runs in another one."""
-    active = os.environ.get("VIRTUAL_ENV", "")
-    if active and Path(active).resolve() != Path(sys.prefix).resolve():
-        return active
     server = text_of(root / "proc" / os.environ.get("JPY_PARENT_PID", "none") / "cmdline").partition("\0")[0]
-    known = notebook and not active and server.startswith("/")
-    same = Path(server).parent == Path(sys.executable).parent
-    return str(Path(server).parent.parent) if known and not same else ""
+    jupyters = str(Path(server).parent.parent) if notebook and server.startswith("/") else ""
+    there = os.environ.get("VIRTUAL_ENV") or jupyters
+    return "" if Path(there).resolve() == Path(sys.prefix).resolve() else there
 
 
 def _strays(path: str) -> Iterator[str]:
@@ -101,11 +151,3 @@ def _memory(root: Path) -> int:
     total = re.search(r"^MemTotal: *(\d+)", text_of(root / "proc/meminfo"), re.MULTILINE)
     limit = re.match(r"\d+", text_of(root / "sys/fs/cgroup/memory.max"))
     return min([*([int(total[1]) * 1024] if total else []), *([int(limit[0])] if limit else [])], default=-1)
-
-
-def _disk(folder: Path, part: str) -> int:
-    """The bytes that are "free" on the disk a folder is on, or the "total"; -1 where there is none."""
-    try:
-        return getattr(shutil.disk_usage(folder), part)
-    except OSError:
-        return -1
