@@ -20,16 +20,17 @@ HALF = SIZE // 2
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers as the path says: /whole, /norange, /cut, /damaged, /login, /silent; others 404."""
+    """Answers as the path says: /whole, /norange, /cut, /damaged, /wrongpart, /login, /silent; others 404."""
 
     def do_GET(self) -> None:
         kind, asked = self.path.strip("/"), self.headers.get("Range", "bytes=0-")
         self.server.requests.append((kind, asked))
         start = int(asked.removeprefix("bytes=").removesuffix("-"))
-        if kind in ("whole", "cut", "damaged", "silent"):
+        if kind in ("whole", "cut", "damaged", "silent", "wrongpart"):
             content = CONTENT[::-1] if kind == "damaged" else CONTENT
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{SIZE - 1}/{SIZE}")
+            shown = start + 1 if kind == "wrongpart" else start
+            self.send_header("Content-Range", f"bytes {shown}-{SIZE - 1}/{SIZE}")
             self.send_header("Content-Length", str(SIZE - start))
             self.end_headers()
             self.wfile.write(content[start:HALF] if kind in ("cut", "silent") else content[start:])
@@ -125,19 +126,30 @@ def test_a_damaged_archive_is_replaced(tmp_path, server, junk):
     assert fetch(tmp_path, server, "whole").read_bytes() == CONTENT
 
 
-def test_what_is_plainly_another_file_does_not_touch_the_half_download(tmp_path, server):
+@pytest.mark.parametrize("bad", ["login", "wrongpart"])
+def test_what_is_plainly_another_file_does_not_touch_the_half_download(tmp_path, server, bad):
     (tmp_path / "cifar-10-python.tar.gz.part").write_bytes(CONTENT[:HALF])
     with pytest.raises(download.DownloadError, match="sent another file"):
-        fetch(tmp_path, server, "login")
+        fetch(tmp_path, server, bad)
     assert (tmp_path / "cifar-10-python.tar.gz.part").read_bytes() == CONTENT[:HALF]
 
 
-def test_a_silent_mirror_is_left_and_asked_once_more(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(download, "_SILENCE", 0.5)
+def test_a_silent_mirror_is_left_and_asked_again_with_patience(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(download, "ROUNDS", ((0.4, 0), (0.5, 0)))
     with pytest.raises(download.DownloadError, match=r"was silent for 0\.5 s"):
         fetch(tmp_path, server, "silent")
     assert kinds_asked(server) == ["silent", "silent"]
     assert (tmp_path / "cifar-10-python.tar.gz.part").read_bytes() == CONTENT[:HALF]
+
+
+def test_a_slow_mirror_is_left_for_a_faster_one_and_used_if_there_is_none(
+    tmp_path, server, monkeypatch, capsys
+):
+    ticks = iter(range(0, 10_000, 11))  # each look at the clock: 11 seconds later
+    monkeypatch.setattr(download, "_clock", lambda: float(next(ticks)))
+    assert fetch(tmp_path, server, "whole", "norange").read_bytes() == CONTENT
+    assert kinds_asked(server) == ["whole", "norange", "whole"]
+    assert capsys.readouterr().out.count("is too slow") == 2
 
 
 def test_a_refused_connection_and_no_network_are_told_from_each_other(tmp_path, server):

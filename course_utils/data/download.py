@@ -3,6 +3,7 @@
 import hashlib
 import http.client
 import ssl
+import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -17,7 +18,11 @@ from .folder import ARCHIVE
 _OFFICIAL = tomllib.loads(Path(__file__).with_name("archive.toml").read_text(encoding="utf-8"))
 SIZE, MD5, MIRRORS = _OFFICIAL["size"], _OFFICIAL["md5"], tuple(_OFFICIAL["mirrors"])
 
-_SILENCE = 8.0  # seconds without a byte after which a mirror is left
+# Leave a mirror after so many seconds without a byte, or below so many bytes per second; the second round is
+# for those that answered, but slowly.
+ROUNDS = ((5, 200_000), (30, 0))
+_JUDGE_AFTER = 10.0  # seconds before the speed counts
+_clock = time.monotonic
 _UNREACHABLE = "could not be reached"
 _CERTIFICATE = (
     "has a certificate that cannot be verified (macOS: run 'Install Certificates.command'; "
@@ -26,7 +31,15 @@ _CERTIFICATE = (
 
 
 class DownloadError(RuntimeError):
-    """CIFAR-10 could not be fetched, from one mirror or at all; the message says why, in one line."""
+    """CIFAR-10 could not be fetched; the message says why, in one line."""
+
+
+class _Refused(Exception):
+    """A mirror did not deliver; the message says why."""
+
+
+class _Interrupted(_Refused):
+    """It did answer: a patient second try makes sense."""
 
 
 def fetch_archive(
@@ -46,7 +59,7 @@ def fetch_archive(
         DownloadError: no mirror delivered.
         OSError: the folder cannot be written, or the disk is full.
     """
-    archive, part = folder / ARCHIVE, folder / f"{ARCHIVE}.part"
+    archive, part, left = folder / ARCHIVE, folder / f"{ARCHIVE}.part", list(mirrors)
     if _has_md5(archive, md5):
         return archive
     if not mirrors:
@@ -55,61 +68,75 @@ def fetch_archive(
     if archive.exists():
         archive.replace(part)  # most often cut short: go on from there
     reasons: dict[str, str] = {}
-    for url in (*mirrors, *mirrors):  # all twice: a second try goes on where the first broke off
-        host = urlsplit(url).netloc
-        if reasons.get(host) == _UNREACHABLE:
-            continue
-        try:
-            _complete(part, size, md5, url)
-            return part.replace(archive)
-        except DownloadError as refusal:
-            if str(refusal) not in (_UNREACHABLE, reasons.get(host)):
-                print(f"CIFAR-10: {host} {refusal}.")
-            reasons[host] = str(refusal)
+    for silence, speed in ROUNDS:
+        for url in left.copy():
+            host = urlsplit(url).netloc
+            try:
+                _complete(part, size, md5, url, silence, speed)
+                return part.replace(archive)
+            except _Refused as refusal:
+                reasons[host] = str(refusal)
+                if not isinstance(refusal, _Interrupted):
+                    left.remove(url)
+                if str(refusal) != _UNREACHABLE:
+                    print(f"CIFAR-10: {host} {refusal}.")
     if set(reasons.values()) == {_UNREACHABLE}:
         raise DownloadError("there is no network")
     raise DownloadError("; ".join(f"{host} {reason}" for host, reason in reasons.items()))
 
 
 def _has_md5(file: Path, md5: str) -> bool:
-    return file.exists() and hashlib.md5(file.read_bytes()).hexdigest() == md5
+    if not file.exists():
+        return False
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "md5").hexdigest() == md5
 
 
-def _complete(part: Path, size: int, md5: str, url: str) -> None:
-    """Complete the half download from one mirror and check it, or raise DownloadError."""
+def _complete(part: Path, size: int, md5: str, url: str, silence: float, speed: float) -> None:
+    """Complete the half download from one mirror and check it, or raise _Refused."""
     start = part.stat().st_size if part.exists() else 0
     # plain text, because notebook widgets fail in too many set-ups
     look = {"unit": "B", "unit_scale": True, "mininterval": 0.5, "delay": 0.5, "leave": False}
     with tqdm(desc=f"CIFAR-10 from {urlsplit(url).netloc}", initial=start, total=size, **look) as bar:
-        for block in _blocks(url, start, size) if start < size else ():
+        for block in _blocks(url, start, size, silence, speed) if start < size else ():
             with part.open("ab") as file:
                 bar.update(file.write(block))
-    if not _has_md5(part, md5):
-        part.unlink()
-        raise DownloadError("completed a damaged half download" if start else "sent a damaged file")
+    if _has_md5(part, md5):
+        return
+    part.unlink()
+    if not start:  # it was all this mirror's
+        raise _Refused("sent a damaged file")
+    _complete(part, size, md5, url, silence, speed)  # a chance from the beginning
 
 
-def _blocks(url: str, start: int, size: int) -> Iterator[bytes]:
-    """Yield a mirror's archive from byte `start` on, or raise DownloadError."""
+def _blocks(url: str, start: int, size: int, silence: float, speed: float) -> Iterator[bytes]:
+    """Yield a mirror's archive from byte `start` on, or raise _Refused."""
     headers = {"User-Agent": "pytorch-gpu-course", "Range": f"bytes={start}-"}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_SILENCE) as answer:
-            partial = answer.status == 206  # a server may ignore Range
-            if not partial and answer.headers.get("Content-Length", str(size)) != str(size):
-                raise DownloadError("sent another file, perhaps a login page")
-            place = start if partial else 0
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=silence) as answer:
+            if answer.status == 206:  # https://www.rfc-editor.org/rfc/rfc9110#name-content-range
+                right = answer.headers.get("Content-Range") == f"bytes {start}-{size - 1}/{size}"
+            else:
+                right = answer.headers.get("Content-Length", str(size)) == str(size)
+            if not right:
+                raise _Refused("sent another file, perhaps a login page")
+            first = place = start if answer.status == 206 else 0  # a server may ignore Range
+            since = _clock()
             while place < size:
                 block = answer.read1(1 << 16)  # unlike read, it does not lose what came before an error
                 if not block:
                     raise EOFError
                 yield block[max(0, start - place) :]
                 place += len(block)
+                seconds = _clock() - since
+                if seconds > _JUDGE_AFTER and place - first < speed * seconds:
+                    raise _Interrupted("is too slow")
     except urllib.error.HTTPError as error:
-        raise DownloadError(f"answered {error.code} {error.reason}") from error
+        raise _Refused(f"answered {error.code} {error.reason}") from error
     except urllib.error.URLError as error:  # the connection does not stand
         bad_certificate = isinstance(error.reason, ssl.SSLCertVerificationError)
-        raise DownloadError(_CERTIFICATE if bad_certificate else _UNREACHABLE) from error
+        raise _Refused(_CERTIFICATE if bad_certificate else _UNREACHABLE) from error
     except TimeoutError as error:
-        raise DownloadError(f"was silent for {_SILENCE:g} s") from error
+        raise _Interrupted(f"was silent for {silence} s") from error
     except (OSError, EOFError, http.client.HTTPException) as error:
-        raise DownloadError("broke off half-way") from error
+        raise _Interrupted("broke off half-way") from error
