@@ -1,10 +1,8 @@
 """The trials of lesson 07: shares of the data, gradients sent once, files, accuracy, many GPUs."""
 
-import os
 import re
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,10 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler
 
 from .instruments.comm_hook import share_sent
-from .instruments.ranks import hold, on_ranks
+from .instruments.ranks import on_ranks
 from .instruments.vectors import flat
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if, same
+from .trying import Seen, mistake_if, same
 
 lesson = Lesson("07")
 summary = lesson.summary
@@ -90,13 +88,21 @@ def accumulate_ddp(answer: Callable[..., Any], world: int, parts: int) -> Seen:
 
 
 # ---- section 6: files and figures ----------------------------------------------------------------------
-_here = threading.local()  # .hear: of a rank, takes Python's audit events
+_changes: dict[Path, list[tuple[int, str, bool]]] = {}  # by checkpoint: a rank, an audit event, to itself?
 
 
 @cache  # Python removes no audit hook
 def _listen() -> None:
-    """Pass the audit events ("Audit events table" in Python's library reference) to the ranks."""
-    sys.addaudithook(lambda *event: _here.hear(*event) if hasattr(_here, "hear") else None)
+    sys.addaudithook(_note)
+
+
+def _note(event: str, args: tuple[Any, ...]) -> None:
+    """Note what a rank does to files beside a checkpoint ("Audit events table" in Python's reference)."""
+    if event in ("os.remove", "os.rename") or (event == "open" and set("wax+") & set(str(args[1]))):
+        paths = [Path(str(arg)) for arg in args[:2]]
+        for file, changes in _changes.items():
+            if any(path.parent == file.parent for path in paths):
+                changes.append((dist.get_rank(), event, paths[0] == file))
 
 
 def _net(version: int) -> nn.Module:
@@ -104,53 +110,41 @@ def _net(version: int) -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 
 
-def _saved(answer: Callable[..., Any], file: Path) -> tuple[list[tuple[str, bool]], Any]:
-    """Let the answer save on this rank; return what it does to files, and what the checkpoint holds then.
-
-    That is audit events, each with whether it was done to the checkpoint itself. Before each, others run on.
-    """
-    done = []
-
-    def hear(event: str, args: tuple[Any, ...]) -> None:
-        writes = event == "open" and set("wax+") & set(str(args[1]))
-        if writes or event in ("os.remove", "os.rename"):
-            paths = [Path(arg) for arg in args[:2] if isinstance(arg, str | os.PathLike)]
-            if any(path.parent == file.parent for path in paths):
-                hold()
-                done.append((event, paths[0] == file))
-
-    model, _here.hear = DistributedDataParallel(_net(2)), hear
-    answer(model, file)
-    return done, _content(file)
+def _saved(answer: Callable[..., Any], file: Path) -> Any:
+    """Let the answer save on this rank; return what the checkpoint holds when it comes back."""
+    answer(DistributedDataParallel(_net(2)), file)
+    return _content(file)
 
 
 def _content(file: Path) -> Any:
-    """Return what the default torch.load makes of a file; a `Mistake` where it cannot."""
+    """Return what the default torch.load makes of a file; None where it refuses it."""
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        return Mistake("nothing")
     except Exception:  # whatever a damaged or foreign file leads to
-        return Mistake("pickle")
+        return None
 
 
-@lesson.trial([(2,), (1,), (3,)], right=None)
-def save_once(answer: Callable[..., Any], world: int) -> None:
-    """See who writes what, what the file holds, and on which ranks too early."""
+@lesson.trial([(2, False), (2, True), (1, False), (3, True)], right=None)
+def save_once(answer: Callable[..., Any], world: int, last_first: bool) -> None:
+    """See who writes what, what the file holds, and on which ranks too early.
+
+    A rank that does not wait for the one that writes is seen when its turn comes first, one way or the other.
+    """
     _listen()
     # for a path that is not ASCII torch.save lets Python write, which is heard
     with tempfile.TemporaryDirectory(prefix="\N{GREEK SMALL LETTER EPSILON}poch") as folder:
         file = Path(folder).resolve() / "model.pt"
         torch.save(_net(1).state_dict(), file)  # of the epoch before
-        done, seen = zip(*on_ranks(world, _saved, answer, file), strict=True)
+        with mock.patch.dict(_changes, {file: (changes := [])}):
+            seen = on_ranks(world, _saved, answer, file, last_first=last_first)
         state, left = _content(file), [path.name for path in file.parent.iterdir() if path != file]
-    writers = [str(rank) for rank, changes in enumerate(done) if changes]
+    writers = sorted({str(rank) for rank, *_ in changes})
     mistake_if(not writers, "nothing")
     mistake_if(len(writers) > 1, "every_rank", ranks=" and ".join(writers))
-    mistake_if(any(("open", True) in changes for changes in done), "half")
-    mistake_if(any(own for changes in done for _, own in changes), "gap")
-    if isinstance(state, Mistake):
-        raise state
+    own = [event for _, event, itself in changes if itself]
+    mistake_if("open" in own, "half")
+    mistake_if(own != [], "gap")
+    mistake_if(state is None, "pickle")
     mistake_if(not isinstance(state, dict), "other", what=f"a {type(state).__name__}")
     new = _net(2).state_dict()
     mistake_if(state.keys() < new.keys(), "buffers", name=min(new.keys() - state.keys(), default=""))
