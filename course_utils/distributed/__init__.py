@@ -8,7 +8,6 @@ starts it, waits, shows what each rank has printed, and in one line why it faile
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from course_utils.lessons import CourseError
 
-from .failures import cause_of, line_about
+from .failures import line_about
 from .launching import SHARING_OFF, restarts_allowed, run_agents
 from .logs import read_attempts
 
@@ -27,22 +26,18 @@ class Torchrun:
 
     Attributes:
         ok: every rank came to its end.
-        seconds: wall-clock time of the whole run.
         restarts: how often torchrun started the ranks again.
         ranks: what each rank printed (its stdout) in the last attempt.
         errors: what each rank wrote to stderr in the last attempt: warnings, progress bars, the traceback.
         attempts: what each rank printed in each attempt, the last one included.
-        causes: why each attempt before the last one ended, a line each.
         error: what happened and what to do, in one line; "" where nothing failed.
     """
 
     ok: bool
-    seconds: float
     restarts: int
     ranks: dict[int, str]
     errors: dict[int, str]
     attempts: list[dict[int, str]]
-    causes: list[str]
     error: str
 
     def __repr__(self) -> str:
@@ -52,7 +47,6 @@ class Torchrun:
 def torchrun(
     *commands: str,
     timeout: float = 120,
-    join_timeout: float = 30,
     port: int | None = None,
     python: str | Sequence[str] = sys.executable,
     quiet: bool = False,
@@ -69,7 +63,7 @@ def torchrun(
         commands: as in "--standalone --nproc-per-node 2 train_ddp.py"; the script is looked for in the
             current folder.
         timeout: seconds for the whole run. What is still running then is stopped, and the line says where.
-        join_timeout: seconds for all machines to come; a command's own --rdzv-conf may make them fewer.
+            All machines have to come within a quarter of that, or what a command's own --rdzv-conf says.
         port: what `$PORT` stands for; a free port by default.
         python: the interpreter of all commands, or one for each.
         quiet: print nothing.
@@ -87,10 +81,9 @@ def torchrun(
     show = (lambda _: None) if quiet else partial(print, flush=True)
     for command in commands:
         show(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}")
-    began = time.perf_counter()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            agents, late = run_agents(commands, pythons, Path(folder), timeout, join_timeout, port)
+            agents, late = run_agents(commands, pythons, Path(folder), timeout, port)
         except KeyboardInterrupt:
             show("torchrun was interrupted; its processes are ended.")
             raise
@@ -99,12 +92,10 @@ def torchrun(
     latest = {number: rank for attempt in attempts for number, rank in attempt.items()}
     result = Torchrun(
         ok=not error,
-        seconds=time.perf_counter() - began,
         restarts=max(0, len(attempts) - 1),
         ranks={number: latest[number].out for number in sorted(latest)},
         errors={number: latest[number].err for number in sorted(latest)},
         attempts=[{number: rank.out for number, rank in attempt.items()} for attempt in attempts],
-        causes=[cause_of(attempt) for attempt in attempts[:-1]],
         error=error,
     )
     _report(result, show)

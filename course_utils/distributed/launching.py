@@ -15,15 +15,12 @@ from uuid import uuid4
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 from course_utils.lessons import CourseError
-from course_utils.machine.system import text_of
 
 from .cleanup import MARK, guarded, make_ranks_say_where, own_group
 
 _LAST_ONES = 15.0  # seconds for the other agents once one of them has failed
 _WINDOWS = os.name == "nt"
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}
-_START = 20.0  # seconds for torchrun itself to start, on a busy machine
-_MET = "Rendezvous complete"
 SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 
@@ -84,12 +81,7 @@ def environment(run: str, again: bool) -> dict[str, str]:
 
 
 def run_agents(
-    commands: tuple[str, ...],
-    pythons: list[str],
-    base: Path,
-    timeout: float,
-    join_timeout: float,
-    port: int | None = None,
+    commands: tuple[str, ...], pythons: list[str], base: Path, timeout: float, port: int | None = None
 ) -> tuple[list[Agent], bool]:
     """Run the agents of one job at the same time, and end what is left of them.
 
@@ -97,7 +89,7 @@ def run_agents(
         the agents with their exit codes, and whether the time was up.
     """
     run, variables = uuid4().hex, os.environ | {"PORT": str(port or get_free_port())}
-    limit = max(1, round(join_timeout))
+    limit = max(1, round(timeout / 4))
     conf = f"join_timeout={limit},timeout={limit},read_timeout={limit}"
     # options of the reader's own come later, so they win
     options = ["--redirects", "3", "--local-addr", "127.0.0.1", "--rdzv-conf", conf, "--log-dir"]
@@ -113,7 +105,7 @@ def run_agents(
             streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
             with agent.log.open("wb") as log:
                 processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **own_group()))
-        late = not _all_end(processes, timeout, join_timeout + _START, [agent.log for agent in agents])
+        late = not _all_end(processes, timeout)
         for agent, process in zip(agents, processes, strict=True):
             agent.code = process.poll()
         if late:
@@ -121,21 +113,13 @@ def run_agents(
     return agents, late
 
 
-def _all_end(processes: list[subprocess.Popen], timeout: float, meeting: float, logs: list[Path]) -> bool:
-    """Wait for all agents; once one has failed the others get a few seconds. False: they did not end in time.
-
-    They have `meeting` seconds to find each other: a port that answers nothing holds torchrun for ever.
-    """
-    began = time.monotonic()
-    deadline, met = began + timeout, False
+def _all_end(processes: list[subprocess.Popen], timeout: float) -> bool:
+    """Wait for all agents; once one has failed the others get a few seconds. False: the time was up."""
+    deadline = time.monotonic() + timeout
     while any(process.poll() is None for process in processes):
-        now = time.monotonic()
         if any(process.poll() for process in processes):
-            deadline = min(deadline, now + _LAST_ONES)
-        if not met and now > began + meeting:
-            met = all(_MET in text_of(log) for log in logs)
-            deadline = deadline if met else now
-        if now >= deadline:
+            deadline = min(deadline, time.monotonic() + _LAST_ONES)
+        if time.monotonic() >= deadline:
             return False
         time.sleep(0.05)
     return True

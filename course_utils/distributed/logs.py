@@ -3,7 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from .launching import Agent, text_of
+from course_utils.machine.system import text_of
+
+from .launching import Agent
 
 _ROUND = re.compile(r"restart_count=(\d+)\n(?:.*\n)*?.*global_ranks=\[([\d, ]*)\]")
 _FIRST = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
@@ -33,19 +35,17 @@ def read_attempts(agents: list[Agent]) -> list[dict[int, Rank]]:
     """
     attempts: list[dict[int, Rank]] = []
     for agent in agents:
-        log = text_of(agent.log)
-        last = dict(_SUMMARY.findall(log))
-        places = {}  # folder -> the attempt that used it last, its ranks, what torchrun said then
-        rounds = list(_ROUND.finditer(log))
-        for number, found in enumerate(rounds):
-            end = rounds[number + 1].start() if number + 1 < len(rounds) else len(log)
-            places[found[1]] = number, found[2].split(", "), log[found.end() : end]
+        _, *pieces = _ROUND.split(text_of(agent.log))
+        rounds = list(zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True))
         attempts += [{} for _ in range(len(rounds) - len(attempts))]
-        for restart, (number, ranks, said) in places.items():
+        last_use = {restart: number for number, (restart, _, _) in enumerate(rounds)}  # of a folder
+        for restart, number in last_use.items():
+            _, ranks, said = rounds[number]
             first = {local: code for code, local in _FIRST.findall(said)}
-            for local, rank in enumerate(ranks):
+            all_failed = dict(_SUMMARY.findall(said))  # which torchrun lists at the very end
+            for local, rank in enumerate(ranks.split(", ")):
                 folder = next(agent.folder.glob(f"*/attempt_{restart}/{local}"), agent.folder)
-                code = (last if number == len(rounds) - 1 else {}).get(rank) or first.get(str(local))
+                code = all_failed.get(rank) or first.get(str(local))
                 out, err = text_of(folder / "stdout.log"), text_of(folder / "stderr.log")
                 attempts[number][int(rank)] = Rank(out, err, None if code is None else int(code))
     return [dict(sorted(attempt.items())) for attempt in attempts]

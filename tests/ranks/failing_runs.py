@@ -76,7 +76,6 @@ class Failing:
             return course_utils.torchrun(
                 *[self.command] * self.agents,
                 timeout=self.timeout,
-                join_timeout=20 if self.agents > 1 else 2,
                 port=taken if self.port_taken else None,
                 python=python,
             )
