@@ -16,8 +16,7 @@ from pathlib import Path
 from course_utils.lessons import CourseError
 
 from .failures import line_about
-from .launching import SHARING_OFF, restarts_allowed, run_agents
-from .logs import read_attempts
+from .launching import SHARING_OFF, read_attempts, restarts_allowed, run_agents
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,10 +11,8 @@ from pathlib import Path, PureWindowsPath
 
 from course_utils.errors import explain, is_own
 from course_utils.errors.known import NCCL_TIMEOUT
-from course_utils.machine.system import text_of
 
-from .launching import Agent
-from .logs import Rank
+from .launching import Agent, Rank, text_of
 
 _KNOWN = tomllib.loads(Path(__file__).with_name("failures.toml").read_text(encoding="utf-8"))
 _PATTERNS = {name: re.compile(text, re.MULTILINE) for name, text in _KNOWN["patterns"].items()}

@@ -1,4 +1,4 @@
-"""Starting torchrun, once per command, and waiting for the end within a limit."""
+"""Starting torchrun, once per command, waiting for the end within a limit, and reading what was written."""
 
 import os
 import re
@@ -15,13 +15,16 @@ from uuid import uuid4
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 from course_utils.lessons import CourseError
+from course_utils.machine.system import text_of
 
 from .cleanup import MARK, guarded, make_ranks_say_where, own_group
 
 _LAST_ONES = 15.0  # seconds for the other agents once one of them has failed
 _WINDOWS = os.name == "nt"
-_LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+_ROUND = re.compile(r"restart_count=(\d+)\n(?:.*\n)*?.*global_ranks=\[([\d, ]*)\]")
+_FIRST = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
+_SUMMARY = re.compile(r"rank +: (\d+) \(local_rank: \d+\)\n +exitcode +: (-?\d+)")
 
 
 @dataclass
@@ -38,6 +41,21 @@ class Agent:
     command: str
     folder: Path
     log: Path
+    code: int | None = None
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What one rank did in one attempt.
+
+    Attributes:
+        out: what it wrote to stdout.
+        err: what it wrote to stderr.
+        code: its exit code, where torchrun names it; minus the signal's number where one ended it.
+    """
+
+    out: str
+    err: str
     code: int | None = None
 
 
@@ -61,10 +79,10 @@ def words(command: str, variables: Mapping[str, str]) -> list[str]:
 def environment(run: str, again: bool) -> dict[str, str]:
     """The variables of a run: this process's, and what makes its output stable and its failures readable."""
     unless_set = {"OMP_NUM_THREADS": "1"}
-    if sys.platform in _LOOPBACK:  # nothing leaves the machine: no name server is asked, no firewall asks
-        unless_set["GLOO_SOCKET_IFNAME"] = _LOOPBACK[sys.platform]
     if _WINDOWS:  # PyTorch for Windows lacks libuv: https://github.com/pytorch/pytorch/issues/148283
         unless_set["USE_LIBUV"] = "0"
+    else:  # nothing leaves the machine: no name server is asked, no firewall asks
+        unless_set["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     if again:  # else a restarted rank may read a dead one's address: github.com/pytorch/pytorch/issues/135712
         name, value = SHARING_OFF.split("=")
         unless_set[name] = value
@@ -93,18 +111,16 @@ def run_agents(
     conf = f"join_timeout={limit},timeout={limit},read_timeout={limit}"
     # options of the reader's own come later, so they win
     options = ["--redirects", "3", "--local-addr", "127.0.0.1", "--rdzv-conf", conf, "--log-dir"]
-    agents, lines = [], []
-    for number, (command, python) in enumerate(zip(commands, pythons, strict=True)):
-        agents.append(Agent(command, base / f"agent{number}", base / f"agent{number}.log"))
-        torchrun = [python, "-m", "torch.distributed.run", *options, str(agents[-1].folder)]
-        lines.append(torchrun + words(command, variables))
+    streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    agents, processes = [], []
     with guarded(run):
-        processes = []
-        for agent, line in zip(agents, lines, strict=True):
-            env = environment(run, restarts_allowed(agent.command))
-            streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+        for number, (command, python) in enumerate(zip(commands, pythons, strict=True)):
+            agent = Agent(command, base / f"agent{number}", base / f"agent{number}.log")
+            torchrun = [python, "-m", "torch.distributed.run", *options, str(agent.folder)]
+            line, env = torchrun + words(command, variables), environment(run, restarts_allowed(command))
             with agent.log.open("wb") as log:
                 processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **own_group()))
+            agents.append(agent)
         late = not _all_end(processes, timeout)
         for agent, process in zip(agents, processes, strict=True):
             agent.code = process.poll()
@@ -123,3 +139,27 @@ def _all_end(processes: list[subprocess.Popen], timeout: float) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def read_attempts(agents: list[Agent]) -> list[dict[int, Rank]]:
+    """Return the ranks of each attempt, in order.
+
+    An agent whose own ranks did not fail restarts them into the same folder, so of its earlier attempts
+    nothing is left.
+    """
+    attempts: list[dict[int, Rank]] = []
+    for agent in agents:
+        _, *pieces = _ROUND.split(text_of(agent.log))
+        rounds = list(zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True))
+        attempts += [{} for _ in range(len(rounds) - len(attempts))]
+        last_use = {restart: number for number, (restart, _, _) in enumerate(rounds)}  # of a folder
+        for restart, number in last_use.items():
+            _, ranks, said = rounds[number]
+            first = {local: code for code, local in _FIRST.findall(said)}
+            all_failed = dict(_SUMMARY.findall(said))  # which torchrun lists at the very end
+            for local, rank in enumerate(ranks.split(", ")):
+                folder = next(agent.folder.glob(f"*/attempt_{restart}/{local}"), agent.folder)
+                code = all_failed.get(rank) or first.get(str(local))
+                out, err = text_of(folder / "stdout.log"), text_of(folder / "stderr.log")
+                attempts[number][int(rank)] = Rank(out, err, None if code is None else int(code))
+    return [dict(sorted(attempt.items())) for attempt in attempts]

@@ -12,8 +12,7 @@ import pytest
 import course_utils
 from course_utils.distributed import launching
 from course_utils.distributed.failures import line_about
-from course_utils.distributed.launching import Agent
-from course_utils.distributed.logs import Rank
+from course_utils.distributed.launching import Agent, Rank
 
 from .conftest import STAY, until
 from .failing_runs import BY_NAME, RECORDED, Failing, port_taken, replay
