@@ -6,11 +6,8 @@ A script that uses several processes must be a file, and must not run in the not
 starts it, waits, shows what each rank has printed, and in one line why it failed, if it did.
 """
 
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from course_utils.lessons import CourseError
@@ -43,13 +40,7 @@ class Torchrun:
         return f"<torchrun: {len(self.ranks)} ranks, {'ok' if self.ok else 'failed'}>"
 
 
-def torchrun(
-    *commands: str,
-    timeout: float = 120,
-    port: int | None = None,
-    python: str | Sequence[str] = sys.executable,
-    quiet: bool = False,
-) -> Torchrun:
+def torchrun(*commands: str, timeout: float = 120, port: int | None = None) -> Torchrun:
     """Run what stands after `torchrun` in a terminal, and print what each rank has printed, rank by rank.
 
     Several commands are several machines' commands, started here at the same time. `$PORT` in a command is a
@@ -64,27 +55,23 @@ def torchrun(
         timeout: seconds for the whole run. What is still running then is stopped, and the line says where.
             All machines have to come within a quarter of that, or what a command's own --rdzv-conf says.
         port: what `$PORT` stands for; a free port by default.
-        python: the interpreter of all commands, or one for each.
-        quiet: print nothing.
 
     Raises:
-        CourseError: no command, or not one interpreter for each.
+        CourseError: no command, or an open quotation.
     """
-    pythons = [python] * len(commands) if isinstance(python, str) else list(python)
-    if not commands or len(pythons) != len(commands):
+    if not commands:
         raise CourseError(
-            f"torchrun() got {len(commands)} commands for {len(pythons)} interpreters. "
+            "torchrun() got no command. "
             'Write what follows torchrun in a terminal: torchrun("--standalone --nproc-per-node 2 script.py")'
         )
     commands = tuple(command.strip().removeprefix("torchrun ") for command in commands)
-    show = (lambda _: None) if quiet else partial(print, flush=True)
     for command in commands:
-        show(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}")
+        print(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            agents, late = run_agents(commands, pythons, Path(folder), timeout, port)
+            agents, late = run_agents(commands, Path(folder), timeout, port)
         except KeyboardInterrupt:
-            show("torchrun was interrupted; its processes are ended.")
+            print("torchrun was interrupted; its processes are ended.", flush=True)
             raise
         attempts = read_attempts(agents)
         error = line_about(agents, attempts, late, timeout)
@@ -97,17 +84,17 @@ def torchrun(
         attempts=[{number: rank.out for number, rank in attempt.items()} for attempt in attempts],
         error=error,
     )
-    _report(result, show)
+    _report(result)
     return result
 
 
-def _report(result: Torchrun, show: Callable[[str], None]) -> None:
+def _report(result: Torchrun) -> None:
     """Print each rank's lines, attempt by attempt, and the line about the failure."""
     for number, ranks in enumerate(result.attempts):
         if number:
-            show(f"--- restart {number}: torchrun starts all ranks again ---")
+            print(f"--- restart {number}: torchrun starts all ranks again ---")
         for rank, text in ranks.items():
             for line in text.splitlines():
-                show(f"[rank {rank}] {line}")
+                print(f"[rank {rank}] {line}")
     if result.error:
-        show(f"torchrun failed: {result.error}")
+        print(f"torchrun failed: {result.error}")

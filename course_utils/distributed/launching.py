@@ -17,8 +17,9 @@ from torch.distributed.elastic.utils.distributed import get_free_port
 from course_utils.lessons import CourseError
 from course_utils.machine.system import text_of
 
-from .cleanup import MARK, guarded, make_ranks_say_where, own_group
+from .cleanup import MARK, OWN_GROUP, guarded, make_ranks_say_where
 
+_TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 _LAST_ONES = 15.0  # seconds for the other agents once one of them has failed
 _WINDOWS = os.name == "nt"
 SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
@@ -99,7 +100,7 @@ def environment(run: str, again: bool) -> dict[str, str]:
 
 
 def run_agents(
-    commands: tuple[str, ...], pythons: list[str], base: Path, timeout: float, port: int | None = None
+    commands: tuple[str, ...], base: Path, timeout: float, port: int | None = None
 ) -> tuple[list[Agent], bool]:
     """Run the agents of one job at the same time, and end what is left of them.
 
@@ -114,12 +115,12 @@ def run_agents(
     streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
     agents, processes = [], []
     with guarded(run):
-        for number, (command, python) in enumerate(zip(commands, pythons, strict=True)):
+        for number, command in enumerate(commands):
             agent = Agent(command, base / f"agent{number}", base / f"agent{number}.log")
-            torchrun = [python, "-m", "torch.distributed.run", *options, str(agent.folder)]
-            line, env = torchrun + words(command, variables), environment(run, restarts_allowed(command))
+            line = [*_TORCHRUN, *options, str(agent.folder), *words(command, variables)]
+            env = environment(run, restarts_allowed(command))
             with agent.log.open("wb") as log:
-                processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **own_group()))
+                processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **OWN_GROUP))
             agents.append(agent)
         late = not _all_end(processes, timeout)
         for agent, process in zip(agents, processes, strict=True):

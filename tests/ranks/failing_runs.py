@@ -7,7 +7,6 @@ is stored for each version of PyTorch, and meets each kind of failure once for r
 import json
 import socket
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import tomllib
@@ -67,7 +66,7 @@ class Failing:
         folder.mkdir(exist_ok=True)
         (folder / "script.py").write_text(HEAD + self.script, encoding="utf-8")
 
-    def start(self, python: str = sys.executable) -> Torchrun:
+    def start(self) -> Torchrun:
         """Run it in the current folder."""
         self.write_script(Path.cwd())
         if self.takes:
@@ -77,7 +76,6 @@ class Failing:
                 *[self.command] * self.agents,
                 timeout=self.timeout,
                 port=taken if self.port_taken else None,
-                python=python,
             )
 
 
@@ -112,14 +110,16 @@ def record(case: Failing, python: str) -> dict[str, Any]:
     """Run a case, and return what is to be stored."""
     stored: dict[str, Any] = {"case": case.asks()}
 
-    def run_and_keep(commands: tuple[str, ...], pythons: list[str], base: Path, *limits: Any) -> Run:
-        agents, late = run_agents(commands, pythons, base, *limits)
+    def run_and_keep(commands: tuple[str, ...], base: Path, *limits: Any) -> Run:
+        agents, late = run_agents(commands, base, *limits)
         stored.update(late=late, codes=[agent.code for agent in agents], files=_texts(base, python))
         return agents, late
 
     kept = mock.patch("course_utils.distributed.run_agents", run_and_keep)
-    with tempfile.TemporaryDirectory() as folder, chdir(folder), kept:
-        case.start(python)
+    torchrun = (python, "-m", "torch.distributed.run")
+    theirs = mock.patch("course_utils.distributed.launching._TORCHRUN", torchrun)
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), kept, theirs:
+        case.start()
     return stored
 
 
@@ -143,7 +143,7 @@ def _replace(text: str, pairs: dict[str, str]) -> str:
 def replay(stored: dict[str, Any]) -> Callable[..., Run]:
     """What stands for run_agents: it writes what a run wrote that is stored, as if it had been here."""
 
-    def run_again(commands: tuple[str, ...], _pythons: list[str], base: Path, *_limits: Any) -> Run:
+    def run_again(commands: tuple[str, ...], base: Path, *_limits: Any) -> Run:
         library = Path(sysconfig.get_path("stdlib")).as_posix()
         here = {_LOGS: str(base), _HERE: str(Path.cwd()), _LIBRARY: f'File "{library}/'}
         for name, lines in stored["files"].items():

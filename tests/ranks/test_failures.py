@@ -57,15 +57,12 @@ os.execv(sys.executable, [sys.executable, f"life{life}/script.py"])
 
 @pytest.mark.slow
 @needs_signals
-def test_a_rank_fails_in_each_of_its_lives(
-    script: Script, folder: Path, capsys: pytest.CaptureFixture
-) -> None:
-    """And a quiet run prints nothing; each start of the ranks has a store of its own."""
+def test_a_rank_fails_in_each_of_its_lives(script: Script, folder: Path) -> None:
+    """Each start of the ranks has a store of its own."""
     BY_NAME["exit_code"].write_script(folder / "life0")
     BY_NAME["killed_again"].write_script(folder / "life1")
     command = script(ONE_AFTER_ANOTHER).replace("script", "--max-restarts 1 script")
-    result = course_utils.torchrun(f"{command} {launching.SHARING_OFF.split('=')[0]}", quiet=True)
-    assert capsys.readouterr().out == ""
+    result = course_utils.torchrun(f"{command} {launching.SHARING_OFF.split('=')[0]}")
     assert re.match(BY_NAME["killed_again"].says, result.error)
     assert (result.ok, result.restarts) == (False, 1)
     printed = [dict.fromkeys((0, 1), f"life {life} 1\n") for life in range(2)]
@@ -92,7 +89,7 @@ def test_a_port_that_answers_nothing(script: Script) -> None:
     script("")
     command = BY_NAME["not_met"].command.removeprefix("--nnodes 2 --nproc-per-node 1 ")
     with port_taken() as port:
-        result = course_utils.torchrun(command, port=port, timeout=9, quiet=True)
+        result = course_utils.torchrun(command, port=port, timeout=9)
     assert result.error.endswith("Another program on that port has the same effect.")
 
 
@@ -105,7 +102,7 @@ def test_a_rank_that_never_comes(
     begun = [folder / "pids0", folder / "pids1"]
     monkeypatch.setattr(launching, "_all_end", lambda *_: until(lambda: all(map(Path.exists, begun))))
     command = script(STAY + "threading.Event().wait() if rank else child.wait()\n")
-    result = course_utils.torchrun(command, timeout=60, quiet=True)
+    result = course_utils.torchrun(command, timeout=60)
     line = r"threading\.Event\(\)\.wait\(\) if rank else child\.wait\(\) \(script\.py, line 10\)"
     assert re.match(
         rf"not at an end after 60 s, and stopped\. Then rank 0 was at: {line}; rank 1 at: {line}\. ",
@@ -116,9 +113,7 @@ def test_a_rank_that_never_comes(
 
 @pytest.mark.slow
 def test_the_time_is_up(script: Script) -> None:
-    result = course_utils.torchrun(
-        script("import threading; threading.Event().wait()"), timeout=0.1, quiet=True
-    )
+    result = course_utils.torchrun(script("import threading; threading.Event().wait()"), timeout=0.1)
     assert result.error == "no rank had begun after 0.1 s. On a busy machine raise timeout=."
 
 

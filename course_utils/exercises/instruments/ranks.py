@@ -35,11 +35,10 @@ class _Rank(threading.Thread):
     """A thread that runs when it has its turn, until it comes to a collective or is done.
 
     Attributes:
-        came_to: in a collective, its name, the shapes of what is given, and its options; else None.
+        came_to: a collective, as in "all_reduce of (3,) float32", and its options; None in none.
         brought: what this rank brings there.
         every: what all bring, by rank, for the first one that goes on.
         value: what the trial returned, and `error` what it raised.
-        printed: what the answer printed.
     """
 
     def __init__(self, number: int, world: int, trial: Callable[[], Any]) -> None:
@@ -61,7 +60,6 @@ class _Rank(threading.Thread):
         self._random = torch.get_rng_state()
 
     def run(self) -> None:
-        """Try the answer; that is what the thread does."""
         which = {"rank": self.number, "world_size": self.world}
         try:
             self._turn.acquire()
@@ -113,12 +111,12 @@ class JudgedGroup(threaded.ProcessLocalGroup):
         tensors, n = tree_leaves(inputs), self.size()
         share = {"all_reduce": 2 * (n - 1) / n, "all_gather": n - 1}.get(name, (n - 1) / n)
         self.calls.append((name, share * sum(tensor.nbytes for tensor in tensors)))
-        shapes = [f"{tuple(tensor.shape)} {tensor.dtype}".replace("torch.", "") for tensor in tensors]
-        if name in ("scatter", "all_to_all"):  # need not look alike on all ranks
-            shapes = []
+        shapes = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors)
+        alike = shapes and name not in ("scatter", "all_to_all")  # on all ranks
+        what = f"{name} of {shapes.replace('torch.', '')}" if alike else name
         if inputs is not outputs:  # they may share their memory
             data = outputs, tree_map(torch.clone, inputs), *cuts
-        if every := threading.current_thread().meet((name, shapes, vars(collective)), data):
+        if every := threading.current_thread().meet((what, vars(collective)), data):
             collective.work(every)
         return threaded.ret_work(tree_leaves(outputs))
 
@@ -200,14 +198,8 @@ def _attend(ranks: Sequence[_Rank], in_turn: Sequence[_Rank]) -> None:
 
 def _not_met(ranks: Sequence[_Rank]) -> Mistake:
     """Say which ranks are in which collectives, and which are in none."""
-    there, away = [], []
-    for rank in ranks:
-        if rank.came_to is None:
-            away.append(str(rank.number))
-            continue
-        name, shapes, _ = rank.came_to
-        more = f" of {', '.join(shapes[:2])}{' ...' if len(shapes) > 2 else ''}" if shapes else ""
-        there.append(f"rank {rank.number} in {name}{more}")  # such as "all_reduce of (3,) float32"
+    there = [f"rank {rank.number} in {rank.came_to[0]}" for rank in ranks if rank.came_to]
+    away = [str(rank.number) for rank in ranks if not rank.came_to]
     names = f"Rank{'s' * (len(away) > 1)} {' and '.join(away)}"
     key = "never_comes" if away else "different"
     return Mistake(key, world=len(ranks), there="; ".join(there), away=names)
