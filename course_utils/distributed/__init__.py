@@ -69,12 +69,12 @@ def torchrun(*commands: str, timeout: float = 120, port: int | None = None) -> T
         print(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            agents, late = run_agents(commands, Path(folder), timeout, port)
+            agents = run_agents(commands, Path(folder), timeout, port)
         except KeyboardInterrupt:
             print("torchrun was interrupted; its processes are ended.", flush=True)
             raise
         attempts = read_attempts(agents)
-        error = line_about(agents, attempts, late, timeout)
+        error = line_about(agents, attempts, timeout)
     latest = {number: rank for attempt in attempts for number, rank in attempt.items()}
     result = Torchrun(
         ok=not error,

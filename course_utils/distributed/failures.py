@@ -20,12 +20,11 @@ _SIGNALS, _TEXTS = _KNOWN["signals"], _KNOWN["texts"]
 _KILLED, _CAUSE, _UNSAID, _EFFECT, _NO_FAILURE = range(5)  # how close to the cause a rank is
 
 
-def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], late: bool, timeout: float) -> str:
+def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], timeout: float) -> str:
     """Return the line; "" where every agent ended well."""
-    failed = any(agent.code for agent in agents)
-    if not late and not failed:
+    if all(agent.code == 0 for agent in agents):
         return ""
-    ranks = attempts[-1] if attempts else {}
+    failed, ranks = any(agent.code for agent in agents), attempts[-1] if attempts else {}
     culprit = min(ranks, key=lambda number: (_guilt(ranks[number]), number), default=None)
     if culprit is not None and _guilt(ranks[culprit]) < (_NO_FAILURE if failed else _EFFECT):
         again = len(attempts) - 1

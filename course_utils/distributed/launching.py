@@ -36,7 +36,7 @@ class Agent:
         command: what stands after `torchrun`, as the reader wrote it.
         folder: the logs of its ranks.
         log: what torchrun itself says.
-        code: its exit code; None where it had to be stopped.
+        code: its exit code; None where the time was up.
     """
 
     command: str
@@ -99,14 +99,8 @@ def environment(run: str, again: bool) -> dict[str, str]:
     return unless_set | os.environ | fixed
 
 
-def run_agents(
-    commands: tuple[str, ...], base: Path, timeout: float, port: int | None = None
-) -> tuple[list[Agent], bool]:
-    """Run the agents of one job at the same time, and end what is left of them.
-
-    Returns:
-        the agents with their exit codes, and whether the time was up.
-    """
+def run_agents(commands: tuple[str, ...], base: Path, timeout: float, port: int | None = None) -> list[Agent]:
+    """Run the agents of one job at the same time, and end what is left of them; return them as they ended."""
     run, variables = uuid4().hex, os.environ | {"PORT": str(port or get_free_port())}
     limit = max(1, round(timeout / 4))
     conf = f"join_timeout={limit},timeout={limit},read_timeout={limit}"
@@ -122,24 +116,20 @@ def run_agents(
             with agent.log.open("wb") as log:
                 processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **OWN_GROUP))
             agents.append(agent)
-        late = not _all_end(processes, timeout)
+        _wait(processes, timeout)
         for agent, process in zip(agents, processes, strict=True):
             agent.code = process.poll()
-        if late:
-            make_ranks_say_where([process.pid for process in processes if process.returncode is None])
-    return agents, late
+        make_ranks_say_where([process.pid for process in processes if process.returncode is None])
+    return agents
 
 
-def _all_end(processes: list[subprocess.Popen], timeout: float) -> bool:
-    """Wait for all agents; once one has failed the others get a few seconds. False: the time was up."""
+def _wait(processes: list[subprocess.Popen], timeout: float) -> None:
+    """Wait for all agents until the time is up; once one has failed the others get a few seconds."""
     deadline = time.monotonic() + timeout
-    while any(process.poll() is None for process in processes):
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         if any(process.poll() for process in processes):
             deadline = min(deadline, time.monotonic() + _LAST_ONES)
-        if time.monotonic() >= deadline:
-            return False
         time.sleep(0.05)
-    return True
 
 
 def read_attempts(agents: list[Agent]) -> list[dict[int, Rank]]:

@@ -169,9 +169,7 @@ def _measure(answer: Callable[..., Any], n: int, mistaken: tuple[int, ...]) -> t
     return round(float(share), 4), [round(number) - 1 for number in asked]
 
 
-@lesson.trial(
-    [(2, 8, (1, 6)), (3, 7, (0, 4)), (3, 8, (1,)), (2, 7, (2, 4, 6)), (1, 5, (3,)), (3, 2, (1,))],
-)
+@lesson.trial([(2, 8, (1, 6)), (3, 7, (0, 4)), (3, 8, (1,)), (2, 7, (2, 4, 6)), (1, 5, (3,)), (3, 2, (1,))])
 def exact_accuracy(answer: Callable[..., Any], world: int, n: int, mistaken: tuple[int, ...]) -> Seen:
     """See which share each rank says, and whether one asks about everything."""
     said, asked = zip(*on_ranks(world, _measure, answer, n, mistaken), strict=True)

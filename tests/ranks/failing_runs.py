@@ -30,7 +30,6 @@ rank = int(os.environ["RANK"])
 """
 _HERE, _LOGS = "<here>", "<logs>"  # the script's folder, and the one that torchrun writes to
 _LIBRARY = 'File "python3/'  # as scrubbing leaves it
-Run = tuple[list[Agent], bool]  # what run_agents returns
 
 
 @dataclass(frozen=True)
@@ -110,10 +109,10 @@ def record(case: Failing, python: str) -> dict[str, Any]:
     """Run a case, and return what is to be stored."""
     stored: dict[str, Any] = {"case": case.asks()}
 
-    def run_and_keep(commands: tuple[str, ...], base: Path, *limits: Any) -> Run:
-        agents, late = run_agents(commands, base, *limits)
-        stored.update(late=late, codes=[agent.code for agent in agents], files=_texts(base, python))
-        return agents, late
+    def run_and_keep(commands: tuple[str, ...], base: Path, *limits: Any) -> list[Agent]:
+        agents = run_agents(commands, base, *limits)
+        stored.update(codes=[agent.code for agent in agents], files=_texts(base, python))
+        return agents
 
     kept = mock.patch("course_utils.distributed.run_agents", run_and_keep)
     torchrun = (python, "-m", "torch.distributed.run")
@@ -140,19 +139,18 @@ def _replace(text: str, pairs: dict[str, str]) -> str:
     return text
 
 
-def replay(stored: dict[str, Any]) -> Callable[..., Run]:
+def replay(stored: dict[str, Any]) -> Callable[..., list[Agent]]:
     """What stands for run_agents: it writes what a run wrote that is stored, as if it had been here."""
 
-    def run_again(commands: tuple[str, ...], base: Path, *_limits: Any) -> Run:
+    def run_again(commands: tuple[str, ...], base: Path, *_limits: Any) -> list[Agent]:
         library = Path(sysconfig.get_path("stdlib")).as_posix()
         here = {_LOGS: str(base), _HERE: str(Path.cwd()), _LIBRARY: f'File "{library}/'}
         for name, lines in stored["files"].items():
             (base / name).parent.mkdir(parents=True, exist_ok=True)
             (base / name).write_text(_replace("\n".join(lines), here), encoding="utf-8", newline="")
-        agents = [
+        return [
             Agent(command, base / f"agent{number}", base / f"agent{number}.log", code)
             for number, (command, code) in enumerate(zip(commands, stored["codes"], strict=True))
         ]
-        return agents, stored["late"]
 
     return run_again

@@ -100,7 +100,7 @@ def test_a_rank_that_never_comes(
 ) -> None:
     """Each rank says at which line of the script it stands, be it deep in a library."""
     begun = [folder / "pids0", folder / "pids1"]
-    monkeypatch.setattr(launching, "_all_end", lambda *_: until(lambda: all(map(Path.exists, begun))))
+    monkeypatch.setattr(launching, "_wait", lambda *_: until(lambda: all(map(Path.exists, begun))))
     command = script(STAY + "threading.Event().wait() if rank else child.wait()\n")
     result = course_utils.torchrun(command, timeout=60)
     line = r"threading\.Event\(\)\.wait\(\) if rank else child\.wait\(\) \(script\.py, line 10\)"
@@ -179,10 +179,10 @@ def gloo(rank: int, text: str) -> str:
 )  # fmt: skip
 def test_the_cause_is_told_from_its_effects(ranks: dict[int, Rank], expected: str, tmp_path: Path) -> None:
     agent = Agent("train.py", tmp_path, tmp_path / "log", code=1)
-    line = line_about([agent], [ranks], late=False, timeout=9)
+    line = line_about([agent], [ranks], timeout=9)
     assert line.startswith(expected)
     other = Agent("train.py", tmp_path, tmp_path / "log")  # still there when its time was up
-    assert line_about([other, agent], [ranks], late=True, timeout=9) == line
+    assert line_about([other, agent], [ranks], timeout=9) == line
     assert "\n" not in line
 
 
@@ -190,5 +190,5 @@ def test_the_cause_is_told_from_its_effects(ranks: dict[int, Rank], expected: st
 def test_torchrun_itself_is_killed(tmp_path: Path) -> None:
     agent = Agent("train.py", tmp_path, tmp_path / "log", code=-signal.SIGKILL)
     ranks = {0: Rank("", ""), 1: Rank("", "")}
-    line = line_about([agent], [ranks], late=False, timeout=9)
+    line = line_about([agent], [ranks], timeout=9)
     assert line.startswith("torchrun itself was ended by SIGKILL, so its ranks were ended, too. Somebody")
