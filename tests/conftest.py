@@ -62,6 +62,6 @@ def two_trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
         torch.save(halves | tests, "pictures.pt")
         course_utils.take_home("train_ddp.py")
         command = "--standalone --nproc-per-node 2 train_ddp.py --epochs 3 --batch-size 32"
-        run = course_utils.torchrun(f"{command} --checkpoint two.pt", quiet=True)
+        run = course_utils.torchrun(f"{command} --checkpoint two.pt")
     assert run.ok, run.error
     return folder, torch.load(folder / "two.pt")

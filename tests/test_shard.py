@@ -22,9 +22,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
         patch.chdir(tmp_path_factory.mktemp("shard"))
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         options = f"--width {WIDTH} --blocks {BLOCKS} --steps 4"
-        run = course_utils.torchrun(
-            f'--standalone --nproc-per-node 2 "{SCRIPT.as_posix()}" {options}', quiet=True
-        )
+        run = course_utils.torchrun(f'--standalone --nproc-per-node 2 "{SCRIPT.as_posix()}" {options}')
         assert run.ok, run.error
         return torch.load("shard.pt")
 

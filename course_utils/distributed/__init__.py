@@ -6,19 +6,14 @@ A script that uses several processes must be a file, and must not run in the not
 starts it, waits, shows what each rank has printed, and in one line why it failed, if it did.
 """
 
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from course_utils.lessons import CourseError
 
-from .failures import cause_of, line_about
-from .launching import SHARING_OFF, restarts_allowed, run_agents
-from .logs import read_attempts
+from .failures import line_about
+from .launching import SHARING_OFF, read_attempts, restarts_allowed, run_agents
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,36 +22,25 @@ class Torchrun:
 
     Attributes:
         ok: every rank came to its end.
-        seconds: wall-clock time of the whole run.
         restarts: how often torchrun started the ranks again.
         ranks: what each rank printed (its stdout) in the last attempt.
         errors: what each rank wrote to stderr in the last attempt: warnings, progress bars, the traceback.
         attempts: what each rank printed in each attempt, the last one included.
-        causes: why each attempt before the last one ended, a line each.
         error: what happened and what to do, in one line; "" where nothing failed.
     """
 
     ok: bool
-    seconds: float
     restarts: int
     ranks: dict[int, str]
     errors: dict[int, str]
     attempts: list[dict[int, str]]
-    causes: list[str]
     error: str
 
     def __repr__(self) -> str:
         return f"<torchrun: {len(self.ranks)} ranks, {'ok' if self.ok else 'failed'}>"
 
 
-def torchrun(
-    *commands: str,
-    timeout: float = 120,
-    join_timeout: float = 30,
-    port: int | None = None,
-    python: str | Sequence[str] = sys.executable,
-    quiet: bool = False,
-) -> Torchrun:
+def torchrun(*commands: str, timeout: float = 120, port: int | None = None) -> Torchrun:
     """Run what stands after `torchrun` in a terminal, and print what each rank has printed, rank by rank.
 
     Several commands are several machines' commands, started here at the same time. `$PORT` in a command is a
@@ -69,55 +53,48 @@ def torchrun(
         commands: as in "--standalone --nproc-per-node 2 train_ddp.py"; the script is looked for in the
             current folder.
         timeout: seconds for the whole run. What is still running then is stopped, and the line says where.
-        join_timeout: seconds for all machines to come; a command's own --rdzv-conf may make them fewer.
+            All machines have to come within a quarter of that, or what a command's own --rdzv-conf says.
         port: what `$PORT` stands for; a free port by default.
-        python: the interpreter of all commands, or one for each.
-        quiet: print nothing.
 
     Raises:
-        CourseError: no command, or not one interpreter for each.
+        CourseError: no command, or an open quotation.
     """
-    pythons = [python] * len(commands) if isinstance(python, str) else list(python)
-    if not commands or len(pythons) != len(commands):
+    if not commands:
         raise CourseError(
-            f"torchrun() got {len(commands)} commands for {len(pythons)} interpreters. "
+            "torchrun() got no command. "
             'Write what follows torchrun in a terminal: torchrun("--standalone --nproc-per-node 2 script.py")'
         )
     commands = tuple(command.strip().removeprefix("torchrun ") for command in commands)
-    show = (lambda _: None) if quiet else partial(print, flush=True)
     for command in commands:
-        show(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}")
-    began = time.perf_counter()
+        print(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            agents, late = run_agents(commands, pythons, Path(folder), timeout, join_timeout, port)
+            agents = run_agents(commands, Path(folder), timeout, port)
         except KeyboardInterrupt:
-            show("torchrun was interrupted; its processes are ended.")
+            print("torchrun was interrupted; its processes are ended.", flush=True)
             raise
         attempts = read_attempts(agents)
-        error = line_about(agents, attempts, late, timeout)
+        error = line_about(agents, attempts, timeout)
     latest = {number: rank for attempt in attempts for number, rank in attempt.items()}
     result = Torchrun(
         ok=not error,
-        seconds=time.perf_counter() - began,
         restarts=max(0, len(attempts) - 1),
         ranks={number: latest[number].out for number in sorted(latest)},
         errors={number: latest[number].err for number in sorted(latest)},
         attempts=[{number: rank.out for number, rank in attempt.items()} for attempt in attempts],
-        causes=[cause_of(attempt) for attempt in attempts[:-1]],
         error=error,
     )
-    _report(result, show)
+    _report(result)
     return result
 
 
-def _report(result: Torchrun, show: Callable[[str], None]) -> None:
+def _report(result: Torchrun) -> None:
     """Print each rank's lines, attempt by attempt, and the line about the failure."""
     for number, ranks in enumerate(result.attempts):
         if number:
-            show(f"--- restart {number}: torchrun starts all ranks again ---")
+            print(f"--- restart {number}: torchrun starts all ranks again ---")
         for rank, text in ranks.items():
             for line in text.splitlines():
-                show(f"[rank {rank}] {line}")
+                print(f"[rank {rank}] {line}")
     if result.error:
-        show(f"torchrun failed: {result.error}")
+        print(f"torchrun failed: {result.error}")

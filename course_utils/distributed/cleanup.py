@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 import psutil
 
 MARK = "COURSE_RANKS_RUN"  # the variable; its value names one run
+# options of Popen that keep Ctrl-C, and the end of the kernel's group, away from a process (second: Windows)
+OWN_GROUP = {"start_new_session": True, "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
 _PATIENCE = 5.0  # seconds for killed processes to be gone
 
 
@@ -26,18 +28,11 @@ def guarded(run: str) -> Iterator[None]:
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     guard = [sys.executable, __file__, run]
     # its stdin is closed at the end, after a second Ctrl-C, or when this process dies: it ends what is left
-    with subprocess.Popen(guard, stdin=subprocess.PIPE, **silent, **own_group()):
+    with subprocess.Popen(guard, stdin=subprocess.PIPE, **silent, **OWN_GROUP):
         try:
             yield
         finally:
             end_all(run)
-
-
-def own_group() -> dict[str, object]:
-    """Options of Popen that keep Ctrl-C, and the end of the kernel's group, away from a process."""
-    if os.name == "nt":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
 
 
 def end_all(run: str) -> None:

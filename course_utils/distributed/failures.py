@@ -12,8 +12,7 @@ from pathlib import Path, PureWindowsPath
 from course_utils.errors import explain, is_own
 from course_utils.errors.known import NCCL_TIMEOUT
 
-from .launching import Agent, text_of
-from .logs import Rank
+from .launching import Agent, Rank, text_of
 
 _KNOWN = tomllib.loads(Path(__file__).with_name("failures.toml").read_text(encoding="utf-8"))
 _PATTERNS = {name: re.compile(text, re.MULTILINE) for name, text in _KNOWN["patterns"].items()}
@@ -21,38 +20,17 @@ _SIGNALS, _TEXTS = _KNOWN["signals"], _KNOWN["texts"]
 _KILLED, _CAUSE, _UNSAID, _EFFECT, _NO_FAILURE = range(5)  # how close to the cause a rank is
 
 
-def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], late: bool, timeout: float) -> str:
+def line_about(agents: list[Agent], attempts: list[dict[int, Rank]], timeout: float) -> str:
     """Return the line; "" where every agent ended well."""
-    failed = any(agent.code for agent in agents)
-    if not late and not failed:
+    if all(agent.code == 0 for agent in agents):
         return ""
-    ranks = attempts[-1] if attempts else {}
-    culprit = _culprit(ranks)
-    if culprit is not None and (failed or _guilt(ranks[culprit]) < _EFFECT):
+    failed, ranks = any(agent.code for agent in agents), attempts[-1] if attempts else {}
+    culprit = min(ranks, key=lambda number: (_guilt(ranks[number]), number), default=None)
+    if culprit is not None and _guilt(ranks[culprit]) < (_NO_FAILURE if failed else _EFFECT):
         again = len(attempts) - 1
         used_up = f", after {again} restart{'s' * (again > 1)}," if again else ""
-        return _about_rank(culprit, ranks[culprit], used_up)
+        return _about_rank(f"rank {culprit}{used_up}", culprit, ranks[culprit])
     return _about_agent(agents) if failed else _about_waiting(agents, ranks, timeout)
-
-
-def cause_of(ranks: dict[int, Rank]) -> str:
-    """Say why an attempt ended that was followed by a restart; "" where the ranks left no word about it.
-
-    Of several ranks that failed at once torchrun then names one, perhaps not the one that was killed.
-    """
-    culprit = _culprit(ranks)
-    if culprit is None:
-        return ""
-    silent = [str(number) for number in ranks if _guilt(ranks[number]) == _NO_FAILURE]
-    if silent and _guilt(ranks[culprit]) == _EFFECT:
-        return _TEXTS["gone"].format(numbers=", ".join(silent))
-    return _about_rank(culprit, ranks[culprit])
-
-
-def _culprit(ranks: dict[int, Rank]) -> int | None:
-    """The failed rank that is closest to the cause, the lowest of several."""
-    failed = [number for number in sorted(ranks) if _guilt(ranks[number]) < _NO_FAILURE]
-    return min(failed, key=lambda number: _guilt(ranks[number]), default=None)
 
 
 def _guilt(rank: Rank) -> int:
@@ -81,18 +59,18 @@ def _exception(err: str) -> str:
     return text[max(text.rfind("Traceback (most recent call last)", 0, found[-1].start()), 0) : end]
 
 
-def _about_rank(number: int, rank: Rank, used_up: str = "") -> str:
+def _about_rank(who: str, number: int, rank: Rank) -> str:
     """Say how a rank ended. A script that cannot be read fails in all of them, so none is named."""
-    who, text = f"rank {number}{used_up}", _exception(rank.err)
+    text = _exception(rank.err)
     if rank.code == -signal.SIGABRT and (late := re.search(NCCL_TIMEOUT, rank.err)):
         return _TEXTS["known"].format(who=who, where="", meaning=_meaning(late[0]))
     if rank.code == -9 or (rank.code and rank.code < 0 and not text):
-        name = _signal(-rank.code)
+        name = signal.Signals(-rank.code).name
         why = _SIGNALS.get(name, _TEXTS["crashed"].format(number=number))
         return _TEXTS["ended_by_signal"].format(who=who, signal=name, why=why)
     if missing := _PATTERNS["no_script"].search(rank.err):
         return _TEXTS["no_script"].format(name=PureWindowsPath(missing[1]).name)  # it knows / as well
-    error = _stable(_last_line(text or rank.err))
+    error = _last_line(text or rank.err)
     if not text:
         return _TEXTS["exit_code"].format(who=who, code=rank.code, said=error).rstrip()
     if unreadable := _PATTERNS["not_python"].search(text):
@@ -136,11 +114,11 @@ def _about_agent(agents: list[Agent]) -> str:
     """Say what torchrun itself complained about."""
     agent = next(agent for agent in agents if agent.code)
     if agent.code < 0:
-        name = _signal(-agent.code)
+        name = signal.Signals(-agent.code).name
         return _TEXTS["torchrun_ended"].format(signal=name, why=_SIGNALS.get(name, ""))
     log = text_of(agent.log)
     text = _exception(log) or _last_line(log)
-    return _meaning(text) or _stable(_last_line(text))
+    return _meaning(text) or _last_line(text)
 
 
 def _meaning(text: str) -> str:
@@ -150,16 +128,8 @@ def _meaning(text: str) -> str:
 
 
 def _last_line(text: str) -> str:
-    """Return the first line of the last exception's message, or else the last line."""
-    return (_PATTERNS["exception"].findall(text) or text.strip().splitlines() or [""])[-1]
-
-
-def _stable(line: str) -> str:
-    """Take out of a line what differs from run to run."""
+    """Return the first line of the last exception's message, or else the last line; as it is in every run."""
+    line = (_PATTERNS["exception"].findall(text) or text.strip().splitlines() or [""])[-1]
     for pattern, instead in _KNOWN["changing"].items():
         line = re.sub(pattern, instead, line)
     return line
-
-
-def _signal(number: int) -> str:
-    return next((known.name for known in signal.Signals if known == number), f"signal {number}")

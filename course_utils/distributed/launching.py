@@ -1,4 +1,4 @@
-"""Starting torchrun, once per command, and waiting for the end within a limit."""
+"""Starting torchrun, once per command, waiting for the end within a limit, and reading what was written."""
 
 import os
 import re
@@ -17,14 +17,15 @@ from torch.distributed.elastic.utils.distributed import get_free_port
 from course_utils.lessons import CourseError
 from course_utils.machine.system import text_of
 
-from .cleanup import MARK, guarded, make_ranks_say_where, own_group
+from .cleanup import MARK, OWN_GROUP, guarded, make_ranks_say_where
 
+_TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 _LAST_ONES = 15.0  # seconds for the other agents once one of them has failed
 _WINDOWS = os.name == "nt"
-_LOOPBACK = {"linux": "lo", "darwin": "lo0"}
-_START = 20.0  # seconds for torchrun itself to start, on a busy machine
-_MET = "Rendezvous complete"
 SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+_ROUND = re.compile(r"restart_count=(\d+)\n(?:.*\n)*?.*global_ranks=\[([\d, ]*)\]")
+_FIRST = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
+_SUMMARY = re.compile(r"rank +: (\d+) \(local_rank: \d+\)\n +exitcode +: (-?\d+)")
 
 
 @dataclass
@@ -35,12 +36,27 @@ class Agent:
         command: what stands after `torchrun`, as the reader wrote it.
         folder: the logs of its ranks.
         log: what torchrun itself says.
-        code: its exit code; None where it had to be stopped.
+        code: its exit code; None where the time was up.
     """
 
     command: str
     folder: Path
     log: Path
+    code: int | None = None
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What one rank did in one attempt.
+
+    Attributes:
+        out: what it wrote to stdout.
+        err: what it wrote to stderr.
+        code: its exit code, where torchrun names it; minus the signal's number where one ended it.
+    """
+
+    out: str
+    err: str
     code: int | None = None
 
 
@@ -64,10 +80,10 @@ def words(command: str, variables: Mapping[str, str]) -> list[str]:
 def environment(run: str, again: bool) -> dict[str, str]:
     """The variables of a run: this process's, and what makes its output stable and its failures readable."""
     unless_set = {"OMP_NUM_THREADS": "1"}
-    if sys.platform in _LOOPBACK:  # nothing leaves the machine: no name server is asked, no firewall asks
-        unless_set["GLOO_SOCKET_IFNAME"] = _LOOPBACK[sys.platform]
     if _WINDOWS:  # PyTorch for Windows lacks libuv: https://github.com/pytorch/pytorch/issues/148283
         unless_set["USE_LIBUV"] = "0"
+    else:  # nothing leaves the machine: no name server is asked, no firewall asks
+        unless_set["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     if again:  # else a restarted rank may read a dead one's address: github.com/pytorch/pytorch/issues/135712
         name, value = SHARING_OFF.split("=")
         unless_set[name] = value
@@ -83,59 +99,58 @@ def environment(run: str, again: bool) -> dict[str, str]:
     return unless_set | os.environ | fixed
 
 
-def run_agents(
-    commands: tuple[str, ...],
-    pythons: list[str],
-    base: Path,
-    timeout: float,
-    join_timeout: float,
-    port: int | None = None,
-) -> tuple[list[Agent], bool]:
-    """Run the agents of one job at the same time, and end what is left of them.
-
-    Returns:
-        the agents with their exit codes, and whether the time was up.
-    """
+def run_agents(commands: tuple[str, ...], base: Path, timeout: float, port: int | None = None) -> list[Agent]:
+    """Run the agents of one job at the same time, and end what is left of them; return them as they ended."""
     run, variables = uuid4().hex, os.environ | {"PORT": str(port or get_free_port())}
-    limit = max(1, round(join_timeout))
+    limit = max(1, round(timeout / 4))
     conf = f"join_timeout={limit},timeout={limit},read_timeout={limit}"
     # options of the reader's own come later, so they win
     options = ["--redirects", "3", "--local-addr", "127.0.0.1", "--rdzv-conf", conf, "--log-dir"]
-    agents, lines = [], []
-    for number, (command, python) in enumerate(zip(commands, pythons, strict=True)):
-        agents.append(Agent(command, base / f"agent{number}", base / f"agent{number}.log"))
-        torchrun = [python, "-m", "torch.distributed.run", *options, str(agents[-1].folder)]
-        lines.append(torchrun + words(command, variables))
+    streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+    agents, processes = [], []
     with guarded(run):
-        processes = []
-        for agent, line in zip(agents, lines, strict=True):
-            env = environment(run, restarts_allowed(agent.command))
-            streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+        for number, command in enumerate(commands):
+            agent = Agent(command, base / f"agent{number}", base / f"agent{number}.log")
+            line = [*_TORCHRUN, *options, str(agent.folder), *words(command, variables)]
+            env = environment(run, restarts_allowed(command))
             with agent.log.open("wb") as log:
-                processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **own_group()))
-        late = not _all_end(processes, timeout, join_timeout + _START, [agent.log for agent in agents])
+                processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **OWN_GROUP))
+            agents.append(agent)
+        _wait(processes, timeout)
         for agent, process in zip(agents, processes, strict=True):
             agent.code = process.poll()
-        if late:
-            make_ranks_say_where([process.pid for process in processes if process.returncode is None])
-    return agents, late
+        make_ranks_say_where([process.pid for process in processes if process.returncode is None])
+    return agents
 
 
-def _all_end(processes: list[subprocess.Popen], timeout: float, meeting: float, logs: list[Path]) -> bool:
-    """Wait for all agents; once one has failed the others get a few seconds. False: they did not end in time.
-
-    They have `meeting` seconds to find each other: a port that answers nothing holds torchrun for ever.
-    """
-    began = time.monotonic()
-    deadline, met = began + timeout, False
-    while any(process.poll() is None for process in processes):
-        now = time.monotonic()
+def _wait(processes: list[subprocess.Popen], timeout: float) -> None:
+    """Wait for all agents until the time is up; once one has failed the others get a few seconds."""
+    deadline = time.monotonic() + timeout
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         if any(process.poll() for process in processes):
-            deadline = min(deadline, now + _LAST_ONES)
-        if not met and now > began + meeting:
-            met = all(_MET in text_of(log) for log in logs)
-            deadline = deadline if met else now
-        if now >= deadline:
-            return False
+            deadline = min(deadline, time.monotonic() + _LAST_ONES)
         time.sleep(0.05)
-    return True
+
+
+def read_attempts(agents: list[Agent]) -> list[dict[int, Rank]]:
+    """Return the ranks of each attempt, in order.
+
+    An agent whose own ranks did not fail restarts them into the same folder, so of its earlier attempts
+    nothing is left.
+    """
+    attempts: list[dict[int, Rank]] = []
+    for agent in agents:
+        _, *pieces = _ROUND.split(text_of(agent.log))
+        rounds = list(zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True))
+        attempts += [{} for _ in range(len(rounds) - len(attempts))]
+        last_use = {restart: number for number, (restart, _, _) in enumerate(rounds)}  # of a folder
+        for restart, number in last_use.items():
+            _, ranks, said = rounds[number]
+            first = {local: code for code, local in _FIRST.findall(said)}
+            all_failed = dict(_SUMMARY.findall(said))  # which torchrun lists at the very end
+            for local, rank in enumerate(ranks.split(", ")):
+                folder = next(agent.folder.glob(f"*/attempt_{restart}/{local}"), agent.folder)
+                code = all_failed.get(rank) or first.get(str(local))
+                out, err = text_of(folder / "stdout.log"), text_of(folder / "stderr.log")
+                attempts[number][int(rank)] = Rank(out, err, None if code is None else int(code))
+    return [dict(sorted(attempt.items())) for attempt in attempts]

@@ -15,7 +15,7 @@ from .guessing import read_guess
 from .instruments.placement import some_gpus
 from .instruments.recorder import Record, recording
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if, told
+from .trying import Seen, mistake_if, told
 
 lesson = Lesson("05")
 summary = lesson.summary
@@ -39,10 +39,9 @@ def _splits(batch: int) -> list[list[int]]:
     """Return the right split for this machine's GPUs and up to four others: what one might think of."""
     gpus = max(torch.cuda.device_count(), 1)
     right = _chunks(batch, gpus)
-    usual = [right, _even(batch, gpus), right[::-1], [batch] * gpus, [batch]]
-    few_gpus = [_chunks(batch, 2), _chunks(batch, 3)]  # with so few, the usual ones are much the same
-    different = dict.fromkeys(map(tuple, usual + few_gpus))
-    return sorted(map(list, list(different)[:5]))
+    thinkable = [right, _even(batch, gpus), right[::-1], [batch] * gpus, [batch]]
+    thinkable += [_chunks(batch, 2), _chunks(batch, 3)]  # with few GPUs those above are much the same
+    return sorted(map(list, [*dict.fromkeys(map(tuple, thinkable))][:5]))
 
 
 def _read_split(guess: Any, actual: Sequence[int]) -> list[float]:
@@ -132,10 +131,8 @@ def _reduced(answer: Reduce, devices: list[torch.device], shape: tuple[int, ...]
         try:
             answer(list(tensors))
         except Exception as error:
-            if len(devices) > 2:
-                raise Mistake("count", error=told(error)) from error
-            if shape[0] % 2:
-                raise Mistake("remainder", error=told(error)) from error
+            mistake_if(len(devices) > 2, "count", error=told(error))
+            mistake_if(shape[0] % 2 == 1, "remainder", error=told(error))
             raise
     return [(str(tensor.device), tensor.cpu().long()) for tensor in tensors], traffic
 

@@ -1,10 +1,9 @@
 """The trials of lesson 07: shares of the data, gradients sent once, files, accuracy, many GPUs."""
 
-import os
 import re
 import sys
 import tempfile
-import threading
+from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,14 +13,15 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler
 
-from .instruments.comm_hook import share_sent
-from .instruments.ranks import hold, on_ranks
-from .instruments.vectors import flat
+from .instruments.ranks import on_ranks
+from .instruments.vectors import agree, flat
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if, same
+from .trying import Seen, mistake_if, same
 
 lesson = Lesson("07")
 summary = lesson.summary
@@ -40,7 +40,6 @@ globals().update(lesson.exercises)
 def sampler_by_hand(
     answer: Callable[..., Any], n: int, world: int, rank: int, epoch: int, drop_last: bool
 ) -> Seen:
-    """See a share, and whether the real sampler or torch's own generator were used."""
     before, walk = torch.get_rng_state(), DistributedSampler.__iter__
     with mock.patch.object(DistributedSampler, "__iter__", autospec=True, side_effect=walk) as walked:
         given = answer(n, world, rank, epoch, drop_last)
@@ -55,8 +54,8 @@ def sampler_by_hand(
 _ROWS = 4  # of each part
 
 
-def _step(answer: Callable[..., Any], parts: int) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Take the answer's step on this rank; return what the parameters have become, and how."""
+def _step(answer: Callable[..., Any], parts: int, case: str) -> torch.Tensor:
+    """Take the answer's step on this rank; return what the parameters have become."""
     torch.manual_seed(3)
     net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
     torch.manual_seed(100 + dist.get_rank())
@@ -73,30 +72,39 @@ def _step(answer: Callable[..., Any], parts: int) -> tuple[torch.Tensor, dict[st
         answer(model, optimizer, mine)
     after, world = flat(net.parameters()), dist.get_world_size()
     sent = sum(count for name, count in calls if name != "broadcast")  # which is DDP's own
-    times = round(sent / (2 * (world - 1) / world * after.nbytes), 2) if world > 1 else 1.0
-    return after, {"steps": steps.call_count, "most": max(rows), "times": times, "quiet": quiet.called}
+    times = round(sent / max(2 * (world - 1) / world * after.nbytes, 1), 2)
+    facts = {"case": case, "steps": steps.call_count, "most": max(rows), "times": times}
+    mistake_if(facts["steps"] != 1, "steps" if facts["steps"] else "no_step", **facts)
+    mistake_if(facts["most"] > _ROWS, "whole", **facts)
+    mistake_if(times > 1.01, "forward" if quiet.called else "sent", **facts)
+    return after
 
 
 @lesson.trial([(2, 3), (1, 2), (3, 1), (3, 4)])
 def accumulate_ddp(answer: Callable[..., Any], world: int, parts: int) -> Seen:
     """See what the parameters of some ranks have become after a step, each with some parts."""
-    after, notes = zip(*on_ranks(world, _step, answer, parts), strict=True)
-    facts = {name: max(one[name] for one in notes) for name in notes[0]}
-    facts["case"] = f"With {world} rank{'s' * (world > 1)} and {parts} parts: "
-    mistake_if(facts["steps"] != 1, "steps" if facts["steps"] else "no_step", **facts)
-    mistake_if(facts["most"] > _ROWS, "whole", **facts)
-    mistake_if(facts["times"] > 1.01, "forward" if facts["quiet"] else "sent", **facts)
-    return Seen(after, **facts)
+    case = f"With {world} rank{'s' * (world > 1)} and {parts} parts: "
+    return Seen(on_ranks(world, _step, answer, parts, case), case=case)
 
 
 # ---- section 6: files and figures ----------------------------------------------------------------------
-_here = threading.local()  # .hear: of a rank, takes Python's audit events
-
-
 @cache  # Python removes no audit hook
-def _listen() -> None:
-    """Pass the audit events ("Audit events table" in Python's library reference) to the ranks."""
-    sys.addaudithook(lambda *event: _here.hear(*event) if hasattr(_here, "hear") else None)
+def _watched() -> dict[Path, list[tuple[int, str, bool]]]:
+    """Return, for each checkpoint entered there, what is done to files beside it from now on.
+
+    That is the rank, the audit event ("Audit events table" in Python's reference), and whether to it itself.
+    """
+    watched = {}
+
+    def note(event: str, args: tuple[Any, ...]) -> None:
+        if event in ("os.remove", "os.rename") or (event == "open" and set("wax+") & set(str(args[1]))):
+            paths = [Path(str(arg)) for arg in args[:2]]
+            for file, changes in watched.items():
+                if any(path.parent == file.parent for path in paths):
+                    changes.append((dist.get_rank(), event, paths[0] == file))
+
+    sys.addaudithook(note)
+    return watched
 
 
 def _net(version: int) -> nn.Module:
@@ -104,53 +112,40 @@ def _net(version: int) -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 
 
-def _saved(answer: Callable[..., Any], file: Path) -> tuple[list[tuple[str, bool]], Any]:
-    """Let the answer save on this rank; return what it does to files, and what the checkpoint holds then.
-
-    That is audit events, each with whether it was done to the checkpoint itself. Before each, others run on.
-    """
-    done = []
-
-    def hear(event: str, args: tuple[Any, ...]) -> None:
-        writes = event == "open" and set("wax+") & set(str(args[1]))
-        if writes or event in ("os.remove", "os.rename"):
-            paths = [Path(arg) for arg in args[:2] if isinstance(arg, str | os.PathLike)]
-            if any(path.parent == file.parent for path in paths):
-                hold()
-                done.append((event, paths[0] == file))
-
-    model, _here.hear = DistributedDataParallel(_net(2)), hear
-    answer(model, file)
-    return done, _content(file)
+def _saved(answer: Callable[..., Any], file: Path) -> Any:
+    """Let the answer save on this rank; return what the checkpoint holds when it comes back."""
+    answer(DistributedDataParallel(_net(2)), file)
+    return _content(file)
 
 
 def _content(file: Path) -> Any:
-    """Return what the default torch.load makes of a file; a `Mistake` where it cannot."""
+    """Return what the default torch.load makes of a file; None where it refuses it."""
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        return Mistake("nothing")
     except Exception:  # whatever a damaged or foreign file leads to
-        return Mistake("pickle")
+        return None
 
 
-@lesson.trial([(2,), (1,), (3,)], right=None)
-def save_once(answer: Callable[..., Any], world: int) -> None:
-    """See who writes what, what the file holds, and on which ranks too early."""
-    _listen()
+@lesson.trial([(2, False), (2, True), (1, False), (3, True)], right=None)
+def save_once(answer: Callable[..., Any], world: int, last_first: bool) -> None:
+    """See who writes what, what the file holds, and on which ranks too early.
+
+    A rank that does not wait for the one that writes is seen when its turn comes first, one way or the other.
+    """
     # for a path that is not ASCII torch.save lets Python write, which is heard
     with tempfile.TemporaryDirectory(prefix="\N{GREEK SMALL LETTER EPSILON}poch") as folder:
         file = Path(folder).resolve() / "model.pt"
         torch.save(_net(1).state_dict(), file)  # of the epoch before
-        done, seen = zip(*on_ranks(world, _saved, answer, file), strict=True)
+        with mock.patch.dict(_watched(), {file: (changes := [])}):
+            seen = on_ranks(world, _saved, answer, file, last_first=last_first)
         state, left = _content(file), [path.name for path in file.parent.iterdir() if path != file]
-    writers = [str(rank) for rank, changes in enumerate(done) if changes]
+    writers = sorted({str(rank) for rank, *_ in changes})
     mistake_if(not writers, "nothing")
     mistake_if(len(writers) > 1, "every_rank", ranks=" and ".join(writers))
-    mistake_if(any(("open", True) in changes for changes in done), "half")
-    mistake_if(any(own for changes in done for _, own in changes), "gap")
-    if isinstance(state, Mistake):
-        raise state
+    own = [event for _, event, itself in changes if itself]
+    mistake_if("open" in own, "half")
+    mistake_if(own != [], "gap")
+    mistake_if(state is None, "pickle")
     mistake_if(not isinstance(state, dict), "other", what=f"a {type(state).__name__}")
     new = _net(2).state_dict()
     mistake_if(state.keys() < new.keys(), "buffers", name=min(new.keys() - state.keys(), default=""))
@@ -174,9 +169,7 @@ def _measure(answer: Callable[..., Any], n: int, mistaken: tuple[int, ...]) -> t
     return round(float(share), 4), [round(number) - 1 for number in asked]
 
 
-@lesson.trial(
-    [(2, 8, (1, 6)), (3, 7, (0, 4)), (3, 8, (1,)), (2, 7, (2, 4, 6)), (1, 5, (3,)), (3, 2, (1,))],
-)
+@lesson.trial([(2, 8, (1, 6)), (3, 7, (0, 4)), (3, 8, (1,)), (2, 7, (2, 4, 6)), (1, 5, (3,)), (3, 2, (1,))])
 def exact_accuracy(answer: Callable[..., Any], world: int, n: int, mistaken: tuple[int, ...]) -> Seen:
     """See which share each rank says, and whether one asks about everything."""
     said, asked = zip(*on_ranks(world, _measure, answer, n, mistaken), strict=True)
@@ -205,7 +198,6 @@ def exact_accuracy(answer: Callable[..., Any], world: int, n: int, mistaken: tup
     ]
 )
 def scaled_up(answer: Callable[..., Any], samples: int, batch: int, gpus: int, rate: float) -> Seen:
-    """See the steps of an epoch and the learning rate."""
     said = answer(samples, batch, gpus, rate)
     case = f"scaled_up({samples}, {batch}, {gpus}, {rate})"
     mistake_if(not isinstance(said, list | tuple) or len(said) != 2, "pair", case=case, seen=said)
@@ -224,7 +216,6 @@ def scaled_up(answer: Callable[..., Any], samples: int, batch: int, gpus: int, r
     ]
 )
 def gpus_needed(answer: Callable[..., Any], parameters: int, block: int, memory: int) -> Seen:
-    """See the fewest GPUs, also where the numbers divide exactly, and where no number is enough."""
     said, case = answer(parameters, block, memory), f"gpus_needed({parameters:_}, {block:_}, {memory:_})"
     mistake_if(memory <= 8 * block and said is not None, "impossible", case=case, seen=said)
     return Seen(said, case=case)
@@ -232,7 +223,6 @@ def gpus_needed(answer: Callable[..., Any], parameters: int, block: int, memory:
 
 @lesson.trial([(number,) for number in range(5)])
 def which_tool(answer: Any, number: int) -> str:
-    """See the tool for one situation."""
     mistake_if(not isinstance(answer, dict) or len(answer) != 5, "form")
     said = list(answer.values())[number]
     mistake_if(said in (..., None), "gap")
@@ -244,8 +234,78 @@ def which_tool(answer: Any, number: int) -> str:
 
 
 # ---- Your turn -----------------------------------------------------------------------------------------
-@lesson.trial(right=None)
-def small_talk(answer: Callable[..., Any]) -> Seen:
-    """See how trainings with the hook end, and the share of bytes that it sends with two ranks."""
-    shares = [share_sent(answer, world) for world in (2, 3)]
-    return Seen(None, score=shares[0])
+_STEPS, _SAMPLES, _BATCH = 160, 512, 32
+_ENOUGH = 0.95  # of the way down that the loss goes with a plain all-reduce
+
+
+def _train(hook: Callable[..., Any]) -> dict[str, Any]:
+    """Train on this rank's samples; return the loss before and after, and the weights.
+
+    Also the bytes that were `sent`, and the sums of its `own` gradients and of what the hook `returned`.
+    """
+    torch.manual_seed(7)
+    teacher = nn.Sequential(nn.Linear(32, 64), nn.Tanh(), nn.Linear(64, 10))  # the same on each rank
+    x = torch.randn(_SAMPLES, 32, generator=torch.Generator().manual_seed(1_000 + dist.get_rank()))
+    y = (3 * teacher(x)).argmax(1)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(32, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
+    model = DistributedDataParallel(net, bucket_cap_mb=0.05)
+    before = cross_entropy(net(x), y).item()
+    for _ in range(2):  # after the first backward DDP sorts its buckets anew; then they stay
+        cross_entropy(model(x[:_BATCH]), y[:_BATCH]).backward()
+    own, returned = defaultdict(int), defaultdict(int)  # by a bucket's number
+
+    # DDP asks for these annotations
+    def talk(state: Any, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        own[bucket.index()] += bucket.buffer().clone()
+        future = hook(state, bucket)
+        value = future.wait() if isinstance(future, torch._C.Future) else None
+        if getattr(value, "shape", None) != bucket.buffer().shape:
+            raise TypeError("The hook has to return a future of one tensor, of the shape of bucket.buffer().")
+        returned[bucket.index()] += value.float().clone()
+        return future
+
+    model.register_comm_hook({}, talk)
+    calls = dist.group.WORLD.calls
+    calls.clear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, _STEPS)  # so that it ends quietly
+    for step in range(_STEPS):
+        rows = slice(step * _BATCH % _SAMPLES, step * _BATCH % _SAMPLES + _BATCH)
+        optimizer.zero_grad()
+        cross_entropy(model(x[rows]), y[rows]).backward()
+        optimizer.step()
+        schedule.step()
+    return {
+        "before": before,
+        "after": cross_entropy(net(x), y).item(),
+        "weights": flat(net.parameters()),
+        "sent": sum(count for _, count in calls),
+        "own": flat(own.values()),  # buckets come in the same order on all ranks
+        "returned": flat(returned.values()),
+    }
+
+
+@cache
+def _plain(world: int) -> list[dict[str, Any]]:
+    """Train with the plain all-reduce: it comes out the same each time."""
+    return on_ranks(world, _train, lambda state, bucket: allreduce_hook(dist.group.WORLD, bucket))
+
+
+@lesson.trial([(3,), (2,)], right=None)
+def small_talk(answer: Callable[..., Any], world: int) -> Seen:
+    """See how a training with the hook ends, and the busiest rank's bytes as a share of the plain ones."""
+    plain, found = _plain(world), on_ranks(world, _train, answer)
+    share = max(result["sent"] for result in found) / plain[0]["sent"]
+    apart = not all(agree(result["weights"], found[0]["weights"], 1e-3) for result in found)
+    what = "what they return is not the same on all of them" if share else "nothing is sent"
+    mistake_if(apart, "apart", what=what)
+    mean = torch.stack([result["own"] for result in found]).mean(0)
+    times = float(found[0]["returned"] @ mean / (mean @ mean))
+    mistake_if(not 0.1 < times < 1.3, "scale", times=times)
+    for rank, (one, other) in enumerate(zip(plain, found, strict=True)):
+        first, aim, last = one["before"], one["after"], other["after"]
+        reached = (first - last) / (first - aim)
+        facts = {"rank": rank, "first": first, "aim": aim, "last": last, "reached": reached}
+        mistake_if(not reached >= _ENOUGH, "worse", **facts)
+    return Seen(None, score=share)

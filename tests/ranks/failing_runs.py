@@ -7,7 +7,6 @@ is stored for each version of PyTorch, and meets each kind of failure once for r
 import json
 import socket
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import tomllib
@@ -31,7 +30,6 @@ rank = int(os.environ["RANK"])
 """
 _HERE, _LOGS = "<here>", "<logs>"  # the script's folder, and the one that torchrun writes to
 _LIBRARY = 'File "python3/'  # as scrubbing leaves it
-Run = tuple[list[Agent], bool]  # what run_agents returns
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Failing:
         folder.mkdir(exist_ok=True)
         (folder / "script.py").write_text(HEAD + self.script, encoding="utf-8")
 
-    def start(self, python: str = sys.executable) -> Torchrun:
+    def start(self) -> Torchrun:
         """Run it in the current folder."""
         self.write_script(Path.cwd())
         if self.takes:
@@ -76,9 +74,7 @@ class Failing:
             return course_utils.torchrun(
                 *[self.command] * self.agents,
                 timeout=self.timeout,
-                join_timeout=20 if self.agents > 1 else 2,
                 port=taken if self.port_taken else None,
-                python=python,
             )
 
 
@@ -113,14 +109,16 @@ def record(case: Failing, python: str) -> dict[str, Any]:
     """Run a case, and return what is to be stored."""
     stored: dict[str, Any] = {"case": case.asks()}
 
-    def run_and_keep(commands: tuple[str, ...], pythons: list[str], base: Path, *limits: Any) -> Run:
-        agents, late = run_agents(commands, pythons, base, *limits)
-        stored.update(late=late, codes=[agent.code for agent in agents], files=_texts(base, python))
-        return agents, late
+    def run_and_keep(commands: tuple[str, ...], base: Path, *limits: Any) -> list[Agent]:
+        agents = run_agents(commands, base, *limits)
+        stored.update(codes=[agent.code for agent in agents], files=_texts(base, python))
+        return agents
 
     kept = mock.patch("course_utils.distributed.run_agents", run_and_keep)
-    with tempfile.TemporaryDirectory() as folder, chdir(folder), kept:
-        case.start(python)
+    torchrun = (python, "-m", "torch.distributed.run")
+    theirs = mock.patch("course_utils.distributed.launching._TORCHRUN", torchrun)
+    with tempfile.TemporaryDirectory() as folder, chdir(folder), kept, theirs:
+        case.start()
     return stored
 
 
@@ -141,19 +139,18 @@ def _replace(text: str, pairs: dict[str, str]) -> str:
     return text
 
 
-def replay(stored: dict[str, Any]) -> Callable[..., Run]:
+def replay(stored: dict[str, Any]) -> Callable[..., list[Agent]]:
     """What stands for run_agents: it writes what a run wrote that is stored, as if it had been here."""
 
-    def run_again(commands: tuple[str, ...], _pythons: list[str], base: Path, *_limits: Any) -> Run:
+    def run_again(commands: tuple[str, ...], base: Path, *_limits: Any) -> list[Agent]:
         library = Path(sysconfig.get_path("stdlib")).as_posix()
         here = {_LOGS: str(base), _HERE: str(Path.cwd()), _LIBRARY: f'File "{library}/'}
         for name, lines in stored["files"].items():
             (base / name).parent.mkdir(parents=True, exist_ok=True)
             (base / name).write_text(_replace("\n".join(lines), here), encoding="utf-8", newline="")
-        agents = [
+        return [
             Agent(command, base / f"agent{number}", base / f"agent{number}.log", code)
             for number, (command, code) in enumerate(zip(commands, stored["codes"], strict=True))
         ]
-        return agents, stored["late"]
 
     return run_again

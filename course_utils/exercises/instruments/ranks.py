@@ -29,30 +29,23 @@ from ..trying import Mistake, told
 
 PATIENCE = 20.0  # seconds in which a rank has to come to a collective or to its end
 _MOST_PRINTED = 20  # lines
-_here = threading.local()  # .rank: the one that this thread is
-
-
-class Unanswered(BaseException):
-    """Raised in a collective to which others do not come; no Exception, so answers do not catch it."""
 
 
 class _Rank(threading.Thread):
-    """A thread that runs when it has its turn, until it waits in a collective, holds or is done.
+    """A thread that runs when it has its turn, until it comes to a collective or is done.
 
     Attributes:
-        state: "runs", "waits", "holds" or "done".
-        came_to: in a collective, its name, the shapes of what is given, and its options.
-        brought: what this rank brings there; `every` is what all bring, by rank, None where they do not meet.
-        waits: the collective that it waited in in vain, in words.
+        came_to: a collective, as in "all_reduce of (3,) float32", and its options; None in none.
+        brought: what this rank brings there.
+        every: what all bring, by rank, for the first one that goes on.
         value: what the trial returned, and `error` what it raised.
-        printed: what the answer printed.
     """
 
     def __init__(self, number: int, world: int, trial: Callable[[], Any]) -> None:
         super().__init__(daemon=True)
         self.number, self.world, self.trial = number, world, trial
-        self.state, self.waits, self.printed = "runs", "", io.StringIO()
-        self.came_to = self.brought = self.every = self.value = self.error = self.group = None
+        self.done, self.printed = False, io.StringIO()
+        self.came_to = self.brought = self.every = self.value = self.error = None
         self._turn, self._turn_ends = threading.Semaphore(0), threading.Semaphore(0)
         self._random = torch.get_rng_state()
 
@@ -67,11 +60,9 @@ class _Rank(threading.Thread):
         self._random = torch.get_rng_state()
 
     def run(self) -> None:
-        """Try the answer; that is what the thread does."""
-        _here.rank, which = self, {"rank": self.number, "world_size": self.world}
+        which = {"rank": self.number, "world_size": self.world}
         try:
             self._turn.acquire()
-            self.group = JudgedGroup(self.number, self.world)
             dist.init_process_group("exercise", store=dist.HashStore(), **which)
             self.value = self.trial()
         except BaseException as error:  # also SystemExit: a rank that wants to leave
@@ -79,29 +70,20 @@ class _Rank(threading.Thread):
         finally:
             if dist.is_initialized():
                 dist.destroy_process_group()
-            self.state = "done"
+            self.came_to, self.done = None, True
             self._turn_ends.release()
 
-    def pause(self, state: str) -> None:
-        """End this turn, and wait for the next."""
-        self.state = state
+    def meet(self, came_to: tuple[Any, ...], data: Any) -> list[Any] | None:
+        """End this turn in a collective, and wait for the next; return `every`."""
+        self.came_to, self.brought, self.every = came_to, data, None
         self._turn_ends.release()
         self._turn.acquire()
-
-    def meet(self, name: str, shapes: list[str], options: dict[str, Any], data: Any) -> list[Any]:
-        """Wait in a collective; return what every rank brings, by rank. Rank 0 is the first to go on."""
-        self.came_to, self.brought = (name, shapes, options), data
-        self.pause("waits")
-        if self.every is None:
-            more = f" of {', '.join(shapes[:2])}{' ...' if len(shapes) > 2 else ''}" if shapes else ""
-            self.waits = name + more  # such as "all_reduce of (3,) float32"
-            raise Unanswered
         return self.every
 
     def stop(self) -> None:
         """End the thread, even where it is in an endless loop, or before its next turn."""
-        if self.state != "done":
-            ident, error = ctypes.c_ulong(self.ident or 0), ctypes.py_object(Unanswered)
+        if not self.done:  # SystemExit is no Exception, so answers do not catch it
+            ident, error = ctypes.c_ulong(self.ident or 0), ctypes.py_object(SystemExit)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
             self._turn.release()
         self.join(timeout=1)
@@ -112,9 +94,7 @@ class JudgedGroup(threaded.ProcessLocalGroup):
 
     Attributes:
         calls: for each collective its name and the bytes that a rank sends for it in a ring: of s bytes among
-            n ranks, 2 (n - 1) / n s for an all-reduce, half of that for a reduce-scatter or a scatter's root,
-            (n - 1) s for an all-gather, s for the root of a broadcast and for who is not the root of a reduce
-            or a gather, and in an all-to-all what goes to others.
+            n ranks, 2 (n - 1) / n s for an all-reduce, (n - 1) s for an all-gather, (n - 1) / n s for others.
     """
 
     def __init__(self, rank: int, world: int) -> None:
@@ -128,33 +108,25 @@ class JudgedGroup(threaded.ProcessLocalGroup):
         """
         name = name or "_".join(re.findall("(?!Base)[A-Z][a-z]+", type(collective).__name__)).lower()
         outputs, inputs, *cuts = data if isinstance(data, tuple) else (data, data)
-        tensors, options, n = tree_leaves(inputs), vars(collective), self.size()
-        if cuts:
-            tensors = inputs.split(cuts[1] or len(inputs) // n)
-        sizes = [tensor.nbytes for tensor in tensors]
-        at_root = self.rank() in (options.get("src"), options.get("dst"))
-        shares = {"all_reduce": 2 * (n - 1) / n, "all_gather": n - 1, "all_to_all": 1}
-        shares |= {"broadcast": at_root, "reduce": not at_root, "gather": not at_root}
-        kept = sizes[self.rank()] if name == "all_to_all" else 0
-        self.calls.append((name, shares.get(name, (n - 1) / n) * (sum(sizes) - kept)))
-        shapes = [f"{tuple(tensor.shape)} {tensor.dtype}".replace("torch.", "") for tensor in tensors]
-        if name in ("scatter", "all_to_all"):  # need not look alike on all ranks
-            shapes = []
+        tensors, n = tree_leaves(inputs), self.size()
+        share = {"all_reduce": 2 * (n - 1) / n, "all_gather": n - 1}.get(name, (n - 1) / n)
+        self.calls.append((name, share * sum(tensor.nbytes for tensor in tensors)))
+        shapes = ", ".join(f"{tuple(tensor.shape)} {tensor.dtype}" for tensor in tensors)
+        alike = shapes and name not in ("scatter", "all_to_all")  # on all ranks
+        what = f"{name} of {shapes.replace('torch.', '')}" if alike else name
         if inputs is not outputs:  # they may share their memory
             data = outputs, tree_map(torch.clone, inputs), *cuts
-        every = _here.rank.meet(name, shapes, options, data)
-        if self.rank() == 0:
+        if every := threading.current_thread().meet((what, vars(collective)), data):
             collective.work(every)
         return threaded.ret_work(tree_leaves(outputs))
 
     # ---- what PyTorch's group lacks, or does by another collective -------------------------------------
     def reduce(self, tensors: Sequence[torch.Tensor], opts: Any) -> dist.Work:
-        totals, collective = list(map(torch.clone, tensors)), threaded.AllReduce(opts.reduceOp)
-        collective.dst = opts.rootRank
-        work = self.come(collective, totals, "reduce")
+        total, collective = tensors[0].clone(), threaded.AllReduce(opts.reduceOp)
+        collective.dst = opts.rootRank  # which all have to name alike
+        work = self.come(collective, [total], "reduce")
         if self.rank() == opts.rootRank:
-            for tensor, total in zip(tensors, totals, strict=True):
-                tensor.detach().copy_(total)
+            tensors[0].detach().copy_(total)
         return work
 
     def barrier(self, opts: Any = None) -> dist.Work:
@@ -166,15 +138,20 @@ class JudgedGroup(threaded.ProcessLocalGroup):
     recv = recv_anysource = send
 
 
-def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Any]:
+dist.Backend.register_backend(
+    "exercise", lambda _, rank, world, *__: JudgedGroup(rank, world), devices=["cpu"]
+)
+
+
+def on_ranks(world: int, trial: Callable[..., Any], *given: Any, last_first: bool = False) -> list[Any]:
     """Run `trial(*given)` on `world` ranks; return what it returns, by rank. Shows what was printed.
+
+    Turns go by the ranks' numbers, or with `last_first` the other way round.
 
     Raises:
         Mistake: where the trial raised, where ranks do not meet, or where one comes to no end.
     """
     import_module("torch._dynamo")  # by DDP, too: then its first turn could last as long as an endless loop
-    if "EXERCISE" not in dist.Backend._plugins:
-        dist.Backend.register_backend("exercise", lambda *_: _here.rank.group, devices=["cpu"])
     isolate = torch._C._distributed_c10d._set_thread_isolation_mode  # each thread initialises for itself
     ranks = [_Rank(number, world, partial(trial, *given)) for number in range(world)]
     with (
@@ -188,21 +165,15 @@ def on_ranks(world: int, trial: Callable[..., Any], *given: Any) -> list[Any]:
         try:
             for rank in ranks:
                 rank.start()
-            _attend(ranks)
+            _attend(ranks, ranks[::-1] if last_first else ranks)
         finally:
             for rank in ranks:
                 rank.stop()
             isolate(False)
-    for rank in ranks:
-        for line in rank.printed.getvalue().splitlines()[:_MOST_PRINTED]:
-            print(f"[rank {rank.number}] {line}")
-    _complain(ranks)
+            for rank in ranks:
+                for line in rank.printed.getvalue().splitlines()[:_MOST_PRINTED]:
+                    print(f"[rank {rank.number}] {line}")
     return [rank.value for rank in ranks]
-
-
-def hold() -> None:
-    """Let the other ranks run until each of them waits in a collective or is done."""
-    _here.rank.pause("holds")
 
 
 def _meeting(collective: Any, group: JudgedGroup) -> SimpleNamespace:
@@ -210,32 +181,25 @@ def _meeting(collective: Any, group: JudgedGroup) -> SimpleNamespace:
     return SimpleNamespace(join=lambda rank, data: group.come(collective, data))
 
 
-def _attend(ranks: Sequence[_Rank]) -> None:
-    """Give turns until all ranks are done."""
-    while {rank.state for rank in ranks} != {"done"}:
+def _attend(ranks: Sequence[_Rank], in_turn: Sequence[_Rank]) -> None:
+    """Give turns until all ranks are done, each time until all are in a collective; else raise a Mistake."""
+    while not all(rank.done for rank in ranks):
+        for rank in in_turn:
+            rank.take_turn()
         for rank in ranks:
-            if rank.state == "runs":
-                rank.take_turn()
-        resting = [rank for rank in ranks if rank.state == "holds"]
-        if not resting:
-            resting = [rank for rank in ranks if rank.state == "waits"]
-            met = len(resting) == len(ranks) and all(rank.came_to == ranks[0].came_to for rank in ranks)
-            for rank in resting:
-                rank.every = [one.brought for one in ranks] if met else None
-        for rank in resting:
-            rank.state = "runs"
+            if isinstance(rank.error, Mistake):
+                raise rank.error
+            if rank.error:
+                raise Mistake("raises", rank=rank.number, world=len(ranks), error=told(rank.error))
+        if any(rank.came_to != ranks[0].came_to for rank in ranks):
+            raise _not_met(ranks)
+        in_turn[0].every = [rank.brought for rank in ranks]
 
 
-def _complain(ranks: Sequence[_Rank]) -> None:
-    """Say why ranks did not come to the end of a trial."""
-    world = len(ranks)
-    for rank in ranks:
-        if isinstance(rank.error, Mistake):
-            raise rank.error
-        if rank.error and not isinstance(rank.error, Unanswered):
-            raise Mistake("raises", rank=rank.number, world=world, error=told(rank.error))
-    if any(rank.waits for rank in ranks):
-        there = "; ".join(f"rank {rank.number} in {rank.waits}" for rank in ranks if rank.waits)
-        away = [str(rank.number) for rank in ranks if not rank.waits]
-        names = f"Rank{'s' * (len(away) > 1)} {' and '.join(away)}"
-        raise Mistake("never_comes" if away else "different", world=world, there=there, away=names)
+def _not_met(ranks: Sequence[_Rank]) -> Mistake:
+    """Say which ranks are in which collectives, and which are in none."""
+    there = [f"rank {rank.number} in {rank.came_to[0]}" for rank in ranks if rank.came_to]
+    away = [str(rank.number) for rank in ranks if not rank.came_to]
+    names = f"Rank{'s' * (len(away) > 1)} {' and '.join(away)}"
+    key = "never_comes" if away else "different"
+    return Mistake(key, world=len(ranks), there="; ".join(there), away=names)
