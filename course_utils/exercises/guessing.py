@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .trying import Mistake, NotYet, same
+from .trying import Mistake, same
 
 
 def judge_guess(guess: Any, actual: Any, read: Callable[[Any], Any], table: Mapping[str, Any]) -> None:
@@ -17,25 +17,20 @@ def judge_guess(guess: Any, actual: Any, read: Callable[[Any], Any], table: Mapp
         table: of the exercise, with its `mistakes`, by key, and perhaps `items` and `within`.
 
     Raises:
-        NotYet: unless the guess is right.
+        Mistake: the guess is not right.
     """
-    try:
-        said, best = read(guess), _form(read, actual, actual)
-        within = table.get("within", 0)
-        if same(said, best) or _near(said, best, within):
-            return
-        known = [
-            (name, _form(read, one)) for name, m in table["mistakes"].items() for one in m.get("guesses", ())
-        ]
-        alike = [name for name, form in known if same(said, form)]
-        alike += [name for name, form in known if _near(said, form, within)]
-        in_doubt = [item for item in table.get("items", ()) if (item in said) != (item in best)]
-        key = next(iter(alike + in_doubt), "other")
-        facts: dict[str, Any] = {}
-    except Mistake as known:
-        key, facts = known.key, known.facts
-    say = table.get("items", {}).get(key) or table["mistakes"][key]["say"]
-    raise NotYet(key, say.format_map({"actual": actual, "guess": guess, **facts}))
+    said, best, within = read(guess), _form(read, actual, actual), table.get("within", 0)
+    if same(said, best) or _near(said, best, within):
+        return
+    known = [
+        (key, _form(read, one))
+        for key, mistake in table["mistakes"].items()
+        for one in mistake.get("guesses", ())
+    ]
+    alike = [key for key, form in known if same(said, form)]
+    alike += [key for key, form in known if _near(said, form, within)]
+    in_doubt = [item for item in table.get("items", ()) if (item in said) != (item in best)]
+    raise Mistake(next(iter(alike + in_doubt), "other"))
 
 
 def read_guess(guess: Any, choices: Sequence[Any], several: bool = False) -> Any:
