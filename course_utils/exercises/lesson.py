@@ -11,6 +11,7 @@ The table of an exercise has
     right                              of a prediction: what came out in the stored run; of a myth: a word
     choices, several, within           of a prediction: what to choose from, whether any number of that, how
                                        far off a number may be
+    unsettled                          of a prediction: what comes out on a device that cannot settle it
     unit, par, higher_is_better        of a challenge: what its score is, and what the worked answer reaches
                                        (found out by itself where answers are compared)
     mistakes                           by key: what to `say`, and the wrong answer: its `code`, or `change`, a
@@ -106,6 +107,8 @@ class Lesson:
             if table["kind"] in ("predict", "myth"):
                 guess, actual = (*answers, table["right"])[:2]
                 facts = {"guess": guess, "actual": actual}
+                if actual == table.get("unsettled", ...):
+                    raise Mistake("unsettled")
                 judge_guess(guess, actual, self._reader(name, actual), table)
                 return None
             codes = {key: self.code(name, key) for key in table["mistakes"]}

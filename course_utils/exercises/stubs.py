@@ -1,5 +1,6 @@
 """Has the reader touched an answer? Gaps and functions are compared with those of the stub."""
 
+from collections.abc import Iterator
 from types import CodeType
 from typing import Any
 
@@ -13,31 +14,24 @@ def blank(value: Any) -> bool:
     return value is None or value is ...
 
 
-def functions_in(code: CodeType) -> dict[str, CodeType]:
-    """Return the functions in compiled source, by qualified name."""
-    found = {}
+def functions_in(code: CodeType) -> Iterator[CodeType]:
+    """Yield the functions in compiled source, also those inside of others."""
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            found[constant.co_qualname] = constant
-            found |= functions_in(constant)
-    return found
+            yield constant
+            yield from functions_in(constant)
 
 
-def is_stub(answer: Any, codes: dict[str, CodeType]) -> bool:
-    """Tell whether a function, or each function of a class, is that of the stub."""
+def is_stub(answer: Any, stub: CodeType) -> bool:
+    """Tell whether a function, or each function of a class, is one of the compiled stub."""
     if isinstance(answer, type):
         own = [value for value in vars(answer).values() if hasattr(value, "__code__")]
-        return bool(own) and all(is_stub(function, codes) for function in own)
+        return bool(own) and all(is_stub(function, stub) for function in own)
     code = getattr(answer, "__code__", None)
-    stub = codes.get(code.co_qualname) if code is not None else None
-    return stub is not None and _same(code, stub)
+    return code is not None and _meaning(code) in map(_meaning, functions_in(stub))
 
 
-def _same(one: CodeType, two: CodeType) -> bool:
-    """Tell whether two compiled functions do the same, wherever they were written."""
-    if (one.co_code, one.co_names, len(one.co_consts)) != (two.co_code, two.co_names, len(two.co_consts)):
-        return False
-    pairs = zip(one.co_consts, two.co_consts, strict=True)
-    return all(
-        _same(a, b) if isinstance(a, CodeType) and isinstance(b, CodeType) else a == b for a, b in pairs
-    )
+def _meaning(code: CodeType) -> tuple[Any, ...]:
+    """Return the name of a compiled function and what it does, wherever it was written."""
+    constants = [_meaning(one) if isinstance(one, CodeType) else one for one in code.co_consts]
+    return code.co_qualname, code.co_code, code.co_names, constants

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map_only
 
 from course_utils.memory.labels import tensors_in
 
@@ -32,10 +32,8 @@ _TRAINING = 3  # batches
 
 def batches(count: int, seed: int) -> list[Batch]:
     """Return batches on the CPU: inputs (16, 6), labels (16,) from 0 to 2."""
-    draw = torch.Generator().manual_seed(seed)
-    return [
-        (torch.rand(16, 6, generator=draw), torch.randint(3, (16,), generator=draw)) for _ in range(count)
-    ]
+    new = torch.Generator().manual_seed(seed)
+    return [(torch.rand(16, 6, generator=new), torch.randint(3, (16,), generator=new)) for _ in range(count)]
 
 
 def run(script: Script, place: torch.device, training: int = _TRAINING, test: int = 2) -> Any:
@@ -59,11 +57,7 @@ def bugs_left(script: Script, place: torch.device) -> list[str]:
 
 
 class _Mending(TorchFunctionMode):
-    """Notes each operation that refuses a mix, and runs it again with its tensors brought together.
-
-    Attributes:
-        bugs: the keys of the bugs that the mixes come from.
-    """
+    """Notes which bug each refused mix comes from, and runs it again with its tensors brought together."""
 
     def __init__(self, home: torch.device) -> None:
         super().__init__()
@@ -79,11 +73,7 @@ class _Mending(TorchFunctionMode):
                 raise
         astray = [tensor for tensor in tensors if tensor.device != self.home]
         self.bugs.append(_bug(func.__name__, astray, in_test=self._steps == _TRAINING))
-        in_place = func.__name__.startswith("__i") or func.__name__.rstrip("_") + "_" == func.__name__
-        place = tensors[0].device if in_place else self.home
-        args, kwargs = tree_map(
-            lambda value: value.to(place) if isinstance(value, torch.Tensor) else value, (args, kwargs or {})
-        )
+        args, kwargs = tree_map_only(torch.Tensor, lambda one: one.to(self.home), (args, kwargs or {}))
         return func(*args, **kwargs)
 
 
