@@ -102,19 +102,21 @@ class Lesson:
     # ---- judging --------------------------------------------------------------------------------------
     def _judge(self, name: str, *answers: Any) -> Score | None:
         """Judge answers to an exercise; return the score of a challenge, raise NotYet for wrong ones."""
-        table, facts = self.tables[name], {}
+        table, trial, facts = self.tables[name], self._trials.get(name), {}
         try:
             if table["kind"] in ("predict", "myth"):
                 guess, actual = (*answers, table["right"])[:2]
                 facts = {"guess": guess, "actual": actual}
                 if actual == table.get("unsettled", ...):
                     raise Mistake("unsettled")
-                judge_guess(guess, actual, self._reader(name, actual), table)
-                return None
+                choices, several = self.exercises[name].offered, self.exercises[name].several
+                plain = partial(read_guess, choices=choices, several=several)
+                read = (lambda one: trial.observe(one, actual)) if trial else plain
+                return judge_guess(guess, actual, read, table)
             codes = {key: self.code(name, key) for key in table["mistakes"]}
             wrong = {key: partial(self.answers, name, code) for key, code in codes.items() if code}
             worked = partial(self.answers, name, table["worked"])
-            seen, best = self._trials[name].judge(answers, worked, wrong)
+            seen, best = trial.judge(answers, worked, wrong)
         except Mistake as mistake:
             say = table.get("items", {}).get(mistake.key) or table["mistakes"][mistake.key]["say"]
             raise NotYet(mistake.key, say.format_map(facts | mistake.facts)) from None
@@ -122,13 +124,6 @@ class Lesson:
             return None
         unit, par = table.get("unit", "").format_map(seen.facts), table.get("par", best.score)
         return Score(seen.score, unit, par, lower=not table.get("higher_is_better", False))
-
-    def _reader(self, name: str, actual: Any) -> Callable[[Any], Any]:
-        """Return what reads a guess."""
-        if name in self._trials:
-            return lambda guess: self._trials[name].observe(guess, actual)
-        exercise = self.exercises[name]
-        return lambda guess: read_guess(guess, exercise.offered, exercise.several)
 
     def _exercise(self, name: str, table: dict[str, Any]) -> Exercise:
         """Return what an author's table describes."""

@@ -39,14 +39,12 @@ class _Part(nn.Module):
         self.offset, self.label = torch.zeros(2), "part"
 
 
-class _Whole(_Part):
-    """A model with two submodules in a list, and a layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(2, 2, bias=False)
-        self.mean = torch.zeros(3)
-        self.parts = nn.ModuleList([_Part(), _Part()])
+def _whole() -> nn.Module:
+    """Return a model with two submodules in a list, and a layer."""
+    model = _Part()
+    model.first, model.mean = nn.Linear(2, 2, bias=False), torch.zeros(3)
+    model.parts = nn.ModuleList([_Part(), _Part()])
+    return model
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -68,14 +66,14 @@ _ASTRAY = (
     "parts.0.cache",
     "first.weight mean",  # on another GPU
     "scale offset parts.0.offset parts.1.cache parts.1.count",
-    " ".join(_tensors(_Whole())),
+    " ".join(_tensors(_whole())),
 )
 
 
 @lesson.trial([(turned, astray) for turned in (False, True) for astray in _ASTRAY])
 def left_behind(answer: Any, turned: bool, astray: str) -> Seen:
     """See which names are given for a model on one of two GPUs, but for some tensors."""
-    model, wanted = _Whole(), set(astray.split())
+    model, wanted = _whole(), set(astray.split())
     with some_gpus(2) as gpus:
         home, other = gpus[1::-1] if turned else gpus[:2]
         elsewhere = other if astray == _ASTRAY[6] else CPU

@@ -25,13 +25,11 @@ def two_devices() -> Iterator[tuple[torch.device, torch.device]]:
     After the block random numbers go on as if none had been drawn, and the current GPU is that of before.
     """
     with torch.random.fork_rng(devices=[]), some_gpus() as gpus, torch.cuda.device(0):
-        first, second = [*gpus, torch.device("cpu")][:2]
-        yield first, second
+        yield tuple([*gpus, torch.device("cpu")][:2])
 
 
 @contextmanager
 def visible_gpus(count: int) -> Iterator[None]:
     """Let PyTorch see only the first `count` GPUs, as `torch.load` asks for them."""
-    seen = {"is_available": lambda: count > 0, "device_count": lambda: count}
-    with patch.multiple(torch.cuda, **seen):
+    with patch.multiple(torch.cuda, is_available=lambda: count > 0, device_count=lambda: count):
         yield
