@@ -22,9 +22,10 @@ def judge_guess(guess: Any, actual: Any, read: Callable[[Any], Any], table: Mapp
     said, best, within = read(guess), _form(read, actual), table.get("within", 0)
     if _agree(said, best, within):
         return
-    for key, mistake in table["mistakes"].items():
-        if any(_agree(said, _form(read, one), within) for one in mistake.get("guesses", ())):
-            raise Mistake(key)
+    for slack in (0, within):  # the very number goes before one nearby
+        for key, mistake in table["mistakes"].items():
+            if any(_agree(said, _form(read, one), slack) for one in mistake.get("guesses", ())):
+                raise Mistake(key)
     in_doubt = (item for item in table.get("items", ()) if (item in said) != (item in best))
     raise Mistake(next(in_doubt, "other"))
 
