@@ -1,8 +1,7 @@
-"""What judges of placement need: GPUs to try an answer on, and a machine that has fewer."""
+"""What judges of placement need: GPUs to try an answer on, real or virtual."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
 
 import torch
 
@@ -26,10 +25,3 @@ def two_devices() -> Iterator[tuple[torch.device, torch.device]]:
     """
     with torch.random.fork_rng(devices=[]), some_gpus() as gpus, torch.cuda.device(0):
         yield tuple([*gpus, torch.device("cpu")][:2])
-
-
-@contextmanager
-def visible_gpus(count: int) -> Iterator[None]:
-    """Let PyTorch see only the first `count` GPUs, as `torch.load` asks for them."""
-    with patch.multiple(torch.cuda, is_available=lambda: count > 0, device_count=lambda: count):
-        yield

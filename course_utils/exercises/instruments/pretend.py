@@ -86,9 +86,9 @@ class Queues:
         """Return the number that a device, its name, its number or None stands for."""
         if not self.free:
             raise RuntimeError(_NONE)
-        if device is None or isinstance(device, int):
-            return self.current if device is None else device
-        named = torch.device(device)
+        if isinstance(device, int):
+            return device
+        named = torch.device(device or self.kind)
         if named.type != self.kind:
             raise ValueError(f"Expected a {self.kind} device, but got: {named}")
         return self.current if named.index is None else named.index
