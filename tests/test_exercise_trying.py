@@ -138,3 +138,11 @@ def test_a_number_may_be_off_a_little() -> None:
     judge_guess(145, 146.4, float, table)
     with pytest.raises(Mistake, match="other"):
         judge_guess(144, 146.4, float, table)
+
+
+def test_a_worked_answer_that_fails_is_not_taken_for_the_readers_mistake() -> None:
+    def observe(answer: Any, x: int) -> int:
+        raise Mistake("double")
+
+    with pytest.raises(RuntimeError, match="worked answer fails"):
+        judge(lambda x: x + 2, observe)

@@ -150,7 +150,7 @@ class Trial:
             for case in self.cases:
                 best = self._quietly(right, case) if self.right else Seen(None)
                 if isinstance(best.value, Exception):
-                    raise best.value  # this course's own mistake
+                    raise RuntimeError(f"the worked answer fails here, too: {best.value!r}") from best.value
                 bests.append((case, best))
                 seen = self._see(answers, case)
                 if not self._is_right(seen, best):
