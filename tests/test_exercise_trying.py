@@ -8,71 +8,69 @@ import pytest
 import torch
 
 from course_utils.exercises.guessing import judge_guess, read_guess
-from course_utils.exercises.trying import Judge, Mistake, NotYet, Seen, Trial, same
+from course_utils.exercises.trying import Mistake, Seen, Trial, same
 
-SAY = {"double": "{x} gives {seen}, not {best}.", "late": "Late.", "fails": "{seen}", "other": "{seen}?"}
+WRONG = {
+    "double": lambda x: 2 * x,  # right for 2
+    "late": lambda x: x + 2 if x == 2 else 0,
+    "fails": lambda x: print(warnings.warn("aloud", stacklevel=1)) or [][x],
+}
 
 
-def judge(observe: Callable[..., Any] = lambda answer, x: answer(x), **more: Any) -> Judge:
-    """A judge of functions that add 2, tried with 2 and 3."""
-    wrong = {
-        "double": lambda x: 2 * x,  # right for 2
-        "late": lambda x: x + 2 if x == 2 else 0,
-        "fails": lambda x: print(warnings.warn("aloud", stacklevel=1)) or [][x],
-    }
-    answers = {key: lambda one=one: (one,) for key, one in wrong.items()}
-    return Judge(Trial(observe, [(2,), (3,)]), lambda: (lambda x: x + 2,), answers, SAY, **more)
+def judge(answer: Any, observe: Callable[..., Any] = lambda answer, x: answer(x)) -> tuple[Seen, Seen]:
+    """Judge a function that should add 2, tried with 2 and 3."""
+    wrong = {key: lambda one=one: (one,) for key, one in WRONG.items()}
+    return Trial(observe, [(2,), (3,)]).judge((answer,), lambda: (lambda x: x + 2,), wrong)
 
 
 @pytest.mark.parametrize(
     ("answer", "key", "text"),
     [
-        (lambda x: x + x, "double", "3 gives 6, not 5."),
-        (lambda x: (4, 0)[x - 2], "late", "Late."),
-        (lambda x: 0, "other", "0?"),  # not late: it is wrong for 2 already
-        (lambda x: (4, 7)[x - 2], "other", "7?"),
-        (lambda x: [][1], "fails", "list index out of range"),
+        (lambda x: x + x, "double", "3 gives 6, not 5"),
+        (lambda x: (4, 0)[x - 2], "late", "3 gives 0, not 5"),
+        (lambda x: 0, "other", "2 gives 0, not 4"),  # not late: it is wrong for 2 already
+        (lambda x: (4, 7)[x - 2], "other", "3 gives 7, not 5"),
+        (lambda x: [][1], "fails", "2 gives list index out of range, not 4"),
     ],
 )
 def test_a_mistake_is_known_by_where_and_how_it_first_goes_wrong(answer: Any, key: str, text: str) -> None:
-    with pytest.raises(NotYet) as found:
-        judge()(answer)
-    assert (found.value.key, found.value.hint) == (key, text)
+    with pytest.raises(Mistake, match=key) as found:
+        judge(answer)
+    assert "{x} gives {seen}, not {best}".format_map(found.value.facts) == text
 
 
 def test_of_known_mistakes_nothing_is_heard(
     capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
-    with pytest.raises(NotYet):
-        judge()(lambda x: print("mine") or 0)
+    with pytest.raises(Mistake, match="other"):
+        judge(lambda x: print("mine") or 0)
     assert capsys.readouterr().out == "mine\n"
     assert not recwarn
 
 
 def test_an_error_of_no_known_mistake_is_the_readers() -> None:
     with pytest.raises(ZeroDivisionError):
-        judge()(lambda x: 1 / 0)
+        judge(lambda x: 1 / 0)
 
 
 def test_a_trial_can_name_a_mistake_and_tell_about_it() -> None:
     def observe(answer: Any, x: int) -> int:
         raise Mistake("double", seen="this")
 
-    with pytest.raises(AssertionError):  # the worked answer itself gets so far
-        judge(observe)(lambda x: x + 2)
-    named = judge(lambda answer, x: answer(x) if answer(x) < 9 else observe(answer, x))
-    with pytest.raises(NotYet, match="2 gives this, not 4"):
-        named(lambda x: 9)
+    with pytest.raises(Mistake, match="double") as found:
+        judge(lambda x: 9, lambda answer, x: answer(x) if answer(x) < 9 else observe(answer, x))
+    assert found.value.facts == {"x": 2, "best": 4, "seen": "this"}
 
 
-def test_a_score_stands_beside_that_of_the_worked_answer() -> None:
-    score = judge(lambda answer, x: Seen(answer(x), score=float(x), what="apples"), unit="{what}")
-    assert str(score(lambda x: x + 2)) == "Score: 3 apples; par is 3, reached."
+def test_what_was_seen_last_is_returned_beside_what_the_worked_answer_gives() -> None:
+    scores = iter([5.0, 6.0, 7.0, 8.0])
+    seen, best = judge(lambda x: x + 2, lambda answer, x: Seen(answer(x), score=next(scores)))
+    assert (seen.value, seen.score, best.score) == (5, 8.0, 7.0)
 
 
 def test_each_answer_meets_the_same_random_numbers_and_leaves_torchs_own() -> None:
     seen, before = [], torch.get_rng_state()
-    judge(lambda answer, x: seen.append(torch.rand(1).item()))(None)
+    judge(None, lambda answer, x: seen.append(torch.rand(1).item()))
     assert seen == [seen[0]] * 4  # two cases, two answers
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -128,22 +126,23 @@ def test_what_can_be_no_answer(guess: Any, choices: list[Any], several: bool) ->
         read_guess(guess, choices, several)
 
 
-def test_a_guess_is_compared_exactly_then_item_by_item() -> None:
-    table = {
-        "mistakes": {"all": {"say": "all", "guesses": [["a", "b", "c"]]}, "other": {"say": "other"}},
-        "items": {"b": "look at b"},
-    }
-
-    def say(guess: Any) -> str:
-        with pytest.raises(NotYet) as found:
-            judge_guess(guess, "a", lambda one: read_guess(one, ["a", "b", "c"], several=True), table)
-        return found.value.hint
-
-    assert [say("abc"), say("ab"), say("c")] == ["all", "look at b", "other"]
+@pytest.mark.parametrize(("guess", "key"), [("abc", "all"), ("ab", "b"), ("c", "other")])
+def test_a_guess_is_compared_exactly_then_item_by_item(guess: str, key: str) -> None:
+    table = {"mistakes": {"all": {"guesses": [["a", "b", "c"]]}}, "items": {"b": "look at b"}}
+    with pytest.raises(Mistake, match=key):
+        judge_guess(guess, "a", lambda one: read_guess(one, ["a", "b", "c"], several=True), table)
 
 
 def test_a_number_may_be_off_a_little() -> None:
-    table = {"within": 1.5, "mistakes": {"other": {"say": "no"}}}
+    table = {"within": 1.5, "mistakes": {}}
     judge_guess(145, 146.4, float, table)
-    with pytest.raises(NotYet):
+    with pytest.raises(Mistake, match="other"):
         judge_guess(144, 146.4, float, table)
+
+
+def test_a_worked_answer_that_fails_is_not_taken_for_the_readers_mistake() -> None:
+    def observe(answer: Any, x: int) -> int:
+        raise Mistake("double")
+
+    with pytest.raises(RuntimeError, match="worked answer fails"):
+        judge(lambda x: x + 2, observe)

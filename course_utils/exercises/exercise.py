@@ -1,12 +1,12 @@
 """What an exercise is for its reader: what is called, and the verdict that comes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from types import CodeType
 from typing import Any, Literal
 
 from . import progress
 from .showing import Page, ask, show
-from .stubs import blank, functions_in, is_stub
 from .trying import NotYet, Score, told
 
 Kind = Literal["predict", "write", "repair", "myth", "challenge"]
@@ -86,7 +86,7 @@ class Exercise:
 
     def guess(self, value: Any = ...) -> None:
         """Commit to a prediction; without one, ask for it (with buttons where widgets work)."""
-        if not blank(value):
+        if not _blank(value):
             show(self._noted(value))
             return
         question = Page("Your guess", [self.question, "Choose all that apply." if self.several else ""])
@@ -151,5 +151,37 @@ class Exercise:
         """Tell whether every answer is still as the stub has it."""
         if self.kind == "predict":  # the other argument is what came out
             answers = answers[:1]
-        codes = functions_in(compile(self.stub, "stub", "exec"))
-        return all(blank(answer) or is_stub(answer, codes) for answer in answers)
+        stub = compile(self.stub, "stub", "exec")
+        return all(_blank(answer) or _is_stub(answer, stub) for answer in answers)
+
+
+def _blank(value: Any) -> bool:
+    """Tell whether a value is a gap that nobody has filled."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple) and value:
+        return all(_blank(item) for item in value)
+    return value is None or value is ...
+
+
+def _functions_in(code: CodeType) -> Iterator[CodeType]:
+    """Yield the functions in compiled source, also those inside of others."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _functions_in(constant)
+
+
+def _is_stub(answer: Any, stub: CodeType) -> bool:
+    """Tell whether a function, or each function of a class, is one of the compiled stub."""
+    if isinstance(answer, type):
+        own = [value for value in vars(answer).values() if hasattr(value, "__code__")]
+        return bool(own) and all(_is_stub(function, stub) for function in own)
+    code = getattr(answer, "__code__", None)
+    return code is not None and _meaning(code) in map(_meaning, _functions_in(stub))
+
+
+def _meaning(code: CodeType) -> tuple[Any, ...]:
+    """Return the name of a compiled function and what it does, wherever it was written."""
+    constants = [_meaning(one) if isinstance(one, CodeType) else one for one in code.co_consts]
+    return code.co_qualname, code.co_code, code.co_names, constants

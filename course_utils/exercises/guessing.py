@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .trying import Mistake, NotYet, same
+from .trying import Mistake, same
 
 
 def judge_guess(guess: Any, actual: Any, read: Callable[[Any], Any], table: Mapping[str, Any]) -> None:
@@ -17,25 +17,17 @@ def judge_guess(guess: Any, actual: Any, read: Callable[[Any], Any], table: Mapp
         table: of the exercise, with its `mistakes`, by key, and perhaps `items` and `within`.
 
     Raises:
-        NotYet: unless the guess is right.
+        Mistake: the guess is not right.
     """
-    try:
-        said, best = read(guess), _form(read, actual, actual)
-        within = table.get("within", 0)
-        if same(said, best) or _near(said, best, within):
-            return
-        known = [
-            (name, _form(read, one)) for name, m in table["mistakes"].items() for one in m.get("guesses", ())
-        ]
-        alike = [name for name, form in known if same(said, form)]
-        alike += [name for name, form in known if _near(said, form, within)]
-        in_doubt = [item for item in table.get("items", ()) if (item in said) != (item in best)]
-        key = next(iter(alike + in_doubt), "other")
-        facts: dict[str, Any] = {}
-    except Mistake as known:
-        key, facts = known.key, known.facts
-    say = table.get("items", {}).get(key) or table["mistakes"][key]["say"]
-    raise NotYet(key, say.format_map({"actual": actual, "guess": guess, **facts}))
+    said, best, within = read(guess), _form(read, actual), table.get("within", 0)
+    if _agree(said, best, within):
+        return
+    for slack in (0, within):  # the very number goes before one nearby
+        for key, mistake in table["mistakes"].items():
+            if any(_agree(said, _form(read, one), slack) for one in mistake.get("guesses", ())):
+                raise Mistake(key)
+    in_doubt = (item for item in table.get("items", ()) if (item in said) != (item in best))
+    raise Mistake(next(in_doubt, "other"))
 
 
 def read_guess(guess: Any, choices: Sequence[Any], several: bool = False) -> Any:
@@ -58,27 +50,26 @@ def read_guess(guess: Any, choices: Sequence[Any], several: bool = False) -> Any
     raise Mistake("form", choices=", ".join(map(repr, choices)))
 
 
-def _form(read: Callable[[Any], Any], value: Any, otherwise: Any = None) -> Any:
-    """Return a value in the form of a guess; `otherwise` where it can be none."""
+def _form(read: Callable[[Any], Any], value: Any) -> Any:
+    """Return a value in the form of a guess; the value itself where it can be none."""
     try:
         return read(value)
     except Mistake:
-        return otherwise
+        return value
 
 
-def _near(one: Any, two: Any, within: float) -> bool:
-    return isinstance(one, float) and isinstance(two, float) and abs(one - two) <= within
+def _agree(one: Any, two: Any, within: float) -> bool:
+    near = isinstance(one, float) and isinstance(two, float) and abs(one - two) <= within
+    return near or same(one, two)
 
 
 def _words(guess: Any, choices: list[str]) -> frozenset[str]:
     """Return the words of a selection: a list, or text as "1, 2", or "12" for choices of one letter."""
     if isinstance(guess, str):
-        guess = re.findall(
-            "." if all(len(one) == 1 for one in choices) else r"\w+", re.sub(r"[\W_]", " ", guess)
-        )
-    if not isinstance(guess, list | tuple | set | frozenset):
-        guess = [guess]
-    return frozenset(str(one) for one in guess if str(one).strip())
+        word = r"[^\W_]" if all(len(one) == 1 for one in choices) else r"[^\W_]+"
+        guess = re.findall(word, guess)
+    several = isinstance(guess, list | tuple | set | frozenset)
+    return frozenset(str(one) for one in (guess if several else [guess]) if str(one).strip())
 
 
 def _is_number(value: Any) -> bool:

@@ -11,6 +11,7 @@ The table of an exercise has
     right                              of a prediction: what came out in the stored run; of a myth: a word
     choices, several, within           of a prediction: what to choose from, whether any number of that, how
                                        far off a number may be
+    unsettled                          of a prediction: what comes out on a device that cannot settle it
     unit, par, higher_is_better        of a challenge: what its score is, and what the worked answer reaches
                                        (found out by itself where answers are compared)
     mistakes                           by key: what to `say`, and the wrong answer: its `code`, or `change`, a
@@ -30,7 +31,7 @@ from typing import Any
 from . import progress
 from .exercise import Exercise
 from .guessing import judge_guess, read_guess
-from .trying import Answers, Case, Judge, Score, Trial, same
+from .trying import Answers, Case, Mistake, NotYet, Score, Trial, same
 
 USUAL = tomllib.loads(Path(__file__).with_name("usual.toml").read_text(encoding="utf-8"))
 
@@ -59,7 +60,7 @@ class Lesson:
 
     def trial(
         self,
-        cases: Sequence[Case] | Callable[[], Sequence[Case]] = ((),),
+        cases: Sequence[Case] = ((),),
         right: Callable[[Any, Any], bool] | None = same,
         choices: Callable[[], Sequence[Any]] | None = None,
     ) -> Callable[[Callable[..., Any]], Exercise]:
@@ -100,30 +101,29 @@ class Lesson:
 
     # ---- judging --------------------------------------------------------------------------------------
     def _judge(self, name: str, *answers: Any) -> Score | None:
-        """Judge answers to an exercise; raise NotYet for wrong ones."""
-        table = self.tables[name]
-        if table["kind"] in ("predict", "myth"):
-            guess, actual = (*answers, table["right"])[:2]
-            judge_guess(guess, actual, self._reader(name, actual), table)
+        """Judge answers to an exercise; return the score of a challenge, raise NotYet for wrong ones."""
+        table, trial, facts = self.tables[name], self._trials.get(name), {}
+        try:
+            if table["kind"] in ("predict", "myth"):
+                guess, actual = (*answers, table["right"])[:2]
+                facts = {"guess": guess, "actual": actual}
+                if actual == table.get("unsettled", ...):
+                    raise Mistake("unsettled")
+                choices, several = self.exercises[name].offered, self.exercises[name].several
+                plain = partial(read_guess, choices=choices, several=several)
+                read = (lambda one: trial.observe(one, actual)) if trial else plain
+                return judge_guess(guess, actual, read, table)
+            codes = {key: self.code(name, key) for key in table["mistakes"]}
+            wrong = {key: partial(self.answers, name, code) for key, code in codes.items() if code}
+            worked = partial(self.answers, name, table["worked"])
+            seen, best = trial.judge(answers, worked, wrong)
+        except Mistake as mistake:
+            say = table.get("items", {}).get(mistake.key) or table["mistakes"][mistake.key]["say"]
+            raise NotYet(mistake.key, say.format_map(facts | mistake.facts)) from None
+        if seen.score is None:
             return None
-        codes = {key: self.code(name, key) for key in table["mistakes"]}
-        judge = Judge(
-            self._trials[name],
-            partial(self.answers, name, table["worked"]),
-            {key: partial(self.answers, name, code) for key, code in codes.items() if code},
-            {key: mistake["say"] for key, mistake in table["mistakes"].items()},
-            table.get("unit", ""),
-            table.get("par"),
-            not table.get("higher_is_better", False),
-        )
-        return judge(*answers)
-
-    def _reader(self, name: str, actual: Any) -> Callable[[Any], Any]:
-        """Return what reads a guess."""
-        if name in self._trials:
-            return lambda guess: self._trials[name].observe(guess, actual)
-        exercise = self.exercises[name]
-        return lambda guess: read_guess(guess, exercise.offered, exercise.several)
+        unit, par = table.get("unit", "").format_map(seen.facts), table.get("par", best.score)
+        return Score(seen.score, unit, par, lower=not table.get("higher_is_better", False))
 
     def _exercise(self, name: str, table: dict[str, Any]) -> Exercise:
         """Return what an author's table describes."""

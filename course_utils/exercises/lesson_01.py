@@ -19,8 +19,8 @@ def five_machines(answer: Any, letter: str, part: str) -> Any:
     """See one row of the table: what torch.cuda answers, or why."""
     mistake_if(not isinstance(answer, dict) or set(answer) != set("ABCDE"), "rows")
     row = answer[letter]
-    whole = isinstance(row, tuple | list) and len(row) == 3 and not any(item in (None, ...) for item in row)
-    mistake_if(not whole, "gaps")
+    mistake_if(not isinstance(row, tuple | list) or len(row) != 3, "gaps")
+    mistake_if(any(item in (None, ...) for item in row), "gaps")
     available, count, why = row
     mistake_if((type(available), type(count)) != (bool, int), "types")
     mistake_if(str(why).strip().lower() not in ("build", "driver", "hidden", "free"), "word")
@@ -77,9 +77,7 @@ _GIVEN = 200 * (10 * 3 + 2) + 1  # launches of the function as given, for 200 po
 _WAYS_OUT = ("numpy", "tolist", "__array__", "__dlpack__", "cpu", "to cpu")  # data that left are not counted
 
 
-@lesson.trial(
-    _SIZES, right=lambda reached, least: bool((reached <= least + 0.01).all())
-)  # cdist is not exact
+@lesson.trial(_SIZES, right=lambda reached, least: bool((reached <= least + 0.01).all()))  # for rounding
 def nearest(answer: Any, n: int, k: int, d: int) -> Seen:
     """See how far each point is from the centre that is named for it, and how many launches that takes."""
     points, centres = torch.randn(n, d), torch.randn(k, d)

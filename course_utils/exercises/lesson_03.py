@@ -1,45 +1,35 @@
 """The trials of lesson 03: the cross-device error."""
 
+from collections.abc import Callable
+from functools import partial
 from itertools import product
+from traceback import walk_stack
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
+
+from course_utils.memory.labels import tensors_in
 
 from .guessing import read_guess
 from .instruments.placement import some_gpus, two_devices
 from .instruments.recorder import CPU, recording
-from .instruments.six_bugs import BUGS, Script, bugs_left, run
 from .instruments.vectors import flat
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if, told
+from .trying import Mistake, Seen, mistake_if, same, told
 
 lesson = Lesson("03")
 summary = lesson.summary
 globals().update(lesson.exercises)
 
 
-# ---- predictions: a lesson on a device that refuses no mix settles nothing ------------------------------
 @lesson.trial()
 def named(guess: Any, actual: str) -> str:
     """Read the name of an argument, as the message has it or as the layer does."""
-    mistake_if(actual == "none", "unsettled")
     word = str(guess).strip().lower()
     return read_guess({"input": "mat1", "weight": "mat2", "bias": "self"}.get(word, word), named.choices)
-
-
-@lesson.trial()
-def raising(guess: Any, actual: str) -> frozenset[str]:
-    """Read the numbers of lines."""
-    mistake_if(actual == "", "unsettled")
-    return read_guess(guess, raising.choices, several=True)
-
-
-@lesson.trial()
-def allowed_mixes(guess: Any, actual: str) -> frozenset[str]:
-    """Read the letters of lines."""
-    mistake_if(actual == "abcdefgh", "unsettled")
-    return read_guess(guess, allowed_mixes.choices, several=True)
 
 
 # ---- the tensor that stayed behind ---------------------------------------------------------------------
@@ -55,14 +45,12 @@ class _Part(nn.Module):
         self.offset, self.label = torch.zeros(2), "part"
 
 
-class _Whole(_Part):
-    """A model with two submodules in a list, and a layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(2, 2, bias=False)
-        self.mean = torch.zeros(3)
-        self.parts = nn.ModuleList([_Part(), _Part()])
+def _whole() -> nn.Module:
+    """Return a model with two submodules in a list, and a layer."""
+    model = _Part()
+    model.first, model.mean = nn.Linear(2, 2, bias=False), torch.zeros(3)
+    model.parts = nn.ModuleList([_Part(), _Part()])
+    return model
 
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -84,14 +72,14 @@ _ASTRAY = (
     "parts.0.cache",
     "first.weight mean",  # on another GPU
     "scale offset parts.0.offset parts.1.cache parts.1.count",
-    " ".join(_tensors(_Whole())),
+    " ".join(_tensors(_whole())),
 )
 
 
 @lesson.trial([(turned, astray) for turned in (False, True) for astray in _ASTRAY])
 def left_behind(answer: Any, turned: bool, astray: str) -> Seen:
     """See which names are given for a model on one of two GPUs, but for some tensors."""
-    model, wanted = _Whole(), set(astray.split())
+    model, wanted = _whole(), set(astray.split())
     with some_gpus(2) as gpus:
         home, other = gpus[1::-1] if turned else gpus[:2]
         elsewhere = other if astray == _ASTRAY[6] else CPU
@@ -129,34 +117,42 @@ def add_positions(answer: Any, count: bool, number: int, shape: tuple[int, int])
 
 
 # ---- six bugs ------------------------------------------------------------------------------------------
-@lesson.trial(
-    [("errors", 0), ("results", 0), ("errors", 1), ("results", 1), ("copies", 0), ("copies", 2), ("moves", 0)]
-)
-def six_bugs(net: type[nn.Module], script: Script, look: str, number: int) -> Any:
+# The script is run, never read. Where PyTorch would stop at the first mix of devices, a run in which every
+# mix is mended shows all bugs that are left.
+_Batch = tuple[torch.Tensor, torch.Tensor]
+_Script = Callable[[torch.device, list[_Batch], list[_Batch]], tuple[nn.Module, Any]]
+_BUGS = {
+    "constants": "mean and std",
+    "layers": "the hidden layers",
+    "mask": "the mask",
+    "loss": "the loss weight",
+    "loop": "the test loop",
+    "metric": "the metric",
+}
+_TRAINING = 3  # batches
+
+
+@lesson.trial([("results", 0), ("results", 1), ("copies", 0), ("copies", 2), ("moves", 0)])
+def six_bugs(net: type[nn.Module], script: _Script, look: str, number: int) -> Any:
     """See which bugs are left, how the training ends, how much is copied, and whether the model moves."""
-    looks = {"errors": _errors, "results": _results, "copies": _copies, "moves": _moves}
+    looks = {"results": _results, "copies": _copies, "moves": _moves}
     with two_devices() as gpus:
         return looks[look](script, (*gpus, CPU)[number])
 
 
-def _errors(script: Script, place: torch.device) -> None:
-    """Name the bug that the script meets next."""
+def _results(script: _Script, place: torch.device) -> Seen:
+    """See what was trained, where, and with which end; or name the bug that the script meets next."""
     try:
-        run(script, place)
+        with recording() as record:
+            model, right = _run(script, place)
     except RuntimeError as error:
-        left = bugs_left(script, place)
+        left = _bugs_left(script, place)
         if not left:
             raise  # another error than one of placement
-        names = ", ".join(name for key, name in BUGS.items() if key not in left)
-        found = f"{len(BUGS.keys() - set(left))} of 6 found{': ' * bool(names)}{names}."
+        names = ", ".join(name for key, name in _BUGS.items() if key not in left)
+        found = f"{len(_BUGS.keys() - set(left))} of 6 found{': ' * bool(names)}{names}."
         key = left[0] if place == torch.device("cuda", 0) else "hard_coded"
         raise Mistake(key, found=found, place=place, error=told(error)) from error
-
-
-def _results(script: Script, place: torch.device) -> Seen:
-    """See what was trained, where, and with which end."""
-    with recording() as record:
-        model, right = run(script, place)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     worked_at = {device for one in record.operations if one.flop for device, _ in one.results}
     elsewhere = worked_at | {parameter.device for parameter in trained} != {place}
@@ -165,12 +161,12 @@ def _results(script: Script, place: torch.device) -> Seen:
     return Seen((len(trained), elsewhere, weights, counts), place=place)
 
 
-def _copies(script: Script, place: torch.device) -> None:
+def _copies(script: _Script, place: torch.device) -> None:
     """Count how often a batch crosses: two in, and the counts of a test batch back; on the CPU never."""
 
     def copies(training: int, test: int) -> int:
         with recording() as record:
-            run(script, place, training, test)
+            _run(script, place, training, test)
         return len(record.host)
 
     base = copies(3, 2)
@@ -179,13 +175,76 @@ def _copies(script: Script, place: torch.device) -> None:
         mistake_if(each > needed, "copies", place=place, phase=phase, copies=each, needed=needed)
 
 
-def _moves(script: Script, place: torch.device) -> None:
+def _moves(script: _Script, place: torch.device) -> None:
     """Move a model that was trained on another device, and use it."""
     with two_devices() as gpus:
-        model, _ = run(script, gpus[1])
+        model, _ = _run(script, gpus[1])
     for name, tensor in _tensors(model.to(place)).items():
         mistake_if(tensor.device != place, "stuck", place=place, name=name, device=tensor.device)
     model(torch.rand(2, 6).to(place))
+
+
+def _batches(count: int, seed: int) -> list[_Batch]:
+    """Return batches on the CPU: inputs (16, 6), labels (16,) from 0 to 2."""
+    new = torch.Generator().manual_seed(seed)
+    return [(torch.rand(16, 6, generator=new), torch.randint(3, (16,), generator=new)) for _ in range(count)]
+
+
+def _run(script: _Script, place: torch.device, training: int = _TRAINING, test: int = 2) -> Any:
+    """Run the script from fixed random numbers; a default device that it sets does not outlive the run."""
+    before = torch.get_default_device()
+    torch.manual_seed(3)
+    try:
+        return script(place, _batches(training, 1), _batches(test, 2))
+    finally:
+        if torch.get_default_device() != before:
+            torch.set_default_device(before)
+
+
+def _bugs_left(script: _Script, place: torch.device) -> list[str]:
+    """Run the script with every mix mended; return the keys of the bugs that are left, in order."""
+    with _Mending(place) as mending:
+        model, _ = _run(script, place)
+    if len([parameter for parameter in model.parameters() if parameter.requires_grad]) < 6:
+        mending.bugs.append("layers")  # if moved by hand, they are still not registered
+    return list(dict.fromkeys(mending.bugs))
+
+
+class _Mending(TorchFunctionMode):
+    """Notes which bug each refused mix comes from, and runs it again with its tensors brought together."""
+
+    def __init__(self, home: torch.device) -> None:
+        super().__init__()
+        self.home, self.bugs, self._steps = home, [], 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._steps += func.__name__ == "backward"
+        try:
+            return func(*args, **(kwargs or {}))
+        except RuntimeError:
+            tensors = list(tensors_in((args, kwargs)))
+            if len({tensor.device for tensor in tensors}) < 2:
+                raise
+        astray = [tensor for tensor in tensors if tensor.device != self.home]
+        self.bugs.append(_bug(func.__name__, astray, in_test=self._steps == _TRAINING))
+        args, kwargs = tree_map_only(torch.Tensor, lambda one: one.to(self.home), (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def _bug(operation: str, astray: list[torch.Tensor], in_test: bool) -> str:
+    """Return which of the bugs left these tensors elsewhere than the work."""
+    in_module = any(frame.f_code is nn.Module._call_impl.__code__ for frame, _ in walk_stack(None))
+    test = [tensor for batch in _batches(2, 2) for tensor in batch]
+    if in_test and any(same(one.cpu(), two) for one in astray for two in test):
+        return "loop"
+    if operation == "cross_entropy":
+        return "loss" if any(tensor.is_floating_point() for tensor in astray) else "another"
+    if not in_module:
+        return "metric" if in_test else "another"
+    if any(tensor.requires_grad and tensor.is_leaf for tensor in astray):
+        return "layers"
+    zero_one = all(bool(((t == 0) | (t == 1)).all()) for t in astray)
+    return "mask" if zero_one else "constants"
 
 
 # ---- the challenge -------------------------------------------------------------------------------------
@@ -199,10 +258,7 @@ def accuracy(answer: Any, number: int) -> Seen:
     with two_devices() as gpus:
         home = gpus[number]
         model.to(home)
-
-        def allocated() -> int:
-            return torch.cuda.memory_allocated(home) if home != CPU else 0
-
+        allocated = partial(torch.cuda.memory_allocated, home) if home != CPU else lambda: 0
         before = allocated()
         with recording(allocated) as record:
             share = answer(model, batches, home)

@@ -12,9 +12,8 @@ from torch import nn
 from .guessing import read_guess
 from .instruments.benchmarks import judge_benchmark
 from .instruments.graphs import PretendGraph
-from .instruments.operations import drawings, judge_operations
 from .instruments.placement import some_gpus
-from .instruments.waiting import watch_epoch
+from .instruments.trainings import drawings, judge_operations, watch_epoch
 from .lesson import Lesson
 from .trying import Seen, mistake_if, same
 

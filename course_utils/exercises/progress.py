@@ -26,20 +26,18 @@ def _tell(text: str) -> None:
         _told, _news = True, f" {text}"
 
 
-def _file() -> Path | None:
-    """Return the file, None where progress lives in the session only."""
+def _known() -> tuple[Path | None, dict[str, set[str]]]:
+    """Return the file if there is a place for it, and what is done by lesson, in it and in this session."""
+    known = {lesson: set(names) for lesson, names in _session.items()}
     named = os.environ.get("COURSE_PROGRESS", "")
     if in_colab() and not named:
+        named = "off"
         _tell("In Colab, progress is kept for this session only.")
-        return None
-    return None if named == "off" else Path(named or PROGRESS).absolute()
-
-
-def _known() -> tuple[Path | None, dict[str, set[str]]]:
-    """Return the file if it can be trusted, and what is done by lesson, by the file and in this session."""
-    path, known = _file(), {lesson: set(names) for lesson, names in _session.items()}
+    if named == "off":
+        return None, known
+    path = Path(named or PROGRESS).absolute()
     try:
-        stored = json.loads(path.read_text(encoding="utf-8")) if path and path.exists() else {}
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for lesson, names in stored.items():
             known.setdefault(lesson, set()).update(map(str, names))
     except (OSError, ValueError, AttributeError, TypeError):

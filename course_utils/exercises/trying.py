@@ -10,7 +10,7 @@ import io
 import math
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ _LIBRARY = str(Path(__file__).parents[1])
 
 
 class NotYet(Exception):
-    """Raised for an answer that is not right; `key` names the mistake, `hint` is for the reader."""
+    """Raised for an answer that is not right; `key` names the mistake, `hint` is its text for the reader."""
 
     def __init__(self, key: str, hint: str) -> None:
         super().__init__(hint)
@@ -67,17 +67,10 @@ class Seen:
         self.value, self.score, self.facts = value, score, facts
 
 
-@dataclass(frozen=True)
-class Raised:
-    """The exception that ended a trial."""
-
-    error: Exception
-
-
 class Mistake(Exception):
-    """Raised by a trial that can name the mistake by itself; `facts` are what its text may name."""
+    """Raised for a wrong answer, by a trial that can name the mistake too; its text may name the `facts`."""
 
-    def __init__(self, key: str, **facts: Any) -> None:
+    def __init__(self, key: str, /, **facts: Any) -> None:
         super().__init__(key)
         self.key, self.facts = key, facts
 
@@ -96,18 +89,8 @@ def told(error: Exception) -> str:
     return f"{type(error).__name__}{line}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
-Outcome = Seen | Raised | Mistake
-
-
-def like(one: Outcome, two: Outcome) -> bool:
-    """Tell whether two trials came out alike; of exceptions type and text are compared."""
-    if isinstance(one, Raised) and isinstance(two, Raised):
-        return repr(one.error) == repr(two.error)
-    return isinstance(one, Seen) and isinstance(two, Seen) and same(one.value, two.value)
-
-
 def same(one: Any, two: Any) -> bool:
-    """Tell whether two things seen agree: floats to 1e-6, tensors of floats to 1e-4, wherever nested."""
+    """Tell whether two things seen agree: floats to 1e-6, tensors to 1e-4, errors by type and text."""
     if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
         return (one.shape, one.dtype) == (two.shape, two.dtype) and _close(one, two)
     if isinstance(one, float) or isinstance(two, float):
@@ -119,6 +102,8 @@ def same(one: Any, two: Any) -> bool:
         return len(one) == len(two) and all(map(same, one, two))
     if isinstance(one, Mapping) and isinstance(two, Mapping):
         return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
+    if isinstance(one, Exception):
+        return repr(one) == repr(two)
     return type(one) is type(two) and one == two
 
 
@@ -136,110 +121,77 @@ class Trial:
 
     Attributes:
         observe: called with the answers and a case; returns a `Seen` or its value; may raise `Mistake`.
-        cases: the further arguments of each call; a function where they depend on the machine.
+        cases: the further arguments of each call.
         right: judges what was seen beside what the worked answer gives; with None every answer is right that
             the trial lets pass, and it alone can name mistakes.
     """
 
     observe: Callable[..., Any]
-    cases: Sequence[Case] | Callable[[], Sequence[Case]] = ((),)
+    cases: Sequence[Case] = ((),)
     right: Callable[[Any, Any], bool] | None = same
 
-    def names(self, answers: Answers, case: Case) -> dict[str, Any]:
-        """Return the arguments of a case by name, for the texts."""
-        names = list(inspect.signature(self.observe).parameters)[len(answers) :]
-        return dict(zip(names, case, strict=False))
+    def judge(
+        self, answers: Answers, worked: Callable[[], Answers], wrong: Mapping[str, Callable[[], Answers]]
+    ) -> tuple[Seen, Seen]:
+        """Return what was seen of right answers in the last case, and what the worked ones give there.
 
-    def see(self, answers: Answers, case: Case) -> Outcome:
+        Args:
+            answers: the reader's.
+            worked: makes the worked answers.
+            wrong: makes the answers of each mistake that is known by them, by its key.
+
+        Raises:
+            Mistake: an answer is wrong. The facts are the arguments of the case, what was `seen`, what is
+                `best`, and what the trial adds.
+            Exception: of the reader's own code, if no known mistake raises it.
+        """
+        with torch.random.fork_rng(devices=[]):
+            right, bests = worked() if self.right else (), []
+            for case in self.cases:
+                best = self._quietly(right, case) if self.right else Seen(None)
+                if isinstance(best.value, Exception):
+                    raise RuntimeError(f"the worked answer fails here, too: {best.value!r}") from best.value
+                bests.append((case, best))
+                seen = self._see(answers, case)
+                if not self._is_right(seen, best):
+                    names = list(inspect.signature(self.observe).parameters)[len(answers) :]
+                    mistake = self._mistake(seen, bests, wrong)
+                    facts = dict(zip(names, case, strict=False)) | {"best": best.value} | mistake.facts
+                    raise Mistake(mistake.key, **facts)
+            return seen, best
+
+    def _see(self, answers: Answers, case: Case) -> Seen:
         """Try answers on one case; torch's random numbers are the same each time."""
         torch.default_generator.manual_seed(0)
         try:
             seen = self.observe(*answers, *case)
-        except Mistake as known:
-            return known
-        except Exception as error:  # the reader's own code raised
-            return Raised(error)
+        except Exception as error:  # a mistake, or what the reader's own code raised
+            return Seen(error)
         return seen if isinstance(seen, Seen) else Seen(seen)
 
-    def is_right(self, seen: Outcome, best: Seen) -> bool:
-        """Judge one case."""
-        return isinstance(seen, Seen) and (self.right is None or self.right(seen.value, best.value))
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Judges answers by a trial, the worked answer and known mistakes.
-
-    Attributes:
-        trial: how answers are tried.
-        worked: makes the worked answers.
-        wrong: makes the answers of each mistake that is known by them, by its key.
-        mistakes: what to say to each mistake, by its key; {name} stands for an argument of the case, a fact,
-            `seen`, or `best`, which is what the worked answer gives.
-        unit, par, lower: of the score, as in `Score`; without `par` it is what the worked answer reaches.
-    """
-
-    trial: Trial
-    worked: Callable[[], Answers]
-    wrong: dict[str, Callable[[], Answers]]
-    mistakes: dict[str, str]
-    unit: str = ""
-    par: float | None = None
-    lower: bool = True
-
-    def __call__(self, *answers: Any) -> Score | None:
-        """Return the score of a challenge, None for any other right answer; raise NotYet for a wrong one."""
-        with torch.random.fork_rng(devices=[]):
-            return self._judged(answers)
-
-    def _judged(self, answers: Answers) -> Score | None:
-        cases, bests = self.trial.cases, []
-        worked = () if self.trial.right is None else self.worked()
-        for case in cases() if callable(cases) else cases:
-            bests.append((case, self._best(worked, case)))
-            seen = self.trial.see(answers, case)
-            if not self.trial.is_right(seen, bests[-1][1]):
-                raise self._not_yet(answers, seen, bests)
-        if seen.score is None:
-            return None
-        par = bests[-1][1].score if self.par is None else self.par
-        return Score(seen.score, self.unit.format_map(seen.facts), par, self.lower)
-
-    def _best(self, worked: Answers, case: Case) -> Seen:
-        """Return what the worked answer gives; that it fails would be this course's own mistake."""
-        if self.trial.right is None:
-            return Seen(None)
-        best = self._quietly(worked, case)
-        if isinstance(best, Raised):
-            raise best.error
-        assert isinstance(best, Seen), best
-        return best
-
-    def _quietly(self, answers: Answers, case: Case) -> Outcome:
+    def _quietly(self, answers: Answers, case: Case) -> Seen:
         """Try what is not the reader's; what it prints would only puzzle them."""
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return self.trial.see(answers, case)
+        with redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
+            return self._see(answers, case)
 
-    def _not_yet(self, answers: Answers, seen: Outcome, bests: list[tuple[Case, Seen]]) -> Exception:
-        """Return what to raise for answers that went wrong in the last case."""
-        case, best = bests[-1]
-        facts = self.trial.names(answers, case) | {"best": best.value}
-        if isinstance(seen, Mistake):
-            key, more = seen.key, seen.facts
-        else:
-            key = next(self._alike(seen, bests), "other") if self.trial.right else "other"
-            if isinstance(seen, Raised) and key == "other":
-                return seen.error
-            more = {"seen": seen.value, **seen.facts} if isinstance(seen, Seen) else {"seen": seen.error}
-        return NotYet(key, self.mistakes[key].format_map(facts | more))
+    def _is_right(self, seen: Seen, best: Seen) -> bool:
+        if isinstance(seen.value, Exception):
+            return False
+        return self.right is None or self.right(seen.value, best.value)
 
-    def _alike(self, seen: Seen | Raised, bests: list[tuple[Case, Seen]]) -> Iterator[str]:
-        """Yield the keys of the mistakes that go right in all cases but the last, and give the same there."""
+    def _mistake(
+        self, seen: Seen, bests: list[tuple[Case, Seen]], wrong: Mapping[str, Callable[[], Answers]]
+    ) -> Mistake:
+        """Return the mistake that goes right in all cases but the last, and gives the same there."""
+        if isinstance(seen.value, Mistake):
+            return seen.value
         *before, (last, _) = bests
-        for key, make in self.wrong.items():
+        for key, make in wrong.items() if self.right else ():
             made = make()
-            if like(self._quietly(made, last), seen) and all(
-                self.trial.is_right(self._quietly(made, case), best) for case, best in before
+            if same(self._quietly(made, last).value, seen.value) and all(
+                self._is_right(self._quietly(made, case), best) for case, best in before
             ):
-                yield key
+                return Mistake(key, seen=seen.value, **seen.facts)
+        if isinstance(seen.value, Exception):
+            raise seen.value
+        return Mistake("other", seen=seen.value, **seen.facts)

@@ -1,8 +1,7 @@
-"""What judges of placement need: GPUs to try an answer on, and a machine that has fewer."""
+"""What judges of placement need: GPUs to try an answer on, real or virtual."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
 
 import torch
 
@@ -25,13 +24,4 @@ def two_devices() -> Iterator[tuple[torch.device, torch.device]]:
     After the block random numbers go on as if none had been drawn, and the current GPU is that of before.
     """
     with torch.random.fork_rng(devices=[]), some_gpus() as gpus, torch.cuda.device(0):
-        first, second = [*gpus, torch.device("cpu")][:2]
-        yield first, second
-
-
-@contextmanager
-def visible_gpus(count: int) -> Iterator[None]:
-    """Let PyTorch see only the first `count` GPUs, as `torch.load` asks for them."""
-    seen = {"is_available": lambda: count > 0, "device_count": lambda: count}
-    with patch.multiple(torch.cuda, **seen):
-        yield
+        yield tuple([*gpus, torch.device("cpu")][:2])

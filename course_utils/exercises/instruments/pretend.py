@@ -31,21 +31,20 @@ def machine(kind: str | None, count: int) -> Iterator[None]:
     def current_accelerator(check_available: bool = False) -> torch.device | None:
         return torch.device(kind) if kind and (count or not check_available) else None
 
-    def answers(asked: str | None, current: str) -> dict[str, Callable[[], Any]]:
-        """Return what a module for devices of the kind `asked` answers, `current` for the current one."""
-        found = count if kind == asked else 0
-        index = Mock(return_value=0, side_effect=None if found else RuntimeError(_NONE))
-        return {"is_available": lambda: found > 0, "device_count": lambda: found, current: index}
-
     mps = {"is_built": lambda: kind == "mps", "is_available": lambda: kind == "mps" and count > 0}
-    with (
-        patch.multiple(torch.accelerator, **answers(kind, "current_device_index")),
-        patch.object(torch.accelerator, "current_accelerator", current_accelerator),
-        patch.multiple(torch.cuda, **answers("cuda", "current_device")),
-        patch.multiple(torch.xpu, **answers("xpu", "current_device")),
-        patch.multiple(torch.backends.mps, **mps),
-        patch.object(torch.version, "cuda", "13.0" if kind == "cuda" else None),
-    ):
+    with ExitStack() as stack:
+        for owner, asked, current in (
+            (torch.accelerator, kind, "current_device_index"),
+            (torch.cuda, "cuda", "current_device"),
+            (torch.xpu, "xpu", "current_device"),
+        ):
+            found = count if kind == asked else 0
+            index = Mock(return_value=0, side_effect=None if found else RuntimeError(_NONE))
+            counted = {"is_available": Mock(return_value=found > 0), "device_count": Mock(return_value=found)}
+            stack.enter_context(patch.multiple(owner, **counted, **{current: index}))
+        stack.enter_context(patch.object(torch.accelerator, "current_accelerator", current_accelerator))
+        stack.enter_context(patch.multiple(torch.backends.mps, **mps))
+        stack.enter_context(patch.object(torch.version, "cuda", "13.0" if kind == "cuda" else None))
         yield
 
 
@@ -56,7 +55,7 @@ class Queues:
         kind: what PyTorch calls these GPUs: "cuda" or "mps".
         now: the pretended clock, in seconds.
         free: for each GPU, when its queue will be empty.
-        current: number of the current GPU.
+        current: the number of the current GPU.
         calls, readings: how often work was called, and a clock read.
     """
 
@@ -81,15 +80,15 @@ class Queues:
 
     def wait(self, device: Any = None) -> None:
         """Wait for the queue of a GPU, the current one if None, as `torch.cuda.synchronize` does."""
-        if not self.free:
-            raise RuntimeError(_NONE)
         self.now = max(self.now, self.free[self.number(device)])
 
     def number(self, device: Any = None) -> int:
         """Return the number that a device, its name, its number or None stands for."""
-        if device is None or isinstance(device, int):
-            return self.current if device is None else device
-        named = torch.device(device)
+        if not self.free:
+            raise RuntimeError(_NONE)
+        if isinstance(device, int):
+            return device
+        named = torch.device(device or self.kind)
         if named.type != self.kind:
             raise ValueError(f"Expected a {self.kind} device, but got: {named}")
         return self.current if named.index is None else named.index
@@ -99,10 +98,6 @@ class Queues:
         self.readings += 1
         self.now += READING
         return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Let the clock run."""
-        self.now += seconds
 
     @contextmanager
     def on(self, device: Any) -> Iterator[None]:
@@ -118,46 +113,48 @@ class Queues:
         """Replace PyTorch's GPUs and Python's clocks by these, also where `space` holds them by name."""
         known: dict[int, Any] = {}
         with machine(self.kind if self.free else None, len(self.free)), ExitStack() as stack:
-            for owner, name, value in self._replacements():
-                known[id(getattr(owner, name))] = value
-                stack.enter_context(patch.object(owner, name, value))
-            for function in (timeit.Timer.__init__, timeit.timeit, timeit.repeat):
-                defaults = tuple(known.get(id(value), value) for value in function.__defaults__)
-                stack.enter_context(patch.object(function, "__defaults__", defaults))
-            for name, value in list(space.items()):
-                if id(value) in known:  # from time import perf_counter
-                    stack.callback(space.__setitem__, name, value)
-                    space[name] = known[id(value)]
+            for owner, replacements in self._replacements():
+                known |= {id(getattr(owner, name)): value for name, value in replacements.items()}
+                stack.enter_context(patch.multiple(owner, **replacements))
+            held = {name: value for name, value in space.items() if id(value) in known}
+            stack.callback(space.update, held)
+            space.update({name: known[id(value)] for name, value in held.items()})  # from time import ...
             yield
 
-    def _replacements(self) -> Iterator[tuple[Any, str, Any]]:
-        """Yield owner, name and value of what is replaced."""
-        for name in ("perf_counter", "monotonic", "time"):
-            yield _here(time, name, self.read)
-            yield _here(time, f"{name}_ns", lambda: round(self.read() * 1e9))
-        yield _here(time, "sleep", self.sleep)
-        yield _here(timeit, "default_timer", self.read)
-        yield torch.accelerator, "synchronize", self.wait
-        yield torch, "Event", lambda *_, **__: Mark(self)
-        cuda = {
-            "synchronize": self.wait,
+    def _replacements(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Yield what is replaced, by the names in its owner."""
+        clocks = {
+            name: _here(getattr(time, name), self.read) for name in ("perf_counter", "monotonic", "time")
+        }
+        for name in list(clocks):
+            clocks[f"{name}_ns"] = _here(getattr(time, f"{name}_ns"), lambda: round(self.read() * 1e9))
+        timer = clocks["perf_counter"]
+        for function in (timeit.Timer.__init__, timeit.timeit, timeit.repeat):
+            defaults = [timer if value is timeit.default_timer else value for value in function.__defaults__]
+            yield function, {"__defaults__": tuple(defaults)}
+        yield timeit, {"default_timer": timer}
+        yield (
+            time,
+            clocks | {"sleep": _here(time.sleep, lambda seconds: setattr(self, "now", self.now + seconds))},
+        )
+        yield torch.accelerator, {"synchronize": self.wait}
+        yield torch, {"Event": lambda *_, **__: Mark(self)}
+        mps = {"synchronize": self.wait, "Event": lambda **_: Mark(self)}
+        cuda = mps | {
             "current_device": lambda: self.current,
             "device": self.on,
             "set_device": lambda device: setattr(self, "current", self.number(device)),
             "current_stream": lambda device=None: Mark(self, self.number(device)),
-            "Event": lambda **_: Mark(self),
         }
-        mps = {"synchronize": self.wait, "Event": lambda **_: Mark(self)}
         for kind, owner, functions in (("cuda", torch.cuda, cuda), ("mps", torch.mps, mps)):
             missing = Mock(side_effect=AssertionError(f"Torch not compiled with {kind.upper()} enabled"))
-            for name, function in functions.items():
-                yield owner, name, function if self.kind == kind else missing
+            yield owner, functions if self.kind == kind else dict.fromkeys(functions, missing)
 
 
-def _here(owner: Any, name: str, pretended: Callable[..., Any]) -> tuple[Any, str, Any]:
+def _here(real: Callable[..., Any], pretended: Callable[..., Any]) -> Callable[..., Any]:
     """Return a replacement for this thread alone: a kernel's other threads need true clocks."""
-    real, thread = getattr(owner, name), threading.get_ident()
-    return owner, name, lambda *args: (pretended if threading.get_ident() == thread else real)(*args)
+    thread = threading.get_ident()
+    return lambda *args: (pretended if threading.get_ident() == thread else real)(*args)
 
 
 class Mark:
@@ -168,16 +165,13 @@ class Mark:
 
     def record(self, stream: "Mark | None" = None) -> None:
         """Put the mark into a stream's queue, else into that of the current GPU."""
-        queues = self._queues
-        number = queues.current if stream is None else stream._number
-        if not queues.free:
-            raise RuntimeError(_NONE)
-        self._when = max(queues.now, queues.free[number])
+        number = self._queues.number(stream and stream._number)
+        self._when = max(self._queues.now, self._queues.free[number])
 
     def synchronize(self) -> None:
         """Wait until the mark is reached."""
-        queues = self._queues
-        queues.now = max(queues.now, queues.free[self._number] if self._when is None else self._when)
+        end = self._queues.free[self._number] if self._when is None else self._when
+        self._queues.now = max(self._queues.now, end)
 
     def elapsed_time(self, end: "Mark") -> float:
         """Return the milliseconds from this mark to `end`, both of them reached."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -118,12 +118,10 @@ def recording(moment: Callable[[], Any] = lambda: None) -> Iterator[Record]:
         copies = _copies("copy_", [source], [] if result is None else [result])
         record.add(method, copies, _why_waiting(method, copies))
 
-    def synchronize(*_: Any) -> None:
-        record.add("synchronize", wait="synchronize")
-
     with ExitStack() as stack:
         for owner in (torch.cuda, torch.accelerator, torch.cuda.Stream, torch.cuda.Event):
-            stack.enter_context(patch.object(owner, "synchronize", synchronize))
+            wait = Mock(side_effect=lambda *_: record.add("synchronize", wait="synchronize"))
+            stack.enter_context(patch.object(owner, "synchronize", wait))
         listeners.append(crossing)
         stack.callback(listeners.remove, crossing)
         stack.enter_context(_Functions(record))
@@ -165,10 +163,13 @@ class _Operations(TorchDispatchMode):
         copies = _copies(name, given, made)
         called = self._record.calls[-1] if self._record.calls else ""
         wait = _why_waiting(called if called in _WAITS else name, copies)
+        asks_for_size = torch.Tag.dynamic_output_shape in func.tags and given[0].is_cuda
+        if name == "index":
+            asks_for_size &= any(tensor.dtype == torch.bool for tensor in given[1:])  # a mask
         self._record.add(
             name,
             copies,
-            wait or "size" * _asks_for_size(func, given),
+            wait or "size" * asks_for_size,
             launch=not (func.is_view or name in _NO_WORK),
             flop=formula(*args, **kwargs, out_val=result) if formula else 0,
             numbers=max((tensor.numel() for tensor in given + made), default=0),
@@ -195,10 +196,3 @@ def _why_waiting(name: str, copies: list[Copy]) -> str:
         if CPU in (source, target):
             return "to_gpu" if source == CPU else _WAITS.get(name, "cpu")
     return ""
-
-
-def _asks_for_size(func: Any, given: list[torch.Tensor]) -> bool:
-    """Tell whether Python waits to hear how large an operation's result is: indices may be a mask."""
-    if torch.Tag.dynamic_output_shape not in func.tags or not given[0].is_cuda:
-        return False
-    return func.overloadpacket.__name__ != "index" or any(t.dtype == torch.bool for t in given[1:])
