@@ -151,17 +151,6 @@ def triangle_rates(
     return Seen(rates, steps=steps, found=len(rates), highest=int(rates.argmax()), **shares)
 
 
-def _smooth_pictures(count: int) -> torch.Tensor:
-    """Return pictures (count, 3, 12, 12) around 0, in which colours and neighbours are alike.
-
-    Left is unlike right, and rows are unlike columns: filters that mix these up do not whiten.
-    """
-    noise, grey = torch.randn(count, 3, 12, 12), torch.randn(count, 1, 14, 14)
-    smoothing = torch.tensor([[3.0, 1.0, 0.0], [0.0, 2.0, 1.0], [0.0, 0.0, 1.0]])
-    filters = torch.stack([smoothing, smoothing.flip(0) / 2, smoothing.T.flip(1) / 3])
-    return 0.5 * noise + nn.functional.conv2d(grey, filters[:, None])
-
-
 def _about_one(variances: Sequence[float], best: Sequence[float]) -> bool:
     return all(abs(value - 1) <= 0.15 for value in variances)
 
@@ -169,7 +158,9 @@ def _about_one(variances: Sequence[float], best: Sequence[float]) -> bool:
 @lesson.trial([(2, False), (3, False), (2, True)], _about_one)
 def whiten_patches(answer: Callable[..., Any], size: int, grey: bool) -> Seen:
     """See whether the filters' outputs for fresh pictures are uncorrelated, and their variances."""
-    pictures, fresh = _smooth_pictures(400), _smooth_pictures(400)
+    # neighbours and colours are alike; left is unlike right, and rows are unlike columns
+    smooth = nn.functional.conv2d(torch.randn(800, 1, 14, 14), 2 * torch.rand(3, 1, 3, 3))
+    pictures, fresh = (smooth + 0.5 * torch.randn(800, 3, 12, 12)).split(400)
     if grey:
         pictures = pictures[:, :1].expand(-1, 3, -1, -1)
     found, count = answer(pictures.clone(), size), 3 * size**2
