@@ -86,11 +86,7 @@ def mean_loss(answer: Any, size: int, batch_size: int, drop_last: bool, smoothin
 
 # ---- a run that resumes --------------------------------------------------------------------------------
 class _Run:
-    """A model with dropout and batch normalisation, its AdamW, its schedule, and the generator that shuffles.
-
-    Args:
-        seed: for torch's own generator, which the run uses from then on.
-    """
+    """A model with dropout and batch normalisation, its AdamW, its schedule, and a generator to shuffle."""
 
     def __init__(self, seed: int) -> None:
         torch.default_generator.manual_seed(seed)  # the GPU's random numbers belong to the lesson
