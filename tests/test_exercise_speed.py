@@ -1,4 +1,4 @@
-"""What lesson 08's judges stand on: a graph's memory, noticed waiting, counted operations, a clock."""
+"""What lesson 08's judges stand on: a graph's memory, noticed waiting, counted operations."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import course_utils
-from course_utils.exercises.instruments.benchmarks import COMPILING, TESTING, Laboratory
 from course_utils.exercises.instruments.graphs import PretendGraph
 from course_utils.exercises.instruments.recorder import recording
 
@@ -162,16 +161,3 @@ def test_a_view_and_empty_memory_are_no_launch() -> None:
     with recording() as record:
         torch.empty(3, 2).t().unsqueeze(0)[0]
     assert record.launches == 0 < len(record.operations)
-
-
-# ---- the pretended GPU of the benchmark ----------------------------------------------------------------
-def test_the_laboratorys_clock() -> None:
-    lab = Laboratory(epochs=2)
-    model = lab.new_model()
-    start = lab.queues.now
-    lab.train_epoch(model, lab.train)
-    assert lab.queues.now - start == pytest.approx(COMPILING, abs=0.01)
-    lab.accuracy(model, lab.test)
-    assert lab.queues.now - start == pytest.approx(COMPILING + model.seconds + TESTING, abs=0.01)
-    lab.train_epoch(model, lab.train)
-    assert lab.queues.free[0] - lab.queues.now == pytest.approx(model.seconds)

@@ -29,7 +29,6 @@ def _rows(net: nn.Module, count: int) -> Seen:
     except RuntimeError as error:
         said = str(error)  # such as "mat1 and mat2 shapes cannot be multiplied (4x1800 and 288x10)"
         mistake_if("multiplied" in said, "size", numbers=re.findall(r"(?<!mat)\d+", said))
-        mistake_if(bool(re.search(r"\[[1-9]\d*, (-1|1800)\]' is invalid", said)), "fixed")
         mistake_if("view size" in said or "is invalid for input of size" in said, "still")
         raise
     shape = tuple(getattr(scores, "shape", ()))
@@ -71,26 +70,15 @@ def OneConv(answer: Any, look: Callable[[nn.Module, int], Any], count: int) -> A
 
 
 # ---- a mean loss ---------------------------------------------------------------------------------------
-_BATCHES = (
-    (10, 4, False, 0.0),
-    (7, 5, False, 0.0),
-    (12, 3, False, 0.0),
-    (11, 4, True, 0.0),
-    (9, 4, False, 0.3),
-)
-
-
-@lesson.trial([(*case, gpu) for gpu in (False, True) for case in _BATCHES])
-def mean_loss(answer: Any, size: int, batch_size: int, drop_last: bool, smoothing: float, gpu: bool) -> Seen:
+@lesson.trial([(10, 4, False, 0.0), (12, 3, False, 0.0), (11, 4, True, 0.0), (9, 4, False, 0.3)])
+def mean_loss(answer: Any, size: int, batch_size: int, drop_last: bool, smoothing: float) -> Seen:
     """See the loss of a model for batches of unequal size, and what became of the model."""
-    device = torch.accelerator.current_accelerator(check_available=True) if gpu else None
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 10)).eval()  # in train() mode it says something else
     x, y = 5 * torch.randn(size, 6), torch.randint(10, (size,))
     loader = DataLoader(TensorDataset(x, y), batch_size=batch_size, drop_last=drop_last)
-    criterion, device = nn.CrossEntropyLoss(label_smoothing=smoothing), device or torch.device("cpu")
-    said = answer(model.to(device), loader, criterion, device)
-    mistake_if(said is None, "nothing")
-    mistake_if(not isinstance(said, int | float | torch.Tensor), "number", type=type(said).__name__)
+    said = answer(model.to(device), loader, nn.CrossEntropyLoss(label_smoothing=smoothing), device)
+    mistake_if(not isinstance(said, int | float | torch.Tensor), "number", said=said)
     sizes, loss = [len(target) for _, target in loader], torch.as_tensor(said)
     seen = (model.training, loss.requires_grad, loss.detach().cpu().float())
     return Seen(seen, sizes=sizes, said=seen[2].item())
@@ -98,11 +86,7 @@ def mean_loss(answer: Any, size: int, batch_size: int, drop_last: bool, smoothin
 
 # ---- a run that resumes --------------------------------------------------------------------------------
 class _Run:
-    """A model with dropout and batch normalisation, its AdamW, its schedule, and the generator that shuffles.
-
-    Args:
-        seed: for torch's own generator, which the run uses from then on.
-    """
+    """A model with dropout and batch normalisation, its AdamW, its schedule, and a generator to shuffle."""
 
     def __init__(self, seed: int) -> None:
         torch.default_generator.manual_seed(seed)  # the GPU's random numbers belong to the lesson
@@ -112,67 +96,57 @@ class _Run:
         self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=8)
         self.shuffler = torch.Generator().manual_seed(seed + 100)
         self.parts = self.model, self.optimizer, self.schedule, self.shuffler  # what the reader is given
-        data = torch.Generator().manual_seed(0)
-        self.x = torch.randn(24, 5, generator=data)
-        self.y = torch.randint(3, (24,), generator=data)
 
     def train(self, epochs: int) -> list[float]:
         """Train, and return for each epoch the losses of its batches and the loss of a measurement."""
-        losses = []
+        x, y, losses = torch.linspace(-2, 2, 120).sin().view(24, 5), torch.arange(24) % 3, []
         for _ in range(epochs):
             self.model.train()
             for rows in torch.randperm(24, generator=self.shuffler).split(8):
                 self.optimizer.zero_grad()
-                loss = cross_entropy(self.model(self.x[rows]), self.y[rows])
+                loss = cross_entropy(self.model(x[rows]), y[rows])
                 loss.backward()
                 self.optimizer.step()
                 losses.append(loss.item())
             self.schedule.step()
             with torch.no_grad():
-                losses.append(cross_entropy(self.model.eval()(self.x), self.y).item())
+                losses.append(cross_entropy(self.model.eval()(x), y).item())
         return losses
 
     def states(self) -> dict[str, Any]:
         """Return a copy of everything that the next loss depends on, by the key of who forgets it."""
-        return deepcopy(
-            {
-                "model": dict(self.model.named_parameters()),
-                "buffers": dict(self.model.named_buffers()),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "shuffler": self.shuffler.get_state(),
-                "rng": torch.get_rng_state(),
-            }
-        )
+        states = {
+            "model": dict(self.model.named_parameters()),
+            "buffers": dict(self.model.named_buffers()),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "shuffler": self.shuffler.get_state(),
+            "rng": torch.get_rng_state(),
+        }
+        return deepcopy(states)
 
 
 @lesson.trial([(3,), (40,)])
 def resume(save_run: Callable[..., Any], load_run: Callable[..., Any], seed: int) -> dict[str, list[float]]:
     """See how a run goes on after it was saved, and how another one does after it has loaded the file."""
-
-    def save(file: Path, run: _Run) -> None:
+    run = _Run(seed)
+    run.train(2)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "run.pt")
         save_run(file, *run.parts)
         mistake_if(not file.exists(), "no_file")
         try:
             torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
             raise Mistake("pickle") from error
-
-    run = _Run(seed)
-    run.train(2)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "run.pt")
-        save(file, run)
         saved, goes_on = run.states(), run.train(3)
-        save(Path(folder, "other.pt"), _Run(seed + 10))  # a second file must not disturb the first
         fresh = _Run(seed + 20)
         load_run(file.rename(Path(folder, "moved.pt")), *fresh.parts)
-    found, seen = fresh.states(), {"goes on": goes_on, "resumes": fresh.train(3)}
+    found, resumes = fresh.states(), fresh.train(3)
     missing = [key for key, state in saved.items() if not same(found[key], state)]
-    if missing and seen["resumes"] != goes_on:
-        seeded = torch.equal(found["rng"], torch.Generator().manual_seed(seed).get_state())
-        raise Mistake("seed" if missing[0] == "rng" and seeded else missing[0])
-    return seen
+    if missing and resumes != goes_on:
+        raise Mistake(missing[0])
+    return {"goes on": goes_on, "resumes": resumes}
 
 
 # ---- a faster epoch ------------------------------------------------------------------------------------

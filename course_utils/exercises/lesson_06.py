@@ -1,10 +1,7 @@
 """The trials of lesson 06: what keeps memory, and steps that get by with less."""
 
 import gc
-import sys
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from .instruments.golfing import golf_job, judge_golf
 from .instruments.placement import some_gpus
-from .instruments.vectors import agree, flat, peak_of
+from .instruments.vectors import flat, peak_of
 from .lesson import Lesson
 from .trying import Seen, mistake_if, same
 
@@ -24,15 +21,6 @@ summary = lesson.summary
 globals().update(lesson.exercises)
 
 KIB, MIB = 2**10, 2**20
-IGNORED = -100  # cross_entropy leaves out samples with this label
-
-
-@contextmanager
-def _gpu() -> Iterator[torch.device]:
-    """Yield a GPU to measure on, where nothing waits to be collected."""
-    with some_gpus() as gpus:
-        gc.collect()
-        yield gpus[0]
 
 
 # ---- section 2: a log ----------------------------------------------------------------------------------
@@ -43,10 +31,11 @@ _LIMIT = 32 * KIB  # 64 rows keep 768 KiB of activations; a loss for each batch 
 @lesson.trial([([_ROWS] * 10,), ([_ROWS, 63, 63, _ROWS, 63],)])
 def ValidationLog(log: Callable[[], Any], labels: list[int]) -> Seen:
     """See what a log says after batches with so many labels (fewer than rows: damaged), and what it keeps."""
-    with _gpu() as gpu:
+    with some_gpus() as (gpu, *_):
         layers = [nn.Linear(64, 1024), nn.Tanh(), nn.Sigmoid(), nn.Tanh(), nn.Linear(1024, 10)]
         model, made, kept = nn.Sequential(*layers).to(gpu), log(), []
         batches = [(torch.randn(_ROWS, 64).to(gpu), torch.randint(10, (n,)).to(gpu)) for n in labels]
+        gc.collect()
         before = torch.cuda.memory_allocated(gpu)
         for batch in batches:
             made.batch(model, *batch)
@@ -67,8 +56,7 @@ def _plain(said: Any) -> Any:
 
 
 # ---- sections 3 and 4: gradients added up, a step that survives ----------------------------------------
-class _Endless(BaseException):
-    """Ends an answer that would try for ever; it is no Exception, so that answers do not catch it."""
+_PATIENCE = 300  # calls of a model, after which all fits: an answer that would try for ever comes to its end
 
 
 class _Hungry(nn.Module):
@@ -76,31 +64,28 @@ class _Hungry(nn.Module):
 
     Args:
         fits: how many rows fit.
-        trips: numbers of calls, from 1, that run out of memory whatever their size.
-        breaks: an error that the first call raises.
+        trips: number of a call, from 1, that runs out of memory whatever its size.
+        breaks: whether the first call raises another error.
 
     Attributes:
         sizes, entry: for each call how many rows it got, and how many bytes were allocated before.
-        inside: whether a call came while an error was being handled.
     """
 
-    def __init__(self, fits: int, trips: Container[int] = (), breaks: Exception | None = None) -> None:
+    def __init__(self, fits: int, trips: int = 0, breaks: bool = False) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(16, 64), nn.Linear(64, 5)
         self.fits, self.trips, self.breaks = fits, trips, breaks
-        self.inside, self.sizes, self.entry = False, list[int](), list[int]()
+        self.sizes, self.entry = list[int](), list[int]()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.sizes.append(len(x))
         self.entry.append(torch.cuda.memory_allocated(x.device))
-        self.inside |= sys.exc_info()[0] is not None
-        if self.breaks is not None and len(self.sizes) == 1:
-            raise self.breaks
+        if self.breaks and len(self.sizes) == 1:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         wide = self.first(x).repeat(1, 256).tanh()
         scores = self.last(wide.view(len(x), 256, 64).mean(1))
-        if len(x) > self.fits or len(self.sizes) in self.trips:
-            if len(self.sizes) > 300:
-                raise _Endless
+        full = len(x) > self.fits or len(self.sizes) == self.trips
+        if full and len(self.sizes) <= _PATIENCE:
             torch.empty(2**50, dtype=torch.uint8, device=x.device)  # more than any card has
         return scores
 
@@ -117,66 +102,55 @@ def _few_enough(seen: list[Any], best: list[Any]) -> bool:
 def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: tuple[int, ...]) -> Seen:
     """See the step that is taken with n samples, some without a label: its parts, and its peak."""
     steps: list[int] = []
-    with _gpu() as gpu:
+    with some_gpus() as (gpu, *_):
         model, x, y = _Hungry(fits=n).to(gpu), torch.randn(n, 16), torch.randint(5, (n,))
-        y[list(unlabelled)] = IGNORED
+        y[list(unlabelled)] = -100  # cross_entropy leaves these out
         x, y, before = x.to(gpu), y.to(gpu), flat(model.parameters())
-        right = flat(torch.autograd.grad(cross_entropy(model(x), y), list(model.parameters())))
+        needed = peak_of(lambda: cross_entropy(model(x[:size]), y[:size], reduction="sum").backward(), gpu)
         for parameter in model.parameters():
             parameter.grad = torch.full_like(parameter, 0.01)  # what an earlier step has left
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
         optimizer.register_step_post_hook(lambda *_: steps.append(1))
-        model.sizes.clear()
         peak = peak_of(lambda: answer(model, optimizer, x, y, size), gpu)
-        sizes, step = list(model.sizes), before - flat(model.parameters())
-        model.zero_grad()
-        needed = peak_of(lambda: cross_entropy(model(x[:size]), y[:size], reduction="sum").backward(), gpu)
-    late, most = agree(step, right) and peak > 1.2 * needed, max(sizes, default=0)
+        sizes, step = model.sizes[1:], before - flat(model.parameters())
+    most, taken = max(sizes, default=0), step.cpu() if len(steps) == 1 else bool(steps)
     facts = {"sizes": sizes, "rows": sum(sizes), "most": most, "steps": len(steps)}
-    taken = step.cpu() if len(steps) == 1 else bool(steps)
-    return Seen([len(sizes), most, late, taken], peak=peak / MIB, needed=needed / MIB, **facts)
+    seen = [len(sizes), most, peak > 1.2 * needed, taken]
+    return Seen(seen, peak=peak / MIB, needed=needed / MIB, **facts)
 
 
 @lesson.trial(
     [
-        (8, 8, 100, (), partial(RuntimeError, "CUDA error: an illegal memory access was encountered"), None),
-        (8, 8, 100, (), partial(ValueError, "mine"), None),
-        (6, 4, 0, (), None, None),
-        (103, 64, 20, (), None, 16),
-        (30, 30, 100, (), None, 30),
-        (40, 20, 100, (2,), None, 10),
+        (8, 8, 100, 0, True, None),
+        (6, 4, 0, 0, False, None),
+        (103, 64, 20, 0, False, 16),
+        (30, 30, 100, 0, False, 30),
+        (40, 20, 100, 2, False, 10),
     ]
 )
 def careful_step(
-    answer: Callable[..., Any],
-    n: int,
-    size: int,
-    fits: int,
-    trips: tuple[int, ...],
-    broken: Callable[[], Exception] | None,
-    reached: int | None,
-) -> Any:
+    answer: Callable[..., Any], n: int, size: int, fits: int, trips: int, breaks: bool, reached: int | None
+) -> Seen:
     """See what becomes of errors, and which step is taken in the end, with parts of `reached`."""
     steps, error, returned = [], None, None
-    breaks = broken() if broken else None  # made anew: an error holds what it came through
-    with _gpu() as gpu:
+    with some_gpus() as (gpu, *_):
         model, x, y = _Hungry(fits, trips, breaks).to(gpu), torch.randn(n, 16), torch.randint(5, (n,))
         before, optimizer = flat(model.parameters()), torch.optim.SGD(model.parameters(), lr=1.0)
         optimizer.register_step_post_hook(lambda *_: steps.append(1))
+        gc.collect()
         try:
             returned = answer(model, optimizer, x.to(gpu), y.to(gpu), size)
-        except (Exception, _Endless) as raised:
+        except Exception as raised:
             error = raised
         step = (before - flat(model.parameters())).cpu()
-    if breaks is not None:
-        return Seen(error is breaks, error=breaks)
-    if reached and isinstance(error, Exception):
+    if reached is None:
+        kinds = (torch.OutOfMemoryError, Exception, type(None))
+        kind = next(kind for kind in kinds if isinstance(error, kind))
+        return Seen([kind, len(model.sizes) > _PATIENCE], error=type(error).__name__)
+    if error is not None:
         raise error
-    if error is not None or not reached:
-        kinds = (_Endless, torch.OutOfMemoryError, Exception, type(None))
-        return Seen(next(kind for kind in kinds if isinstance(error, kind)), error=type(error).__name__)
     kept = (max(model.entry) - model.entry[0]) / MIB
-    mistake_if(kept > 0.5, "inside" if model.inside else "kept", mib=kept)
+    mistake_if(kept > 0.5, "kept", mib=kept)
     mistake_if(len(steps) != 1, "steps", steps=len(steps))
     dropped = sum(rows for rows in model.sizes if rows <= fits) < n
     return Seen(["dropped" if dropped else step, same(returned, reached)], returned=returned)
@@ -186,5 +160,5 @@ def careful_step(
 @lesson.trial(right=None)
 def smallest_step(answer: Callable[..., Any]) -> Seen:
     """See the step that is taken beside the plain one, and the MiB at its peak."""
-    with _gpu() as gpu:
+    with some_gpus() as (gpu, *_):
         return Seen(None, score=judge_golf(answer, gpu))

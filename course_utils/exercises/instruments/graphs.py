@@ -17,7 +17,7 @@ from course_utils.memory.labels import tensors_in
 _READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}  # Python is told what came out
 
 
-class PretendGraph:
+class PretendGraph(TorchDispatchMode):
     """Stands in for `torch.cuda.CUDAGraph`.
 
     Attributes:
@@ -25,8 +25,9 @@ class PretendGraph:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.captures = self.replays = 0
-        self._operations: list[tuple[Any, Any, Any, Any]] = []
+        self._operations: list[tuple[Any, Any, Any, Any]] = []  # each with its memory
 
     @contextmanager
     def capture(self) -> Iterator[None]:
@@ -36,9 +37,9 @@ class PretendGraph:
             RuntimeError: (in the block) Python asks for a number, and nothing has been computed yet.
         """
         self.captures += 1
-        with _Capture() as capture:
+        self._operations.clear()
+        with self:
             yield
-        self._operations = capture.operations
         for *_, results in self._operations:
             for tensor in tensors_in(results):  # as they are before anything is computed
                 tensor.fill_(float("nan") if tensor.is_floating_point() else 0)
@@ -52,14 +53,6 @@ class PretendGraph:
                 for old, new in zip(tensors_in(results), found, strict=False):
                     old.copy_(new)
 
-
-class _Capture(TorchDispatchMode):
-    """Notes every operation with its memory: what goes in, and the new memory that comes out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations: list[tuple[Any, Any, Any, Any]] = []
-
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if _READS & set(func.tags):
@@ -70,6 +63,6 @@ class _Capture(TorchDispatchMode):
         if not func.is_view:  # a view is memory that is there
             # other names for the memory, which `tensor.data = ...` does not change
             same_memory = tree_map_only(torch.Tensor, torch.Tensor.detach, (args, kwargs, new))
-            self.operations.append((func, *same_memory))
+            self._operations.append((func, *same_memory))
         written = kwargs.get("out", args[0]) if func._schema.is_mutable and func._schema.returns else None
         return written if new is None else new

@@ -33,9 +33,7 @@ class Watched:
 
     def __init__(self) -> None:
         self.net, self.optimizer = _network()
-        self.inputs: list[torch.Tensor] = []
-        self.logits: list[torch.Tensor] = []
-        self.gradients: list[torch.Tensor] = []
+        self.inputs, self.logits, self.gradients = (list[torch.Tensor]() for _ in range(3))
         self.used, self.stale = 0, False
         self.net.register_forward_hook(self._forward)
         self.optimizer.register_step_pre_hook(self._before_step)
@@ -47,10 +45,9 @@ class Watched:
             logits.register_hook(self.gradients.append)
 
     def _before_step(self, *_: Any) -> None:
-        gradient = self.net[-1].bias.grad  # the sum of the logits' gradients since the step before, or stale
-        none = torch.zeros(10, device=self.net[-1].bias.device)
-        fresh = sum((part.float().sum(0) for part in self.gradients[self.used :]), none)
-        there = none if gradient is None else gradient.float()
+        bias = self.net[-1].bias  # its gradient is the sum of the logits' gradients, or stale
+        fresh = sum((part.float().sum(0) for part in self.gradients[self.used :]), torch.zeros_like(bias))
+        there = fresh.new_zeros(10) if bias.grad is None else bias.grad
         self.stale |= torch.cosine_similarity(fresh, there, 0).item() < 0.99
         self.used = len(self.gradients)
 
@@ -77,8 +74,7 @@ def _marked_pictures() -> tuple[torch.Tensor, torch.Tensor]:
     number, place = torch.arange(LEVELS**2), torch.arange(SIDE)
     pictures = torch.empty(LEVELS**2, SIDE, SIDE, 3, dtype=torch.uint8)
     pictures[..., 0] = 60 + 2 * place + 3 * place[:, None]
-    pictures[..., 1] = (STEP * (number % LEVELS))[:, None, None]
-    pictures[..., 2] = (STEP * (number // LEVELS))[:, None, None]
+    pictures[..., 1:] = STEP * torch.stack([number % LEVELS, number // LEVELS], 1)[:, None, None]
     return pictures, torch.randint(10, (LEVELS**2,))
 
 

@@ -1,5 +1,6 @@
 """Gradients and parameters as one long vector, and the memory that a call takes."""
 
+import gc
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ def agree(one: torch.Tensor, two: torch.Tensor, relative: float = 1e-4) -> bool:
 
 def peak_of(run: Callable[[], Any], gpu: torch.device) -> int:
     """Return how many bytes more than before a call has allocated at its peak."""
+    gc.collect()
     torch.cuda.reset_peak_memory_stats(gpu)
     before = torch.cuda.memory_allocated(gpu)
     run()
