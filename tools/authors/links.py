@@ -8,55 +8,28 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import mistune
+from bs4 import BeautifulSoup
 
 from authors import canonical
 from course_utils.lessons import ROOT, executed, lesson_paths
 
 NOT_VISITED = {"http", "https", "mailto", "data", "attachment"}
-HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6"]
+_AS_WRITTEN = mistune.HTMLRenderer(escape=False, allow_harmful_protocols=True)
+TO_HTML = mistune.create_markdown(renderer=_AS_WRITTEN, plugins=["table"])
 
 
-class Page(HTMLParser):
-    """What one page links to, its pictures (address and alternative text), its headings and anchors.
+class Page(NamedTuple):
+    """What one page links to, its pictures (address and alternative text), and what can be linked in it."""
 
-    Read from the HTML that its markdown becomes, so that what was written as HTML counts as well.
-    """
-
-    def __init__(self, markdown: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.pictures: list[tuple[str, str]] = []
-        self.anchors: set[str] = set()
-        self.headings: list[str] = []
-        self._in_heading = False
-        as_written = mistune.HTMLRenderer(escape=False, allow_harmful_protocols=True)
-        self.feed(mistune.create_markdown(renderer=as_written, plugins=["table"])(markdown))
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Note what a tag links to, shows, or can be linked by."""
-        values = {name: value or "" for name, value in attributes}
-        self.anchors |= {values[name] for name in ("id", "name") if name in values}
-        if tag == "a" and "href" in values:
-            self.links.append(values["href"])
-        elif tag == "img":
-            self.pictures.append((values.get("src", ""), values.get("alt", "")))
-        elif tag in HEADINGS:
-            self.headings.append("")
-            self._in_heading = True
-
-    def handle_endtag(self, tag: str) -> None:
-        """Note where a heading ends."""
-        self._in_heading = self._in_heading and tag not in HEADINGS
-
-    def handle_data(self, text: str) -> None:
-        """Add to a heading's text."""
-        if self._in_heading:
-            self.headings[-1] += text
+    links: list[str]
+    pictures: list[tuple[str, str]]
+    anchors: set[str]
 
 
 def pages(root: Path = ROOT) -> list[Path]:
@@ -101,16 +74,24 @@ def _exists(target: Path) -> bool:
 
 @cache
 def read_page(path: Path) -> Page:
-    """Links, pictures and anchors of a markdown file or of a notebook's markdown cells; of others nothing."""
-    if path.suffix == ".ipynb":
-        cells = canonical.read(path).cells
-        page = Page("\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown"))
-        page.anchors |= {heading.strip().replace(" ", "-") for heading in page.headings}
-        return page
-    page = Page(path.read_text(encoding="utf-8") if path.suffix == ".md" else "")
+    """Links, pictures and anchors of a markdown file or of a notebook's markdown cells; of others nothing.
+
+    Read from the HTML that the markdown becomes, so that what was written as HTML counts as well.
+    """
+    lesson = path.suffix == ".ipynb"
+    if lesson:
+        texts = [cell.source for cell in canonical.read(path).cells if cell.cell_type == "markdown"]
+    else:
+        texts = [path.read_text(encoding="utf-8")] if path.suffix == ".md" else []
+    html = BeautifulSoup(TO_HTML("\n\n".join(texts)), "html.parser")
+    anchors = {tag.get(name) for name in ("id", "name") for tag in html.select(f"[{name}]")}
     seen: Counter[str] = Counter()
-    for heading in page.headings:
-        name = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-        page.anchors.add(f"{name}-{seen[name]}" if seen[name] else name)
-        seen[name] += 1
-    return page
+    for heading in html.find_all(HEADINGS):
+        name = heading.get_text().strip().replace(" ", "-")
+        if not lesson:
+            name = re.sub(r"[^\w\-]", "", name.lower())
+            seen[name] += 1
+            name += f"-{seen[name] - 1}" if seen[name] > 1 else ""
+        anchors.add(name)
+    pictures = [(picture.get("src", ""), picture.get("alt", "")) for picture in html.find_all("img")]
+    return Page([link["href"] for link in html.select("a[href]")], pictures, anchors)
