@@ -149,11 +149,10 @@ def test_random_ids_become_readable_and_chosen_ones_stay(small_lesson: NotebookN
     assert named == ["head", "setup", section, *numbered, "my-own-name", f"{section}-5"]
 
 
-def test_counts_are_renumbered_only_where_all_cells_were_run(small_lesson: NotebookNode) -> None:
-    small_lesson.cells[1].execution_count, small_lesson.cells[3].execution_count = 7, 12
-    assert canonical.canonical(small_lesson).cells[3].execution_count == 2
-    small_lesson.cells[1].execution_count = None
-    assert canonical.canonical(small_lesson).cells[3].execution_count == 12
+def test_a_count_is_the_place_of_a_cell_that_was_run(small_lesson: NotebookNode) -> None:
+    small_lesson.cells[1].execution_count, small_lesson.cells[3].execution_count = None, 12
+    cells = canonical.canonical(small_lesson).cells
+    assert (cells[1].execution_count, cells[3].execution_count) == (None, 2)
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
@@ -185,12 +184,8 @@ PICTURE = nbformat.v4.new_output(
         (code("x = 1", tags=["nbval-ignore-outputs"]), "tag 'nbval-ignore-outputs' is not one of"),
         (code("x = 1", tags=["nbval-ignore-output"]), "tag 'nbval-ignore-output' needs a reason"),
         (code("x = 1", tags=["nbval-skip"], reason="time"), "tag 'nbval-skip' needs a reason"),
-        (code("x = 1", reason="because it is so"), "has a reason but no tag that needs one"),
-        (code("# NBVAL_SKIP\nx = 1"), "marks itself by the comment '# NBVAL_SKIP'"),
         (code("\n".join(f"x{n} = {n}" for n in range(16))), "16 lines: more than 15 need the tag 'long-"),
         (code("x = 1", tags=["long-cell"], reason="one loop in one piece"), "1 lines: more than 15 need"),
-        (code("plt.plot(x);"), "a line ends with a semicolon"),
-        (code("import sys\nsys.path.insert(0, '..')"), "edits sys.path"),
         (code("  \n"), "is empty"),
         (code("1/0", [ERROR]), "must show an error if, and only if, it is tagged 'raises-exception'"),
         (code("1/1", tags=["raises-exception"]), "must show an error if, and only if"),
@@ -213,19 +208,13 @@ def test_exempt_cells_with_a_reason_are_accepted(small_lesson: NotebookNode) -> 
     assert rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb")) == []
 
 
-def test_a_heavy_notebook_is_named(small_lesson: NotebookNode) -> None:
-    small_lesson.cells.append(nbformat.v4.new_markdown_cell("word " * 400_000))
-    found = rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
-    assert "01_first.ipynb: 2.0 MB on disk, at most 1.5 MB" in found
-
-
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
         ("**Time:** about 20 minutes.", "**Time:** a while.", "does not follow the skeleton"),
         ("the reader can do.", "the reader can do", "does not follow the skeleton"),
         ("# Lesson 01: First", "# Lesson 1: First", "does not follow the skeleton"),
-        ("# Lesson 01: First", "# Lesson 02: First", "the title says lesson 02, the file's name 01"),
+        ("# Lesson 01: First", "# Lesson 02: First", "the title says lesson 02"),
     ],
 )
 def test_a_wrong_head_is_named(old: str, new: str, problem: str, small_lesson: NotebookNode) -> None:
@@ -245,11 +234,6 @@ def test_an_edited_setup_cell_and_another_lessons_badge_are_named_and_fixed(
     path = write(small_lesson, tmp_path)
     assert "01_first.ipynb: not as `fix` writes it (form, badge, setup cell" in notebooks.check(path)[0]
     assert notebooks.fix(path) == []
-
-
-def test_a_name_without_a_number_is_refused(small_lesson: NotebookNode, tmp_path: Path) -> None:
-    found = notebooks.fix(write(small_lesson, tmp_path, "draft"))
-    assert found == ["draft.ipynb: the file's name must read like 01_device_basics.ipynb"]
 
 
 # --- headings, heights, pictures ---

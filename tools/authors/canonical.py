@@ -7,7 +7,7 @@
 - Cell ids are readable and stable. A kebab-case id that an author chose stays; a random one is replaced by
   the slug of the section's heading, with a number for the cells after the heading.
 - Each cell has the slide type of tools/classroom/slide_types.py.
-- Execution counts are 1..n once every code cell has been run, else none is touched.
+- The execution count of a code cell that has been run is its place, as after Run All.
 - Outputs: neighbouring pieces of a stream joined; without metadata (but for a picture's alternative text),
   what a progress bar has wiped away, widget state, memory addresses and paths of the machine.
 """
@@ -16,8 +16,9 @@ import re
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
-from itertools import count, groupby
+from itertools import chain, count, groupby
 from pathlib import Path
+from textwrap import shorten
 
 import nbformat
 from classroom.slide_types import write_types
@@ -75,7 +76,11 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
         _clean_cell(cell)
     _name_cells(result.cells)
     write_types(result.cells)
-    _count_executions(result.cells)
+    code = [cell for cell in result.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, start=1):
+        for counted in (cell, *cell.outputs):
+            if counted.get("execution_count") is not None:
+                counted.execution_count = number
     return result
 
 
@@ -163,38 +168,23 @@ def _patterns() -> list[tuple[re.Pattern[str], str]]:
 
 def slug(text: str) -> str:
     """A readable cell id from a heading: lower case, words joined by dashes, at most 40 characters."""
-    name = ""
-    for word in re.findall(r"[a-z0-9]+", text.lower()):
-        if len(name) + len(word) + 1 > ID_LENGTH:
-            break
-        name = f"{name}-{word}" if name else word
+    words = " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+    name = shorten(words, ID_LENGTH, placeholder="").replace(" ", "-")
     return name if READABLE_ID.fullmatch(name) else f"part-{name}".rstrip("-")
 
 
 def _name_cells(cells: list[NotebookNode]) -> None:
-    """Give an id to each cell whose own was drawn at random, or stands above it already."""
-    ids = [cell.get("id", "") for cell in cells]
-    chosen = [
-        bool(READABLE_ID.fullmatch(own)) and not RANDOM_ID.fullmatch(own) and own not in ids[:place]
-        for place, own in enumerate(ids)
-    ]
-    taken = {own for own, kept in zip(ids, chosen, strict=True) if kept}
-    section = "start"
-    for cell, kept in zip(cells, chosen, strict=True):
+    """Give an id to each cell whose own was drawn at random."""
+    section, taken = "start", {cell.id for cell in cells if _is_chosen(cell)}
+    for cell in cells:
         heading = HEADING.search(cell.source) if cell.cell_type == "markdown" else None
         section = slug(heading[1]) if heading else section
-        if not kept:
-            names = (f"{section}-{number}" for number in count(2))
-            cell.id = section if section not in taken else next(name for name in names if name not in taken)
+        if not _is_chosen(cell):
+            names = chain([section], (f"{section}-{number}" for number in count(2)))
+            cell.id = next(name for name in names if name not in taken)
             taken.add(cell.id)
 
 
-def _count_executions(cells: list[NotebookNode]) -> None:
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    if any(cell.execution_count is None for cell in code):
-        return
-    for number, cell in enumerate(code, start=1):
-        cell.execution_count = number
-        for output in cell.outputs:
-            if output.output_type == "execute_result":
-                output.execution_count = number
+def _is_chosen(cell: NotebookNode) -> bool:
+    own = cell.get("id", "")
+    return bool(READABLE_ID.fullmatch(own)) and not RANDOM_ID.fullmatch(own)
