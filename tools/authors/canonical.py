@@ -4,8 +4,7 @@
   notebooks/executed/NAME.ipynb has the same cells, and their outputs.
 - nbformat 4.5; of the metadata only NOTEBOOK_METADATA and CELL_KEYS. The code of a cell tagged remove-input
   is folded away in JupyterLab; a click on its dots shows it.
-- Cell ids are readable and stable. A kebab-case id that an author chose stays; a random one is replaced by
-  the slug of the section's heading, with a number for the cells after the heading.
+- A cell keeps the id that it has; a cell without one, as Colab writes them, gets one.
 - Each cell has the slide type of tools/classroom/slide_types.py.
 - The execution count of a code cell that has been run is its place, as after Run All.
 - Outputs: neighbouring pieces of a stream joined; without metadata (but for a picture's alternative text),
@@ -16,9 +15,8 @@ import re
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
-from itertools import chain, count, groupby
+from itertools import groupby
 from pathlib import Path
-from textwrap import shorten
 
 import nbformat
 from classroom.slide_types import write_types
@@ -39,11 +37,7 @@ NOTEBOOK_METADATA = {
 CELL_KEYS = ("tags", "reason", "slideshow")
 WIDGET_TYPES = {"application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"}
 
-READABLE_ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-RANDOM_ID = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?")
 WIPED_BAR = re.compile(r"^ +\r", re.M)  # the blanks that a progress bar prints over itself in the end
-HEADING = re.compile(r"^#+ +(.+)$", re.M)
-ID_LENGTH = 40
 
 
 def read(path: Path) -> NotebookNode:
@@ -69,12 +63,10 @@ def write(texts: Mapping[Path, str]) -> None:
 
 def canonical(notebook: NotebookNode) -> NotebookNode:
     """A canonical copy of `notebook`; applying it twice changes nothing."""
-    result = deepcopy(notebook)
+    result = nbformat.v4.upgrade(deepcopy(notebook))
     result.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
-    result.nbformat, result.nbformat_minor = 4, 5
     for cell in result.cells:
         _clean_cell(cell)
-    _name_cells(result.cells)
     write_types(result.cells)
     code = [cell for cell in result.cells if cell.cell_type == "code"]
     for number, cell in enumerate(code, start=1):
@@ -164,27 +156,3 @@ def scrub(text: str) -> str:
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
     pairs = re.findall(r"^regex: (.*)\nreplace: (.*)$", SANITIZE_FILE.read_text(encoding="utf-8"), re.M)
     return [(re.compile(pattern), replacement) for pattern, replacement in pairs]
-
-
-def slug(text: str) -> str:
-    """A readable cell id from a heading: lower case, words joined by dashes, at most 40 characters."""
-    words = " ".join(re.findall(r"[a-z0-9]+", text.lower()))
-    name = shorten(words, ID_LENGTH, placeholder="").replace(" ", "-")
-    return name if READABLE_ID.fullmatch(name) else f"part-{name}".rstrip("-")
-
-
-def _name_cells(cells: list[NotebookNode]) -> None:
-    """Give an id to each cell whose own was drawn at random."""
-    section, taken = "start", {cell.id for cell in cells if _is_chosen(cell)}
-    for cell in cells:
-        heading = HEADING.search(cell.source) if cell.cell_type == "markdown" else None
-        section = slug(heading[1]) if heading else section
-        if not _is_chosen(cell):
-            names = chain([section], (f"{section}-{number}" for number in count(2)))
-            cell.id = next(name for name in names if name not in taken)
-            taken.add(cell.id)
-
-
-def _is_chosen(cell: NotebookNode) -> bool:
-    own = cell.get("id", "")
-    return bool(READABLE_ID.fullmatch(own)) and not RANDOM_ID.fullmatch(own)

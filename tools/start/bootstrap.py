@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 from course_utils.lessons import ROOT, CourseError
 from course_utils.machine.environment import SIZES, Environment, find, requirements
+from course_utils.machine.system import text_of
 
 PIP_ERRORS = Path(__file__).with_name("pip_errors.toml")
 
@@ -38,7 +39,7 @@ def prepare(root: Path = ROOT) -> Path:
         )
     place = find(root)
     version = place.version()
-    if version and _stamped(place) == digest(root, version):
+    if version and text_of(place.stamp) == digest(root, version):
         return place.python
     if version and tuple(map(int, version.split("."))) < (3, 11):
         raise CourseError(f"{place.prefix} holds Python {version}. Delete that folder, then run this again.")
@@ -92,11 +93,6 @@ def digest(root: Path, version: str) -> str:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     decides = [str(root), version, requirements(root), project["build-system"], project["project"]]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-
-def _stamped(place: Environment) -> str:
-    """The digest of what was last installed completely; empty where that has not happened."""
-    return place.stamp.read_text(encoding="utf-8") if place.stamp.is_file() else ""
 
 
 def _check_disk(place: Environment) -> list[str]:
