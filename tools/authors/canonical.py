@@ -2,8 +2,8 @@
 
 - notebooks/NAME.ipynb has no outputs and no execution counts, for its reader guesses first;
   notebooks/executed/NAME.ipynb has the same cells, and their outputs.
-- nbformat 4.5; of the metadata only NOTEBOOK_METADATA and CELL_KEYS. The code of a cell tagged remove-input
-  is folded away in JupyterLab; a click on its dots shows it.
+- nbformat 4.5; of the metadata only notebook_metadata.toml and CELL_KEYS. The code of a cell tagged
+  remove-input is folded away in JupyterLab; a click on its dots shows it.
 - A cell keeps the id that it has; a cell without one, as Colab writes them, gets one.
 - Each cell has the slide type of tools/classroom/slide_types.py.
 - The execution count of a code cell that has been run is its place, as after Run All.
@@ -12,6 +12,7 @@
 """
 
 import re
+import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
@@ -25,15 +26,9 @@ from nbval.plugin import coalesce_streams
 
 from course_utils.lessons import executed
 
+METADATA_FILE = Path(__file__).with_name("notebook_metadata.toml")
 SANITIZE_FILE = Path(__file__).with_name("nbval_sanitize.cfg")  # nbval's format: pytest reads it as well
-NOTEBOOK_METADATA = {
-    "accelerator": "GPU",
-    "colab": {"gpuType": "T4", "provenance": []},
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-    # as slides inside JupyterLab; sizes and colours are in notebooks/rise.css
-    "rise": {"center": False, "scroll": True, "start_slideshow_at": "beginning", "theme": "white"},
-}
+NOTEBOOK_METADATA = tomllib.loads(METADATA_FILE.read_text(encoding="utf-8"))
 CELL_KEYS = ("tags", "reason", "slideshow")
 WIDGET_TYPES = {"application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"}
 

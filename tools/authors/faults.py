@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from classroom.stick import course_files
+
 from course_utils.lessons import ROOT
 
 LIST = ROOT / "tests" / "faults.toml"
@@ -45,12 +47,9 @@ def read_faults(file: Path = LIST) -> list[Fault]:
 def copy_checkout(root: Path, copy: Path) -> None:
     """Copy the files that git knows or would add."""
     shutil.rmtree(copy, ignore_errors=True)
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (root / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / name, copy / name)
+    for name in course_files(root, "--cached", "--others", "--exclude-standard"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / name, copy / name)
 
 
 def is_found(fault: Fault, root: Path) -> bool:

@@ -6,7 +6,6 @@ JupyterLab makes it in a lesson (spaces become dashes, nothing else changes).
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -41,30 +40,28 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 def problems(root: Path = ROOT) -> list[str]:
     """Every link and picture that fails its reader, one line each."""
-    return [f"{path.relative_to(root)}: {text}" for path in pages(root) for text in _problems(path, root)]
+    found = []
+    for path in pages(root):
+        page = read_page(path)
+        texts = [f"picture {url} has no alt text" for url, alt in page.pictures if not alt.strip()]
+        texts += [_problem(url, path, root) for url in (*page.links, *(url for url, _ in page.pictures))]
+        found += [f"{path.relative_to(root)}: {text}" for text in texts if text]
+    return found
 
 
-def _problems(path: Path, root: Path) -> Iterator[str]:
-    page = read_page(path)
-    for url, alt in page.pictures:
-        if not alt.strip():
-            yield f"picture {url} has no alt text"
-    for url in [*page.links, *(url for url, _ in page.pictures)]:
-        yield from _link_problems(url, path, root)
-
-
-def _link_problems(url: str, path: Path, root: Path) -> Iterator[str]:
+def _problem(url: str, path: Path, root: Path) -> str:
+    """What is wrong with a link on the page `path`; empty where it leads somewhere."""
     parts = urlsplit(url)
     if parts.scheme in NOT_VISITED:
-        return
+        return ""
     if parts.scheme or parts.netloc or url.startswith(("/", "~", "\\")):
-        yield f"link {url} leads to one machine only"
-        return
+        return f"link {url} leads to one machine only"
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
     if not target.is_relative_to(root) or not _exists(target):
-        yield f"link {url} leads to no file"
-    elif parts.fragment and unquote(parts.fragment) not in read_page(target).anchors:
-        yield f"link {url} leads to no heading"
+        return f"link {url} leads to no file"
+    if parts.fragment and unquote(parts.fragment) not in read_page(target).anchors:
+        return f"link {url} leads to no heading"
+    return ""
 
 
 def _exists(target: Path) -> bool:

@@ -94,20 +94,20 @@ def data_parallel(figures: Figures, scale: Scale) -> Iterator[str]:
 def memory(figures: Figures, scale: Scale) -> Iterator[str]:
     """Set the peak that lesson 06 predicts for each of its cases beside the measured ones."""
     lesson, cases = _memory_lesson(scale)
-    run, measure_step = lesson["run_case"], lesson["measure_step"]
+    step = partial(lesson["run_case"], lesson["measure_step"])
     figures |= {"units": "bytes at the peak of a training step", "half": str(lesson["HALF"]), "cases": {}}
     for job in lesson["jobs"].values():
-        run(measure_step, job, {})  # the first step also loads libraries and their work space
+        step(job, {})  # the first step also loads libraries and their work space
     for name, job, case in cases:
         gc.collect()
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated(DEVICE)
         # autocast knows no meta device, so mixed precision cannot be predicted there
-        predicted = None if "amp" in case else run(lesson["predicted_peak"], job, case)
-        allocated, _ = run(measure_step, job, case)
+        predicted = None if "amp" in case else lesson["run_case"](lesson["predicted_peak"], job, case)
+        allocated, _ = step(job, case)
         reserved = torch.cuda.max_memory_reserved(DEVICE)
         with course_utils.track_memory() as ledger:
-            run(measure_step, job, case)
+            step(job, case)
         sizes = {"before": before, "predicted": predicted, "allocated": allocated, "reserved": reserved}
         figures["cases"][name] = sizes | {"ledger": ledger.peak(DEVICE) - before}
         off = f", {predicted / allocated - 1:+.1%} predicted" if predicted else ""
@@ -117,11 +117,11 @@ def memory(figures: Figures, scale: Scale) -> Iterator[str]:
 def levers(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time a training step of lesson 06 with each of its levers."""
     lesson, cases = _memory_lesson(scale)
-    run, measure_step = lesson["run_case"], lesson["measure_step"]
+    step = partial(lesson["run_case"], lesson["measure_step"])
     figures |= {"units": "seconds per training step", "half": str(lesson["HALF"]), "steps": {}}
     for name, job, case in cases:
-        run(measure_step, job, case)  # not counted: it chooses and loads kernels
-        figures["steps"][name] = [run(measure_step, job, case)[1] for _ in range(scale["repeats"])]
+        step(job, case)  # not counted: it chooses and loads kernels
+        figures["steps"][name] = [step(job, case)[1] for _ in range(scale["repeats"])]
         yield f"{name}: {format_seconds(median(figures['steps'][name]))} a step"
 
 

@@ -4,7 +4,7 @@ import re
 from itertools import zip_longest
 from typing import NamedTuple
 
-from authors.canonical import clean_outputs
+from authors.canonical import scrub
 from nbformat import NotebookNode
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -60,17 +60,14 @@ def _reason(cell: NotebookNode) -> str:
 
 
 def _lines(cell: NotebookNode) -> list[tuple[str, str]]:
-    """What a cell shows as text: each line with its kind, what is printed first, streams in one piece."""
-
-    def kind(output: NotebookNode) -> str:
-        return output.get("name", output.output_type)
-
-    lines = []
-    for output in clean_outputs(sorted(cell.outputs, key=kind, reverse=True)):
-        if output.output_type == "error":
-            text = f"{output.ename}: {output.evalue}"
+    """What a cell shows as text: each line with its kind, and without what belongs to one machine."""
+    texts = {"stdout": "", "stderr": "", "shown": "", "error": ""}
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            texts[output.name] += output.text
+        elif output.output_type == "error":
+            texts["error"] += f"{output.ename}: {output.evalue}\n"
         else:
-            text = output.get("text") or output.get("data", {}).get("text/plain", "")
-        shown = (line.rpartition("\r")[2].rstrip() for line in text.strip("\n").split("\n"))
-        lines += [(kind(output), line) for line in shown]
-    return lines
+            texts["shown"] += output.data.get("text/plain", "") + "\n"
+    kinds = ((kind, scrub(text).strip("\n").split("\n")) for kind, text in texts.items() if text.strip())
+    return [(kind, line.rpartition("\r")[2].rstrip()) for kind, lines in kinds for line in lines]

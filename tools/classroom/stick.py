@@ -102,9 +102,12 @@ def copy_course(course: Path, root: Path) -> bool:
     return bool(pictures)
 
 
-def course_files(root: Path) -> list[str]:
-    """The course's files, relative to `root`: what git tracks; without git, all but caches and pictures."""
-    command, listed = ["git", "-C", str(root), "ls-files", "-z"], ""
+def course_files(root: Path, *which: str) -> list[str]:
+    """The course's files, relative to `root`: what git tracks; without git, all but caches and pictures.
+
+    `which` are options of `git ls-files`, for other files than those.
+    """
+    command, listed = ["git", "-C", str(root), "ls-files", "-z", *which], ""
     if (root / ".git").exists():
         with suppress(OSError, subprocess.CalledProcessError):  # no git here, or it distrusts the folder
             listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
