@@ -82,7 +82,7 @@ def both_files(path: Path, notebook: NotebookNode, run: NotebookNode | None = No
     stored = executed(path)
     if run is None and stored.is_file():
         run = read(stored)
-    # once for the cells' ids, by which outputs are found; again for the slides, which need room for outputs
+    # once for ids and code, by which outputs are found; again for the slides, which need room for outputs
     complete = canonical(with_outputs(canonical(notebook), run))
     return {path: to_text(without_outputs(complete)), stored: to_text(complete)}
 
