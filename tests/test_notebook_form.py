@@ -139,21 +139,16 @@ def test_scrub(raw: str, clean: str) -> None:
     assert canonical.scrub(clean) == clean
 
 
-def test_random_ids_become_readable_and_chosen_ones_stay(small_lesson: NotebookNode) -> None:
-    ids = ["3f2a9c11", "0b54aae3-5d3b-4f0e-9f7e-2d7d2c5a8f10", "my-own-name", "dzLZj8pWNDTK"]
-    small_lesson.cells += [nbformat.v4.new_code_cell("1", id=cell_id) for cell_id in ids]
-    small_lesson.cells[2].id = "00000000"
-    named = [cell.id for cell in canonical.canonical(small_lesson).cells]
-    section = "part-1-adding-numbers"
-    numbered = [f"{section}-{number}" for number in (2, 3, 4)]
-    assert named == ["head", "setup", section, *numbered, "my-own-name", f"{section}-5"]
+def test_cells_without_an_id_get_one(small_lesson: NotebookNode) -> None:
+    kept = [cell.pop("id") for cell in small_lesson.cells]
+    small_lesson.nbformat_minor = 0  # as Colab saves it
+    assert len({cell.id for cell in canonical.canonical(small_lesson).cells}) == len(kept)
 
 
-def test_counts_are_renumbered_only_where_all_cells_were_run(small_lesson: NotebookNode) -> None:
-    small_lesson.cells[1].execution_count, small_lesson.cells[3].execution_count = 7, 12
-    assert canonical.canonical(small_lesson).cells[3].execution_count == 2
-    small_lesson.cells[1].execution_count = None
-    assert canonical.canonical(small_lesson).cells[3].execution_count == 12
+def test_a_count_is_the_place_of_a_cell_that_was_run(small_lesson: NotebookNode) -> None:
+    small_lesson.cells[1].execution_count, small_lesson.cells[3].execution_count = None, 12
+    cells = canonical.canonical(small_lesson).cells
+    assert (cells[1].execution_count, cells[3].execution_count) == (None, 2)
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
@@ -185,12 +180,8 @@ PICTURE = nbformat.v4.new_output(
         (code("x = 1", tags=["nbval-ignore-outputs"]), "tag 'nbval-ignore-outputs' is not one of"),
         (code("x = 1", tags=["nbval-ignore-output"]), "tag 'nbval-ignore-output' needs a reason"),
         (code("x = 1", tags=["nbval-skip"], reason="time"), "tag 'nbval-skip' needs a reason"),
-        (code("x = 1", reason="because it is so"), "has a reason but no tag that needs one"),
-        (code("# NBVAL_SKIP\nx = 1"), "marks itself by the comment '# NBVAL_SKIP'"),
         (code("\n".join(f"x{n} = {n}" for n in range(16))), "16 lines: more than 15 need the tag 'long-"),
         (code("x = 1", tags=["long-cell"], reason="one loop in one piece"), "1 lines: more than 15 need"),
-        (code("plt.plot(x);"), "a line ends with a semicolon"),
-        (code("import sys\nsys.path.insert(0, '..')"), "edits sys.path"),
         (code("  \n"), "is empty"),
         (code("1/0", [ERROR]), "must show an error if, and only if, it is tagged 'raises-exception'"),
         (code("1/1", tags=["raises-exception"]), "must show an error if, and only if"),
@@ -204,7 +195,7 @@ def test_a_broken_rule_is_named(cell: NotebookNode, problem: str, small_lesson: 
     small_lesson.cells.append(cell)
     found = rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
     assert len(found) == 1, found
-    assert f"cell 'part-1-adding-numbers-3': {problem}" in found[0]
+    assert f"cell {cell.source.strip(chr(10))[:40]!r}: {problem}" in found[0]
 
 
 def test_exempt_cells_with_a_reason_are_accepted(small_lesson: NotebookNode) -> None:
@@ -213,19 +204,13 @@ def test_exempt_cells_with_a_reason_are_accepted(small_lesson: NotebookNode) -> 
     assert rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb")) == []
 
 
-def test_a_heavy_notebook_is_named(small_lesson: NotebookNode) -> None:
-    small_lesson.cells.append(nbformat.v4.new_markdown_cell("word " * 400_000))
-    found = rules.problems(canonical.canonical(small_lesson), Path("01_first.ipynb"))
-    assert "01_first.ipynb: 2.0 MB on disk, at most 1.5 MB" in found
-
-
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
         ("**Time:** about 20 minutes.", "**Time:** a while.", "does not follow the skeleton"),
         ("the reader can do.", "the reader can do", "does not follow the skeleton"),
         ("# Lesson 01: First", "# Lesson 1: First", "does not follow the skeleton"),
-        ("# Lesson 01: First", "# Lesson 02: First", "the title says lesson 02, the file's name 01"),
+        ("# Lesson 01: First", "# Lesson 02: First", "the title says lesson 02"),
     ],
 )
 def test_a_wrong_head_is_named(old: str, new: str, problem: str, small_lesson: NotebookNode) -> None:
@@ -247,22 +232,11 @@ def test_an_edited_setup_cell_and_another_lessons_badge_are_named_and_fixed(
     assert notebooks.fix(path) == []
 
 
-def test_a_name_without_a_number_is_refused(small_lesson: NotebookNode, tmp_path: Path) -> None:
-    found = notebooks.fix(write(small_lesson, tmp_path, "draft"))
-    assert found == ["draft.ipynb: the file's name must read like 01_device_basics.ipynb"]
-
-
 # --- headings, heights, pictures ---
 
 
 def markdown(source: str) -> NotebookNode:
-    return nbformat.v4.new_markdown_cell(source, id=canonical.slug(source[:20]))
-
-
-def run_cell(source: str, *outputs: NotebookNode) -> NotebookNode:
-    cell = code(source, outputs)
-    cell.id = canonical.slug(source[:20])
-    return cell
+    return nbformat.v4.new_markdown_cell(source)
 
 
 SMALL = nbformat.v4.new_output("display_data", data={"image/png": "aGk="})
@@ -275,17 +249,12 @@ SMALL_WITH_ALT = nbformat.v4.new_output(
     ("cells", "problem"),
     [
         ([markdown("# Another title")], "needs exactly one heading with a single #, the title"),
-        ([markdown("#### Deep")], "heading 'Deep': #### comes right after ##"),
         ([markdown("### One"), markdown("### One")], "heading 'One' comes twice"),
         ([markdown("## Subtracting")], "section 'Subtracting' must begin with its number, 2."),
         ([markdown("## 3. Subtracting")], "section '3. Subtracting' must begin with its number, 2."),
         ([markdown("## Your turn"), markdown("## 2. Subtracting")], "the sections 'Your turn' and 'What"),
-        (
-            [markdown("A line.\n\n" * 20)],
-            "cell 'a-line-a-line-a': about 28 lines on a slide",
-        ),
-        ([markdown("```\n" + "x" * 100 + "\n```")], "100 characters in 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'"),
-        ([run_cell("plot()", SMALL), markdown("It rises.")], "a picture has no alternative text"),
+        ([markdown("A line.\n\n" * 20)], "about 28 lines on a slide"),
+        ([code("plot()", [SMALL]), markdown("It rises.")], "a picture has no alternative text"),
     ],
 )
 def test_an_uncomfortable_lesson_is_named(
@@ -301,7 +270,7 @@ def test_an_uncomfortable_lesson_is_named(
     [
         [markdown("### Below"), markdown("## 2. Next\n\n### Below it"), markdown("## What you can do now")],
         [markdown("```\n# a comment\n```")],
-        [run_cell("plot()", SMALL_WITH_ALT)],
+        [code("plot()", [SMALL_WITH_ALT])],
     ],
 )
 def test_a_comfortable_lesson_has_no_problem(cells: list[NotebookNode], small_lesson: NotebookNode) -> None:
@@ -322,4 +291,4 @@ def test_a_long_cell_that_says_nothing_is_marked(
     monkeypatch.setattr(notebooks, "seconds", lambda cell: seconds.get(cell.id, 0))
     notebooks.run(write(small_lesson, tmp_path))
     marked = [line for line in capsys.readouterr().out.splitlines() if "<- over two seconds" in line]
-    assert marked == ["    2.10 s  silent  <- over two seconds without a bar"]
+    assert marked == ["    2.10 s  work()  <- over two seconds without a bar"]

@@ -3,7 +3,6 @@
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,15 +122,16 @@ def test_a_part_that_takes_its_process_with_it_has_failed_and_the_others_go_on(m
     def child(command, **_):
         assert command[-2:] == [tmp_path, "--rehearse"]
         card = recording.read(file)
-        status = "running" if "matmul" in command else "done"
-        card["parts"][command[4]] = {"status": status, "figures": {"rows": 3}}
+        card["parts"][command[4]] |= {
+            "figures": {"rows": 3},
+            "status": "failed" if "matmul" in command else "done",
+        }
         recording.write(file, card)
-        return SimpleNamespace(returncode=9)
 
     monkeypatch.setattr(recording.subprocess, "run", child)
     monkeypatch.setattr(recording, "commit", lambda: None)
     found = recording.record(["matmul", "clocks"], tmp_path, rehearse=True)
-    assert found == ["failed: matmul: the process ended with status 9"]
+    assert found == [f"failed: matmul: {recording.UNFINISHED}"]
     parts = recording.read(file)["parts"]
     assert parts["clocks"]["status"] == "done"
     assert (parts["matmul"]["status"], parts["matmul"]["figures"]) == ("failed", {"rows": 3})

@@ -20,7 +20,6 @@ def parser() -> argparse.ArgumentParser:
     for name in ("check", "fix", "run"):
         commands.add_parser(name).add_argument("lessons", nargs="*", metavar="LESSON")
     badges = commands.add_parser("badges")
-    badges.add_argument("--check", action="store_true", help="write nothing")
     badges.add_argument("--repository", metavar="OWNER/REPO", help="where the course lies on GitHub")
     badges.add_argument("--ref", help="branch, tag or commit")
     commands.add_parser("links")
@@ -50,8 +49,6 @@ def do(options: argparse.Namespace) -> list[str]:
         case "badges":
             from authors import badges
 
-            if options.check:
-                return badges.check()
             badges.update(options.repository, options.ref)
         case "links":
             from authors import links

@@ -2,21 +2,21 @@
 
 - notebooks/NAME.ipynb has no outputs and no execution counts, for its reader guesses first;
   notebooks/executed/NAME.ipynb has the same cells, and their outputs.
-- nbformat 4.5; of the metadata only NOTEBOOK_METADATA and CELL_KEYS. The code of a cell tagged remove-input
-  is folded away in JupyterLab; a click on its dots shows it.
-- Cell ids are readable and stable. A kebab-case id that an author chose stays; a random one is replaced by
-  the slug of the section's heading, with a number for the cells after the heading.
+- nbformat 4.5; of the metadata only notebook_metadata.toml and CELL_KEYS. The code of a cell tagged
+  remove-input is folded away in JupyterLab; a click on its dots shows it.
+- A cell keeps the id that it has; a cell without one, as Colab writes them, gets one.
 - Each cell has the slide type of tools/classroom/slide_types.py.
-- Execution counts are 1..n once every code cell has been run, else none is touched.
+- The execution count of a code cell that has been run is its place, as after Run All.
 - Outputs: neighbouring pieces of a stream joined; without metadata (but for a picture's alternative text),
   what a progress bar has wiped away, widget state, memory addresses and paths of the machine.
 """
 
 import re
+import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cache
-from itertools import count, groupby
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
@@ -26,23 +26,13 @@ from nbval.plugin import coalesce_streams
 
 from course_utils.lessons import executed
 
+METADATA_FILE = Path(__file__).with_name("notebook_metadata.toml")
 SANITIZE_FILE = Path(__file__).with_name("nbval_sanitize.cfg")  # nbval's format: pytest reads it as well
-NOTEBOOK_METADATA = {
-    "accelerator": "GPU",
-    "colab": {"gpuType": "T4", "provenance": []},
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-    # as slides inside JupyterLab; sizes and colours are in notebooks/rise.css
-    "rise": {"center": False, "scroll": True, "start_slideshow_at": "beginning", "theme": "white"},
-}
+NOTEBOOK_METADATA = tomllib.loads(METADATA_FILE.read_text(encoding="utf-8"))
 CELL_KEYS = ("tags", "reason", "slideshow")
 WIDGET_TYPES = {"application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"}
 
-READABLE_ID = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-RANDOM_ID = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?")
 WIPED_BAR = re.compile(r"^ +\r", re.M)  # the blanks that a progress bar prints over itself in the end
-HEADING = re.compile(r"^#+ +(.+)$", re.M)
-ID_LENGTH = 40
 
 
 def read(path: Path) -> NotebookNode:
@@ -68,14 +58,16 @@ def write(texts: Mapping[Path, str]) -> None:
 
 def canonical(notebook: NotebookNode) -> NotebookNode:
     """A canonical copy of `notebook`; applying it twice changes nothing."""
-    result = deepcopy(notebook)
+    result = nbformat.v4.upgrade(deepcopy(notebook))
     result.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
-    result.nbformat, result.nbformat_minor = 4, 5
     for cell in result.cells:
         _clean_cell(cell)
-    _name_cells(result.cells)
     write_types(result.cells)
-    _count_executions(result.cells)
+    code = [cell for cell in result.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, start=1):
+        for counted in (cell, *cell.outputs):
+            if counted.get("execution_count") is not None:
+                counted.execution_count = number
     return result
 
 
@@ -90,7 +82,7 @@ def both_files(path: Path, notebook: NotebookNode, run: NotebookNode | None = No
     stored = executed(path)
     if run is None and stored.is_file():
         run = read(stored)
-    # once for the cells' ids, by which outputs are found; again for the slides, which need room for outputs
+    # once for ids and code, by which outputs are found; again for the slides, which need room for outputs
     complete = canonical(with_outputs(canonical(notebook), run))
     return {path: to_text(without_outputs(complete)), stored: to_text(complete)}
 
@@ -159,42 +151,3 @@ def scrub(text: str) -> str:
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
     pairs = re.findall(r"^regex: (.*)\nreplace: (.*)$", SANITIZE_FILE.read_text(encoding="utf-8"), re.M)
     return [(re.compile(pattern), replacement) for pattern, replacement in pairs]
-
-
-def slug(text: str) -> str:
-    """A readable cell id from a heading: lower case, words joined by dashes, at most 40 characters."""
-    name = ""
-    for word in re.findall(r"[a-z0-9]+", text.lower()):
-        if len(name) + len(word) + 1 > ID_LENGTH:
-            break
-        name = f"{name}-{word}" if name else word
-    return name if READABLE_ID.fullmatch(name) else f"part-{name}".rstrip("-")
-
-
-def _name_cells(cells: list[NotebookNode]) -> None:
-    """Give an id to each cell whose own was drawn at random, or stands above it already."""
-    ids = [cell.get("id", "") for cell in cells]
-    chosen = [
-        bool(READABLE_ID.fullmatch(own)) and not RANDOM_ID.fullmatch(own) and own not in ids[:place]
-        for place, own in enumerate(ids)
-    ]
-    taken = {own for own, kept in zip(ids, chosen, strict=True) if kept}
-    section = "start"
-    for cell, kept in zip(cells, chosen, strict=True):
-        heading = HEADING.search(cell.source) if cell.cell_type == "markdown" else None
-        section = slug(heading[1]) if heading else section
-        if not kept:
-            names = (f"{section}-{number}" for number in count(2))
-            cell.id = section if section not in taken else next(name for name in names if name not in taken)
-            taken.add(cell.id)
-
-
-def _count_executions(cells: list[NotebookNode]) -> None:
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    if any(cell.execution_count is None for cell in code):
-        return
-    for number, cell in enumerate(code, start=1):
-        cell.execution_count = number
-        for output in cell.outputs:
-            if output.output_type == "execute_result":
-                output.execution_count = number

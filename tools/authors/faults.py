@@ -1,7 +1,7 @@
 """Break the course on purpose, in one place at a time, and see whether the tests notice.
 
 Each fault of tests/faults.toml replaces a text in one file of a copy of the checkout, in build/faults, and
-runs there the tests that should find it: first those that `test quick` has, then the others.
+runs there the tests that should find it.
 """
 
 import os
@@ -9,16 +9,16 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from classroom.stick import course_files
 
 from course_utils.lessons import ROOT
 
 LIST = ROOT / "tests" / "faults.toml"
 COPY = ROOT / "build" / "faults"
-QUICK, WHOLE, MISSED = "quick part", "whole run", "NOT FOUND"
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,13 @@ def read_faults(file: Path = LIST) -> list[Fault]:
 def copy_checkout(root: Path, copy: Path) -> None:
     """Copy the files that git knows or would add."""
     shutil.rmtree(copy, ignore_errors=True)
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (root / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / name, copy / name)
+    for name in course_files(root, "--cached", "--others", "--exclude-standard"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / name, copy / name)
 
 
-def found_by(fault: Fault, root: Path) -> str:
-    """Which part of the tests finds a fault: QUICK, WHOLE, or MISSED. The file is mended afterwards.
+def is_found(fault: Fault, root: Path) -> bool:
+    """Whether the tests find a fault; the file is mended afterwards.
 
     Raises ValueError where the fault does not fit its file, or its tests cannot be run.
     """
@@ -64,23 +61,21 @@ def found_by(fault: Fault, root: Path) -> str:
     whole = file.read_text(encoding="utf-8")
     file.write_text(fault.broken(root), encoding="utf-8", newline="\n")
     try:
-        if _fail(fault.tests, root, "-m", "not slow"):
-            return QUICK
-        return WHOLE if _fail(fault.tests, root, "-m", "slow") else MISSED
+        return _fail(fault.tests, root)
     finally:
         file.write_text(whole, encoding="utf-8", newline="\n")
 
 
-def _fail(tests: Iterable[str], root: Path, *options: str) -> bool:
+def _fail(tests: Iterable[str], root: Path) -> bool:
     """Whether one of the tests fails, an error while they are collected included.
 
     Raises ValueError where they cannot be run.
     """
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *options]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     env["PYTHONPATH"] = str(root)
     done = subprocess.run([*command, *tests], cwd=root, env=env, capture_output=True, text=True)
-    if done.returncode not in (0, 1, 2, 5):  # passed, failed, not to be imported, none of this kind
+    if done.returncode not in (0, 1, 2):  # passed, failed, not to be imported
         raise ValueError(f"{tests} cannot be run\n{done.stdout}{done.stderr}")
     return done.returncode in (1, 2)
 
@@ -94,10 +89,10 @@ def try_all(names: list[str]) -> list[str]:
     copy_checkout(ROOT, COPY)
     if _fail(sorted({test for fault in chosen for test in fault.tests}), COPY):
         return [f"without any fault their tests fail, too, in {COPY}: mend that first"]
-    counts: Counter[str] = Counter({QUICK: 0, WHOLE: 0, MISSED: 0})
+    missed = 0
     for fault in chosen:
-        found = found_by(fault, COPY)
-        counts[found] += 1
-        print(f"{found:<12}{fault.name}", flush=True)
-    print(f"{len(chosen)} faults; {', '.join(f'{kind}: {number}' for kind, number in counts.items())}")
-    return [f"{counts[MISSED]} faults were not found"] * bool(counts[MISSED])
+        found = is_found(fault, COPY)
+        missed += not found
+        print(f"{'found' if found else 'NOT FOUND':<12}{fault.name}", flush=True)
+    print(f"{len(chosen)} faults, {missed} of them not found")
+    return [f"{missed} faults were not found"] * bool(missed)

@@ -28,7 +28,8 @@ def lesson_code(lesson: str, names: Iterable[str], **given: Any) -> dict[str, An
     missing, kept = set(names), []
     for statement in (node for source in sources for node in ast.parse(source).body):
         found = missing & _bound(statement)
-        if found or _is_setup(statement):
+        setup = isinstance(statement, ast.Import | ast.ImportFrom)
+        if found or setup or ast.unparse(statement).startswith("os.environ."):
             kept.append(statement)
             missing -= found
     if missing:
@@ -36,11 +37,6 @@ def lesson_code(lesson: str, names: Iterable[str], **given: Any) -> dict[str, An
     namespace: dict[str, Any] = dict(given)
     exec(compile(ast.Module(kept, []), path.name, "exec"), namespace)
     return namespace
-
-
-def _is_setup(node: ast.stmt) -> bool:
-    """Whether a statement is an import or a call such as `os.environ.setdefault(...)`."""
-    return isinstance(node, ast.Import | ast.ImportFrom) or ast.unparse(node).startswith("os.environ.")
 
 
 def _bound(node: ast.stmt) -> set[str]:

@@ -6,57 +6,29 @@ JupyterLab makes it in a lesson (spaces become dashes, nothing else changes).
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import mistune
+from bs4 import BeautifulSoup
 
 from authors import canonical
 from course_utils.lessons import ROOT, executed, lesson_paths
 
 NOT_VISITED = {"http", "https", "mailto", "data", "attachment"}
-HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6"]
+_AS_WRITTEN = mistune.HTMLRenderer(escape=False, allow_harmful_protocols=True)
+TO_HTML = mistune.create_markdown(renderer=_AS_WRITTEN, plugins=["table"])
 
 
-class Page(HTMLParser):
-    """What one page links to, its pictures (address and alternative text), its headings and anchors.
+class Page(NamedTuple):
+    """What one page links to, its pictures (address and alternative text), and what can be linked in it."""
 
-    Read from the HTML that its markdown becomes, so that what was written as HTML counts as well.
-    """
-
-    def __init__(self, markdown: str) -> None:
-        super().__init__()
-        self.links: list[str] = []
-        self.pictures: list[tuple[str, str]] = []
-        self.anchors: set[str] = set()
-        self.headings: list[str] = []
-        self._in_heading = False
-        as_written = mistune.HTMLRenderer(escape=False, allow_harmful_protocols=True)
-        self.feed(mistune.create_markdown(renderer=as_written, plugins=["table"])(markdown))
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Note what a tag links to, shows, or can be linked by."""
-        values = {name: value or "" for name, value in attributes}
-        self.anchors |= {values[name] for name in ("id", "name") if name in values}
-        if tag == "a" and "href" in values:
-            self.links.append(values["href"])
-        elif tag == "img":
-            self.pictures.append((values.get("src", ""), values.get("alt", "")))
-        elif tag in HEADINGS:
-            self.headings.append("")
-            self._in_heading = True
-
-    def handle_endtag(self, tag: str) -> None:
-        """Note where a heading ends."""
-        self._in_heading = self._in_heading and tag not in HEADINGS
-
-    def handle_data(self, text: str) -> None:
-        """Add to a heading's text."""
-        if self._in_heading:
-            self.headings[-1] += text
+    links: list[str]
+    pictures: list[tuple[str, str]]
+    anchors: set[str]
 
 
 def pages(root: Path = ROOT) -> list[Path]:
@@ -68,30 +40,28 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 def problems(root: Path = ROOT) -> list[str]:
     """Every link and picture that fails its reader, one line each."""
-    return [f"{path.relative_to(root)}: {text}" for path in pages(root) for text in _problems(path, root)]
+    found = []
+    for path in pages(root):
+        page = read_page(path)
+        texts = [f"picture {url} has no alt text" for url, alt in page.pictures if not alt.strip()]
+        texts += [_problem(url, path, root) for url in (*page.links, *(url for url, _ in page.pictures))]
+        found += [f"{path.relative_to(root)}: {text}" for text in texts if text]
+    return found
 
 
-def _problems(path: Path, root: Path) -> Iterator[str]:
-    page = read_page(path)
-    for url, alt in page.pictures:
-        if not alt.strip():
-            yield f"picture {url} has no alt text"
-    for url in [*page.links, *(url for url, _ in page.pictures)]:
-        yield from _link_problems(url, path, root)
-
-
-def _link_problems(url: str, path: Path, root: Path) -> Iterator[str]:
+def _problem(url: str, path: Path, root: Path) -> str:
+    """What is wrong with a link on the page `path`; empty where it leads somewhere."""
     parts = urlsplit(url)
     if parts.scheme in NOT_VISITED:
-        return
+        return ""
     if parts.scheme or parts.netloc or url.startswith(("/", "~", "\\")):
-        yield f"link {url} leads to one machine only"
-        return
+        return f"link {url} leads to one machine only"
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
     if not target.is_relative_to(root) or not _exists(target):
-        yield f"link {url} leads to no file"
-    elif parts.fragment and unquote(parts.fragment) not in read_page(target).anchors:
-        yield f"link {url} leads to no heading"
+        return f"link {url} leads to no file"
+    if parts.fragment and unquote(parts.fragment) not in read_page(target).anchors:
+        return f"link {url} leads to no heading"
+    return ""
 
 
 def _exists(target: Path) -> bool:
@@ -101,16 +71,24 @@ def _exists(target: Path) -> bool:
 
 @cache
 def read_page(path: Path) -> Page:
-    """Links, pictures and anchors of a markdown file or of a notebook's markdown cells; of others nothing."""
-    if path.suffix == ".ipynb":
-        cells = canonical.read(path).cells
-        page = Page("\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown"))
-        page.anchors |= {heading.strip().replace(" ", "-") for heading in page.headings}
-        return page
-    page = Page(path.read_text(encoding="utf-8") if path.suffix == ".md" else "")
+    """Links, pictures and anchors of a markdown file or of a notebook's markdown cells; of others nothing.
+
+    Read from the HTML that the markdown becomes, so that what was written as HTML counts as well.
+    """
+    lesson = path.suffix == ".ipynb"
+    if lesson:
+        texts = [cell.source for cell in canonical.read(path).cells if cell.cell_type == "markdown"]
+    else:
+        texts = [path.read_text(encoding="utf-8")] if path.suffix == ".md" else []
+    html = BeautifulSoup(TO_HTML("\n\n".join(texts)), "html.parser")
+    anchors = {tag.get(name) for name in ("id", "name") for tag in html.select(f"[{name}]")}
     seen: Counter[str] = Counter()
-    for heading in page.headings:
-        name = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
-        page.anchors.add(f"{name}-{seen[name]}" if seen[name] else name)
-        seen[name] += 1
-    return page
+    for heading in html.find_all(HEADINGS):
+        name = heading.get_text().strip().replace(" ", "-")
+        if not lesson:
+            name = re.sub(r"[^\w\-]", "", name.lower())
+            seen[name] += 1
+            name += f"-{seen[name] - 1}" if seen[name] > 1 else ""
+        anchors.add(name)
+    pictures = [(picture.get("src", ""), picture.get("alt", "")) for picture in html.find_all("img")]
+    return Page([link["href"] for link in html.select("a[href]")], pictures, anchors)

@@ -56,7 +56,9 @@ def run(path: Path) -> list[str]:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in code:
         silent = seconds(cell) > LONG and not SAYS_SO.search(cell.source)
-        print(f"{seconds(cell):8.2f} s  {cell.id}{'  <- over two seconds without a bar' if silent else ''}")
+        first, *_ = cell.source.split("\n")
+        mark = "  <- over two seconds without a bar" if silent else ""
+        print(f"{seconds(cell):8.2f} s  {first[:60]}{mark}")
     print(f"{sum(map(seconds, code)):8.2f} s  {path.name}")
     canonical.write(canonical.both_files(path, notebook, notebook))
     return check(path)

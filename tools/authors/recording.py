@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from course_utils.machine.doctor.inspection import ask_driver
 from course_utils.machine.recorded import FOLDER, SCHEMA
 
 PART_SECONDS = 900  # after that a part is taken to hang
+UNFINISHED = f"its process crashed, or did not end within {PART_SECONDS} seconds"
 REHEARSAL = "virtual (rehearsal)"
 Card = dict[str, Any]
 
@@ -57,7 +58,7 @@ def record(
         card = describe(rehearse)
         file = (folder or FOLDER) / f"{re.sub(r'[^a-z0-9]+', '-', card['card'].lower()).strip('-')}.json"
         kept = {name: part for name, part in _parts_of(file, card).items() if name not in names}
-        card["parts"] = kept
+        card["parts"] = kept | {name: unfinished() for name in names}
         write(file, card)
         if len(names) == 1:
             run_part(names[0], file, card)
@@ -68,42 +69,33 @@ def record(
     return [f"failed: {name}: {done[name]['error']}" for name in names if done[name]["status"] != "done"]
 
 
+def unfinished() -> dict[str, Any]:
+    """What is written of a part before it runs, and stays where its process does not come back."""
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"date": date, "commit": commit(), "status": "failed", "error": UNFINISHED, "figures": {}}
+
+
 def run_part(name: str, file: Path, card: Card) -> None:
     """Run one part here and write the card after each measurement, and also where it fails."""
-    card["parts"][name] = part = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "status": "running",
-        "seconds": 0.0,
-        "figures": {},
-    }
+    start, part = time.perf_counter(), card["parts"][name]
     print(f"{name} ...", flush=True)
-    start = time.perf_counter()
     try:
         for line in PARTS[name](part["figures"], TINY if card["rehearsal"] else FULL):
             print(f"    {line}", flush=True)
             write(file, card)
-        part["status"] = "done"
+        part |= {"status": "done", "error": ""}
     except Exception as error:
         traceback.print_exc()
-        part |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        part["error"] = f"{type(error).__name__}: {error}"
     part["seconds"] = time.perf_counter() - start
     write(file, card)
 
 
 def run_apart(name: str, file: Path, rehearse: bool) -> None:
-    """Run one part in a process of its own; where that dies or hangs, write that the part has failed."""
+    """Run one part in a process of its own; where that dies or hangs, the part stays unfinished."""
     command = [sys.executable, Path(__file__).parent, "record", "--parts", name, "--out", file.parent]
-    try:
-        done = subprocess.run([*command, *["--rehearse"] * rehearse], timeout=PART_SECONDS)
-        end = f"the process ended with status {done.returncode}"
-    except subprocess.TimeoutExpired:
-        end = f"it did not end within {PART_SECONDS} seconds"
-    card = read(file)
-    part = card["parts"].setdefault(name, {"figures": {}})
-    if part.get("status") not in ("done", "failed"):
-        part |= {"status": "failed", "error": end}
-        write(file, card)
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run([*command, *["--rehearse"] * rehearse], timeout=PART_SECONDS)
 
 
 def read(file: Path) -> Card:

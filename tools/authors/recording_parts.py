@@ -7,8 +7,7 @@ each measurement, so that a part which breaks off leaves what it had.
 import gc
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -29,36 +28,21 @@ DEVICE = torch.device("cuda", 0)
 Figures = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Scale:
-    """How much is measured: on a real card, or only to try the recording itself."""
-
-    real: bool
-    sizes: Sequence[int] = ()  # of the matmuls; none: the lesson's and LARGER
-    pictures: int = 10_000  # in an epoch of lesson 04
-    few_pictures: int = 1000  # in an epoch of lesson 05
-    batch: int = 256  # of lesson 06's ConvNet
-    repeats: int = 5
-    cases: int | None = None  # of lesson 06; None: all
-    ladder: Sequence[int | None] = (None, None, 10)  # lesson 08: pictures, test's, epochs
-    seeds: int = 5  # of the speed run
-    recipe: dict[str, Any] = field(default_factory=lambda: script.RECIPES["gpu"])
+LARGER = (2048, 4096)  # a laptop need not compute these matmuls in the lesson
+Scale = dict[str, Any]  # how much is measured: [full] of the TOML file, or [tiny] to try the recording itself
+FULL = TAKEN["full"] | {"recipe": script.RECIPES["gpu"]}
+TINY = TAKEN["tiny"]
 
 
-LARGER = (2048, 4096)  # a laptop need not compute these in the lesson
-FULL = Scale(real=True)
-TINY = Scale(**TAKEN["tiny"])
-
-
-def _taken(part: str, **given: Any) -> Figures:
+def taken(part: str, **given: Any) -> Figures:
     """Run what a part takes of its lesson, with these values in place of the lesson's own."""
     return lesson_code(TAKEN[part]["lesson"], TAKEN[part]["names"].split(), **given)
 
 
 def matmul(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time lesson 01's matmuls on the CPU and on the card, for the size from which the card wins."""
-    lesson = _taken("matmul")
-    sizes = list(scale.sizes or (*lesson["sizes"], *LARGER))
+    lesson = taken("matmul")
+    sizes = scale.get("sizes", [*lesson["sizes"], *LARGER])
     figures |= {"units": "seconds per n x n float32 matmul", "sizes": sizes, "cpu": [], "gpu": []}
     figures["cpu_threads"] = torch.get_num_threads()
     for n in sizes:
@@ -71,7 +55,7 @@ def matmul(figures: Figures, scale: Scale) -> Iterator[str]:
 def clocks(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time one matmul in the ways of lesson 01: without waiting, with, and between CUDA events."""
     figures["units"] = "milliseconds per 1024 x 1024 float32 matmul"
-    lesson = _taken("clocks", device=DEVICE)
+    lesson = taken("clocks", device=DEVICE)
     figures |= {"first": [lesson["first"]], "naive": lesson["naive"], "waited": lesson["waited"]}
     figures["events"] = lesson["times"]
     yield f"least of five: naive {min(lesson['naive']):.3f} ms, waiting {min(lesson['waited']):.3f} ms"
@@ -80,8 +64,8 @@ def clocks(figures: Figures, scale: Scale) -> Iterator[str]:
 def training_loop(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time an epoch of lesson 04's first loop and of each faster rung, with one CPU thread as there."""
     torch.set_num_threads(1)
-    size = scale.pictures
-    lesson = _taken("training_loop", device=DEVICE, TRAIN_SIZE=size, TEST_SIZE=10, TIMED_SIZE=size)
+    size = scale["pictures"]
+    lesson = taken("training_loop", device=DEVICE, TRAIN_SIZE=size, TEST_SIZE=10, TIMED_SIZE=size)
     figures |= {"units": "seconds per epoch", "source": lesson["train_set"].source, "pictures": size}
     figures |= {"cpu_threads": torch.get_num_threads(), "rungs": {}}
     for name, run in lesson["rungs"].items():
@@ -91,14 +75,14 @@ def training_loop(figures: Figures, scale: Scale) -> Iterator[str]:
 
 
 def _measure(run: Callable[[], object], scale: Scale) -> Timing:
-    return course_utils.measure(run, DEVICE, repeats=scale.repeats, warmup=1)
+    return course_utils.measure(run, DEVICE, repeats=scale["repeats"], warmup=1)
 
 
 def data_parallel(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time lesson 05's training loop on 1, 2, 4 and 8 GPUs, as many as there are."""
     count = torch.cuda.device_count()
-    lesson = _taken("data_parallel", device=DEVICE, count=count)
-    lesson["labels"] = lesson["labels"][: scale.few_pictures]
+    lesson = taken("data_parallel", device=DEVICE, count=count)
+    lesson["labels"] = lesson["labels"][: scale["few_pictures"]]
     figures |= {"units": "seconds per epoch in batches of 100", "pictures": len(lesson["labels"])}
     figures |= {"source": lesson["train_set"].source, "gpus": {}}
     for n in lesson["numbers"]:
@@ -110,20 +94,20 @@ def data_parallel(figures: Figures, scale: Scale) -> Iterator[str]:
 def memory(figures: Figures, scale: Scale) -> Iterator[str]:
     """Set the peak that lesson 06 predicts for each of its cases beside the measured ones."""
     lesson, cases = _memory_lesson(scale)
-    run, measure_step = lesson["run_case"], lesson["measure_step"]
+    step = partial(lesson["run_case"], lesson["measure_step"])
     figures |= {"units": "bytes at the peak of a training step", "half": str(lesson["HALF"]), "cases": {}}
     for job in lesson["jobs"].values():
-        run(measure_step, job, {})  # the first step also loads libraries and their work space
+        step(job, {})  # the first step also loads libraries and their work space
     for name, job, case in cases:
         gc.collect()
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated(DEVICE)
         # autocast knows no meta device, so mixed precision cannot be predicted there
-        predicted = None if "amp" in case else run(lesson["predicted_peak"], job, case)
-        allocated, _ = run(measure_step, job, case)
+        predicted = None if "amp" in case else lesson["run_case"](lesson["predicted_peak"], job, case)
+        allocated, _ = step(job, case)
         reserved = torch.cuda.max_memory_reserved(DEVICE)
         with course_utils.track_memory() as ledger:
-            run(measure_step, job, case)
+            step(job, case)
         sizes = {"before": before, "predicted": predicted, "allocated": allocated, "reserved": reserved}
         figures["cases"][name] = sizes | {"ledger": ledger.peak(DEVICE) - before}
         off = f", {predicted / allocated - 1:+.1%} predicted" if predicted else ""
@@ -133,30 +117,30 @@ def memory(figures: Figures, scale: Scale) -> Iterator[str]:
 def levers(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time a training step of lesson 06 with each of its levers."""
     lesson, cases = _memory_lesson(scale)
-    run, measure_step = lesson["run_case"], lesson["measure_step"]
+    step = partial(lesson["run_case"], lesson["measure_step"])
     figures |= {"units": "seconds per training step", "half": str(lesson["HALF"]), "steps": {}}
     for name, job, case in cases:
-        run(measure_step, job, case)  # not counted: it chooses and loads kernels
-        figures["steps"][name] = [run(measure_step, job, case)[1] for _ in range(scale.repeats)]
+        step(job, case)  # not counted: it chooses and loads kernels
+        figures["steps"][name] = [step(job, case)[1] for _ in range(scale["repeats"])]
         yield f"{name}: {format_seconds(median(figures['steps'][name]))} a step"
 
 
 def _memory_lesson(scale: Scale) -> tuple[Figures, list[tuple[str, Any, dict[str, Any]]]]:
     """Return lesson 06's names, and its cases as (name, job, levers)."""
-    lesson = _taken("memory", device=DEVICE, BATCH=scale.batch)
+    lesson = taken("memory", device=DEVICE, BATCH=scale["batch"])
     pairs = product(lesson["jobs"].items(), lesson["CASES"].items())
     cases = [(f"{net}, {name}", job, case) for (net, job), (name, case) in pairs]
-    return lesson, cases[: scale.cases]
+    return lesson, cases[: scale.get("cases")]
 
 
 def ladder(figures: Figures, scale: Scale) -> Iterator[str]:
     """Climb lesson 08's ladder on all pictures: seconds of training and test accuracy at each rung."""
-    train_size, test_size, epochs = scale.ladder
-    lesson = _taken("ladder", device=DEVICE, TRAIN_SIZE=train_size, TEST_SIZE=test_size, EPOCHS=epochs)
-    figures |= {"units": "seconds of training", "source": lesson["train_set"].source, "epochs": epochs}
-    figures |= {"pictures": len(lesson["labels"]), "rungs": {}}
+    sizes = {"TRAIN_SIZE": scale.get("train_size"), "TEST_SIZE": scale.get("test_size")}
+    lesson = taken("ladder", device=DEVICE, EPOCHS=scale["epochs"], **sizes)
+    figures |= {"units": "seconds of training", "source": lesson["train_set"].source}
+    figures |= {"epochs": scale["epochs"], "pictures": len(lesson["labels"]), "rungs": {}}
     for rung in map(str.split, TAKEN["ladder"]["rungs"].split(",")):
-        if rung[-1] in ("rung_6", "rung_7") and not scale.real:
+        if rung[-1] in scale["left_out"]:
             continue  # a virtual GPU has no CUDA graphs, and compiling takes long
         lesson = lesson_code(TAKEN["ladder"]["lesson"], rung, **lesson)  # the pieces stay the same objects
         for done, (seconds, accuracy) in lesson["ladder"].items():
@@ -167,14 +151,14 @@ def ladder(figures: Figures, scale: Scale) -> Iterator[str]:
 
 def speedrun(figures: Figures, scale: Scale) -> Iterator[str]:
     """Run lesson 08's file with several seeds; a first run starts CUDA and is not counted."""
-    sets = course_utils.load_cifar10(train_size=scale.ladder[0], test_size=scale.ladder[1])
+    sets = course_utils.load_cifar10(train_size=scale.get("train_size"), test_size=scale.get("test_size"))
     data = [torch.as_tensor(part) for some in sets for part in (some.data, some.targets)]
     figures |= {"units": "seconds from the pictures in memory to the last test prediction"}
-    figures |= {"source": sets[0].source, "recipe": scale.recipe, "accuracy": [], "seconds": []}
+    figures |= {"source": sets[0].source, "recipe": scale["recipe"], "accuracy": [], "seconds": []}
     torch.backends.cudnn.benchmark = True
-    script.speedrun(data, DEVICE, scale.recipe, -1)
-    for seed in range(scale.seeds):
-        accuracy, seconds = script.speedrun(data, DEVICE, scale.recipe, seed)
+    script.speedrun(data, DEVICE, scale["recipe"], -1)
+    for seed in range(scale["seeds"]):
+        accuracy, seconds = script.speedrun(data, DEVICE, scale["recipe"], seed)
         figures["accuracy"].append(accuracy)
         figures["seconds"].append(seconds)
         yield f"seed {seed}: accuracy {accuracy:.2%} in {format_seconds(seconds)}"

@@ -53,8 +53,7 @@ def read_repository(root: Path = ROOT) -> Repository:
 
 def write_repository(repository: Repository, root: Path = ROOT) -> None:
     """Replace OWNER/REPO in all of pyproject.toml, and the ref in its section; every other byte stays."""
-    old, pyproject = read_repository(root), root / "pyproject.toml"
-    text = pyproject.read_text(encoding="utf-8").replace(old.slug, repository.slug)
-    head, mark, tail = text.partition("[tool.course]\n")
-    tail = tail.replace(f'ref = "{old.ref}"', f'ref = "{repository.ref}"', 1)
-    pyproject.write_text(head + mark + tail, encoding="utf-8", newline="\n")
+    pyproject = root / "pyproject.toml"
+    text = pyproject.read_text(encoding="utf-8").replace(read_repository(root).slug, repository.slug)
+    text = re.sub(r'^ref = ".*"$', f'ref = "{repository.ref}"', text, flags=re.M)
+    pyproject.write_text(text, encoding="utf-8", newline="\n")

@@ -83,11 +83,10 @@ def rehearse(lessons: list[Path], obstacles: list[str], *, real_data: bool) -> i
     heading(f"The lessons, with {'the pictures above' if real_data else 'stand-in pictures'}")
     looks, begun = 0, time.perf_counter()
     for path in lessons:
-        run, started = nbformat.read(path, as_version=4), time.perf_counter()
-        failure = attempt(run, path, kernel_environment() | settings)
+        run, failure, seconds = attempt(path, kernel_environment() | settings)
         stored = executed(path)  # a lesson of the instructor's own has none
         found = differences(nbformat.read(stored, as_version=4), run) if stored.is_file() else []
-        looks += report(path.stem, time.perf_counter() - started, failure, found)
+        looks += report(path.stem, seconds, failure, found)
         obstacles += [f"{path.stem} did not run to its end"] if failure else []
     plural = "s" * (len(lessons) != 1)
     print(f"\n{len(lessons)} lesson{plural} took {time.perf_counter() - begun:.0f} s here.")

@@ -53,15 +53,12 @@ def lines_of(cell: NotebookNode) -> float:
     if cell.cell_type == "markdown":
         blocks = re.split(r"\n\s*\n", LINK.sub(r"\1", cell.source))
         return sum(_lines(block, TEXT_COLUMNS) + 0.4 for block in blocks)
-    return _lines(cell.source, CODE_COLUMNS) + 1 + sum(map(_output_lines, cell.get("outputs", [])))
-
-
-def _output_lines(output: NotebookNode) -> float:
-    data = output.get("data", {})
-    if "image/png" in data:
-        return PICTURE_LINES
-    texts = [output.get("text", ""), data.get("text/plain", ""), *output.get("traceback", [])]
-    return _lines("\n".join(filter(None, texts)), CODE_COLUMNS)
+    shown = [cell.source]
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        texts = [output.get("text", ""), data.get("text/plain", ""), *output.get("traceback", [])]
+        shown.append("\n" * PICTURE_LINES if "image/png" in data else "\n".join(filter(None, texts)))
+    return 1 + sum(_lines(text, CODE_COLUMNS) for text in shown)
 
 
 def _lines(text: str, columns: int) -> float:

@@ -9,14 +9,13 @@ A second call copies what is missing or has changed, and removes what the course
 """
 
 import errno
-import os
+import filecmp
 import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +32,10 @@ from course_utils.machine.environment import requirements
 README = Path(__file__).with_name("stick_readme.toml")
 LIST = ".files"  # in course/: what a call has put there, so that the next one can remove what is gone
 SKIPPED = {".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", LIST, FOLDER, PROGRESS}
-LARGE = 5_000_000  # bytes; above, files of one size count as the same: only the pictures are so large
+REFUSED = {
+    errno.ENOSPC: "is full. Free some space",
+    errno.EFBIG: "cannot hold so large a file (FAT32 ends at 4 GB). Format it as exFAT",
+}
 
 
 def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> int:
@@ -46,32 +48,24 @@ def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> in
         raise CourseError(f"there is no folder {folder}. Plug the stick in, or make the folder first")
     if folder.is_relative_to(root) or root.is_relative_to(folder):
         raise CourseError(f"{folder} and the course's own folder lie in each other. Choose another one")
-    with _clear_errors(folder):
+    try:
         pictures = copy_course(folder / "course", root)
         build(lesson_paths(root), folder / "slides", root / "docs" / "instructors_guide.md")
         if packages:
             fetch_packages(folder / "packages", root)
-        (folder / "README.txt").write_text(
-            readme(wheels_for(folder / "packages"), pictures), encoding="utf-8"
-        )
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    print(f"{folder} is ready, {size / 1e6:,.0f} MB in all. Learners begin with README.txt there.")
+        text = readme(wheels_for(folder / "packages"), pictures)
+        (folder / "README.txt").write_text(text, encoding="utf-8")
+    except OSError as error:
+        other = f"cannot be written ({error.strerror or error}). Choose another one"
+        reason = REFUSED.get(error.errno, other)
+        raise CourseError(f"{folder} {reason}, then run this again: what is there is kept") from error
+    print(f"{folder} is ready, {used(folder) / 1e6:,.0f} MB in all. Learners begin with README.txt there.")
     return 0
 
 
-@contextmanager
-def _clear_errors(folder: Path) -> Iterator[None]:
-    """Say in one line what the system refused."""
-    try:
-        yield
-    except OSError as error:
-        reasons = {
-            errno.ENOSPC: "is full. Free some space",
-            errno.EFBIG: "cannot hold so large a file (FAT32 ends at 4 GB). Format it as exFAT",
-        }
-        other = f"cannot be written ({error.strerror or error}). Choose another one"
-        again = "then run this again: what is there is kept"
-        raise CourseError(f"{folder} {reasons.get(error.errno, other)}, {again}") from error
+def used(folder: Path) -> int:
+    """How many bytes the files in a folder take."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def readme(machine: str, pictures: bool) -> str:
@@ -95,43 +89,36 @@ def copy_course(course: Path, root: Path) -> bool:
     files, pictures = course_files(root), find_pictures()
     pairs = [(root / name, course / name) for name in files]
     pairs += [(path, course / "data" / path.relative_to(base)) for base, path in pictures]
-    todo = [(source, target) for source, target in pairs if not _same(source, target)]
+    todo = [pair for pair in pairs if not (pair[1].is_file() and filecmp.cmp(*pair, shallow=False))]
     total = sum(source.stat().st_size for source, _ in todo)
     check_room(course, total)
     with tqdm(total=total, desc="copying", unit="B", unit_scale=True, leave=False, disable=None) as bar:
         for source, target in todo:
             target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f"{target.name}.part")  # who interrupts finds the old file or the new one
-            shutil.copyfile(source, part)
-            part.replace(target)
+            shutil.copyfile(source, target)
             bar.update(target.stat().st_size)
     remove_old(course, files)
     print(f"course: {len(pairs)} files, {len(todo)} of them copied")
     return bool(pictures)
 
 
-def _same(source: Path, target: Path) -> bool:
-    """Whether a file is there already."""
-    size = source.stat().st_size
-    there = target.is_file() and target.stat().st_size == size
-    return there and (size > LARGE or source.read_bytes() == target.read_bytes())
+def course_files(root: Path, *which: str) -> list[str]:
+    """The course's files, relative to `root`: what git tracks; without git, all but caches and pictures.
 
-
-def course_files(root: Path) -> list[str]:
-    """The course's files, relative to `root`: what git tracks; without git, all but caches and pictures."""
-    command, listed = ["git", "-C", str(root), "ls-files", "-z"], ""
+    `which` are options of `git ls-files`, for other files than those.
+    """
+    command, listed = ["git", "-C", str(root), "ls-files", "-z", *which], ""
     if (root / ".git").exists():
         with suppress(OSError, subprocess.CalledProcessError):  # no git here, or it distrusts the folder
             listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    names = filter(None, listed.split("\0")) if listed else _walk(root)
+    everything = (path.relative_to(root) for path in root.rglob("*"))
+    names = listed.split("\0") if listed else [path.as_posix() for path in everything if _own(path)]
     return sorted(name for name in names if (root / name).is_file())
 
 
-def _walk(root: Path) -> Iterator[str]:
-    for folder, folders, names in os.walk(root):
-        own = [name for name in folders if name not in SKIPPED and not name.endswith((".egg-info", "_cache"))]
-        folders[:] = [name for name in own if Path(folder, name) != root / "data"]
-        yield from (Path(folder, name).relative_to(root).as_posix() for name in {*names} - SKIPPED)
+def _own(path: Path) -> bool:
+    left_out = path.parts[0] == "data" or SKIPPED & set(path.parts)
+    return not left_out and not any(part.endswith((".egg-info", "_cache")) for part in path.parts)
 
 
 def find_pictures() -> list[tuple[Path, Path]]:
@@ -172,10 +159,9 @@ def remove_old(course: Path, files: list[str]) -> None:
 def fetch_packages(folder: Path, root: Path) -> None:
     """Download the wheels of requirements.txt for this kind of machine; what is there already stays."""
     folder.mkdir(exist_ok=True)
-    needed = bootstrap.SIZES.get(sys.platform, bootstrap.SIZES["linux"])[0] * 1e9
-    have = sum(path.stat().st_size for path in folder.iterdir())
-    print(f"packages: about {needed / 1e9:g} GB in all, {have / 1e9:.1f} GB are there", flush=True)
-    check_room(folder, needed - have)
+    needed = bootstrap.SIZES.get(sys.platform, bootstrap.SIZES["linux"])[0]
+    print(f"packages: about {needed:g} GB in all, {used(folder) / 1e9:.1f} GB are there", flush=True)
+    check_room(folder, needed * 1e9 - used(folder))
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     packages = [line for line in requirements(root) if not line.startswith("-")]
     tools = project["build-system"]["requires"]  # with them pip installs the course itself

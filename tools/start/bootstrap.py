@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 from course_utils.lessons import ROOT, CourseError
 from course_utils.machine.environment import SIZES, Environment, find, requirements
+from course_utils.machine.system import text_of
 
 PIP_ERRORS = Path(__file__).with_name("pip_errors.toml")
 
@@ -32,13 +33,9 @@ def prepare(root: Path = ROOT) -> Path:
 
     Raises CourseError where that is not possible.
     """
-    if not (root / "requirements.txt").is_file() or not (root / "pyproject.toml").is_file():
-        raise CourseError(
-            f"{root} is not the course's folder. Run this from the root of a clone of the course."
-        )
     place = find(root)
     version = place.version()
-    if version and _stamped(place) == digest(root, version):
+    if version and text_of(place.stamp) == digest(root, version):
         return place.python
     if version and tuple(map(int, version.split("."))) < (3, 11):
         raise CourseError(f"{place.prefix} holds Python {version}. Delete that folder, then run this again.")
@@ -94,11 +91,6 @@ def digest(root: Path, version: str) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
-def _stamped(place: Environment) -> str:
-    """The digest of what was last installed completely; empty where that has not happened."""
-    return place.stamp.read_text(encoding="utf-8") if place.stamp.is_file() else ""
-
-
 def _check_disk(place: Environment) -> list[str]:
     """Say how much is coming; raise CourseError where the disk is too small for it.
 
@@ -132,22 +124,19 @@ def _make_venv(place: Environment) -> None:
 
 def _install(place: Environment, root: Path, missing: list[str], extra: list[str]) -> None:
     """Install what is missing in the way the kind of environment asks for."""
-    everything = ["install", "-r", "requirements.txt", *extra]
-    if place.kind == "colab":
-        run_pip(place.python, root, ["install", *_colab_arguments(root, missing), *extra])
-    elif place.kind == "active":
-        run_pip(place.python, root, everything)
-    else:
-        scratch = place.prefix / "tmp"
-        shutil.rmtree(scratch, ignore_errors=True)  # of a call that was cut off
-        scratch.mkdir()
-        try:
-            with suppress(CourseError):  # an older pip will do; a new one resumes a broken download
-                newer = ["install", "--quiet", "--retries=0", "--upgrade", "pip"]
-                run_pip(place.python, root, newer, scratch)
-            run_pip(place.python, root, everything, scratch)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    wanted = _colab_arguments(root, missing) if place.kind == "colab" else ["-r", "requirements.txt"]
+    if place.kind != "own":
+        run_pip(place.python, root, ["install", *wanted, *extra])
+        return
+    scratch = place.prefix / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a call that was cut off
+    scratch.mkdir()
+    try:
+        with suppress(CourseError):  # an older pip will do; a new one resumes a broken download
+            run_pip(place.python, root, ["install", "--quiet", "--retries=0", "--upgrade", "pip"], scratch)
+        run_pip(place.python, root, ["install", *wanted, *extra], scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _colab_arguments(root: Path, missing: list[str]) -> list[str]:

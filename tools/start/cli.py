@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from course_utils import __version__
@@ -14,6 +12,7 @@ from course_utils.machine import environment
 from start import bootstrap, workspace
 from start.options import options_of
 
+COMMANDS = ("lab", "test", "run", "doctor", "demo", "slides", "bench")
 HELP = Path(__file__).with_name("help.txt")
 
 
@@ -41,13 +40,6 @@ def test(arguments: list[str]) -> int:
     return hand_over([bootstrap.prepare(), "-m", "pytest", *arguments])
 
 
-def doctor(arguments: list[str]) -> int:
-    """Examine the machine; installs nothing."""
-    from course_utils.machine.doctor import main as examine
-
-    return examine(arguments)
-
-
 def in_environment(command: str, arguments: list[str]) -> int:
     """Run a command that needs packages, in the course's own .venv where no other environment is active."""
     options = options_of(command, arguments)  # before anything is installed
@@ -68,15 +60,18 @@ def in_environment(command: str, arguments: list[str]) -> int:
     return main(options)
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "lab": lab,
-    "test": test,
-    "run": partial(in_environment, "run"),
-    "doctor": doctor,
-    "demo": partial(in_environment, "demo"),
-    "slides": partial(in_environment, "slides"),
-    "bench": partial(in_environment, "bench"),
-}
+def do(command: str, arguments: list[str]) -> int:
+    """Run one command; return its exit code."""
+    match command:
+        case "lab":
+            return lab(arguments)
+        case "test":
+            return test(arguments)
+        case "doctor":  # installs nothing
+            from course_utils.machine.doctor import main
+
+            return main(arguments)
+    return in_environment(command, arguments)
 
 
 def main(arguments: list[str]) -> int:
@@ -92,7 +87,7 @@ def main(arguments: list[str]) -> int:
     try:
         if command not in COMMANDS:
             raise CourseError(f"no command {command!r}. The commands: {', '.join(COMMANDS)}; try --help")
-        return COMMANDS[command](rest) or 0
+        return do(command, rest) or 0
     except CourseError as error:
         print(f"course_utils: {error}", file=sys.stderr)
         return 1

@@ -1,24 +1,12 @@
 """The options of the longer commands, known before anything is installed. Standard library only."""
 
 import argparse
+import tomllib
 from pathlib import Path
 
 from course_utils.lessons import ROOT
 
-ABOUT = {
-    "run": "Run lessons without a browser.",
-    "demo": """\
-Rehearse the lessons on the machine of the class: what the doctor finds, which pictures are here, each lesson
-once in a fresh kernel, how long it takes, and where it prints something else than its stored page.
-Fast: stand-in pictures, one pass, no download. No notebook and no progress is changed. Exit code 1 where a
-lesson did not run to its end, the pictures are faulty, or the doctor says that the course cannot run here.
-""",
-    "slides": "Build slide decks that open without a network.",
-    "bench": """\
-Measure what virtual GPUs and the memory ledger cost on this machine, and what lesson 04's faster loop gains.
-Every figure is a ratio of two things measured in turn in the same run, so that a busy machine slows both.
-""",
-}
+ABOUT = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def options_of(command: str, arguments: list[str]) -> argparse.Namespace:

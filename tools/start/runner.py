@@ -129,10 +129,7 @@ def run_lessons(lessons: list[Path], output: Path = OUTPUT) -> int:
     """
     failures = 0
     for path in lessons:
-        started = time.perf_counter()
-        notebook = nbformat.read(path, as_version=4)
-        failure = attempt(notebook, path, kernel_environment())
-        seconds = time.perf_counter() - started
+        notebook, failure, seconds = attempt(path, kernel_environment())
         save(notebook, output / path.name)
         print(f"{path.stem:<28}{seconds:8.1f} s  {'FAILED' if failure else 'ok'}{failure}", flush=True)
         failures += bool(failure)
@@ -140,9 +137,10 @@ def run_lessons(lessons: list[Path], output: Path = OUTPUT) -> int:
     return 1 if failures else 0
 
 
-def attempt(notebook: NotebookNode, path: Path, env: Mapping[str, str]) -> str:
-    """Run the notebook of `path` in place, with a bar; report the cell that failed, or return nothing."""
-    begun: list[NotebookNode] = []
+def attempt(path: Path, env: Mapping[str, str]) -> tuple[NotebookNode, str, float]:
+    """Run a lesson, with a bar; return the executed notebook, the cell that failed if any, and seconds."""
+    started, begun, reason = time.perf_counter(), [], ""
+    notebook = nbformat.read(path, as_version=4)
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=cells, desc=path.stem, unit="cell", leave=False, disable=None) as bar:
         try:
@@ -158,10 +156,10 @@ def attempt(notebook: NotebookNode, path: Path, env: Mapping[str, str]) -> str:
             reason = f"{error.ename}: {error.evalue}"
         except RuntimeError as error:
             reason = f"{error}. The usual reason is that the machine ran out of memory."
-        else:
-            return ""
-    source = begun[-1].source if begun else "no cell was reached"
-    return f"\n  cell [{len(begun)}]\n{indent(source, ' ' * 6)}\n{indent(reason, ' ' * 4)}"
+    if reason:
+        source = begun[-1].source if begun else "no cell was reached"
+        reason = f"\n  cell [{len(begun)}]\n{indent(source, ' ' * 6)}\n{indent(reason, ' ' * 4)}"
+    return notebook, reason, time.perf_counter() - started
 
 
 def save(notebook: NotebookNode, target: Path) -> None:

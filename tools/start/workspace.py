@@ -7,8 +7,7 @@ that was deleted is made again. Standard library only.
 
 import hashlib
 import json
-from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from course_utils.exercises.progress import PROGRESS, write
@@ -46,26 +45,20 @@ def _bring(source: Path, folder: Path, given: dict[str, str]) -> list[str]:
     """See to it that a lesson as it is now lies in `folder`; say so where that is not under its own name."""
     newest = source.read_bytes()
     wanted = fingerprint(newest)
-    for target in _names(source, folder):
+    stems = chain([source.stem, f"{source.stem}-new"], (f"{source.stem}-new-{number}" for number in count(2)))
+    for target in (folder / f"{stem}{source.suffix}" for stem in stems):
         found = fingerprint(target.read_bytes()) if target.exists() else ""
-        edited = found not in ("", wanted, given.get(target.name))
-        if edited and given.get(target.name) != wanted:
-            continue  # of an older lesson: look at the next name
-        written = not edited and found != wanted
-        if written:
-            write(target, newest)
-        if not edited:
-            given[target.name] = wanted
-        beside = written and target.name != source.name
-        return [f"{folder.name}/{source.name} has changes of yours and stays. Newer: {target.name}"] * beside
-    raise AssertionError("there is always another name")
-
-
-def _names(source: Path, folder: Path) -> Iterator[Path]:
-    """The names that a lesson's copies take: NAME, NAME-new, NAME-new-2 and so on."""
-    yield folder / source.name
-    yield folder / f"{source.stem}-new{source.suffix}"
-    yield from (folder / f"{source.stem}-new-{number}{source.suffix}" for number in count(2))
+        known = given.get(target.name)
+        if found in ("", wanted, known):  # its reader has changed nothing
+            break
+        if known == wanted:  # a changed copy of this very lesson
+            return []
+    given[target.name] = wanted
+    if found == wanted:
+        return []
+    write(target, newest)
+    beside = target.name != source.name
+    return [f"{folder.name}/{source.name} has changes of yours and stays. Newer: {target.name}"] * beside
 
 
 def fingerprint(content: bytes) -> str:
