@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 from unittest.mock import Mock, patch
 
@@ -142,6 +143,23 @@ class _Functions(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class _Facts(NamedTuple):
+    """What is known of an operator."""
+
+    name: str
+    composite: bool
+    launch: bool
+    sized_by_data: bool
+
+
+@cache
+def _facts(func: Any) -> _Facts:
+    name = func.overloadpacket.__name__
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    launch = not (func.is_view or name in _NO_WORK)
+    return _Facts(name, composite, launch, torch.Tag.dynamic_output_shape in func.tags)
+
+
 class _Operations(TorchDispatchMode):
     def __init__(self, record: Record) -> None:
         super().__init__()
@@ -150,27 +168,24 @@ class _Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note an operation; one that is made of others, as in inference mode, by its parts."""
         kwargs = kwargs or {}
-        formula = flop_registry.get(func.overloadpacket)
-        if formula is None:
+        formula, op = flop_registry.get(func.overloadpacket), _facts(func)
+        if formula is None and op.composite:
             with self:
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
+                return func.decompose(*args, **kwargs)
         given = list(tensors_in((args, kwargs)))
         result = func(*args, **kwargs)
         made = list(tensors_in(result))
-        name = func.overloadpacket.__name__
-        copies = _copies(name, given, made)
+        copies = _copies(op.name, given, made)
         called = self._record.calls[-1] if self._record.calls else ""
-        wait = _why_waiting(called if called in _WAITS else name, copies)
-        asks_for_size = torch.Tag.dynamic_output_shape in func.tags and given[0].is_cuda
-        if name == "index":
+        wait = _why_waiting(called if called in _WAITS else op.name, copies)
+        asks_for_size = op.sized_by_data and given[0].is_cuda
+        if op.name == "index":
             asks_for_size &= any(tensor.dtype == torch.bool for tensor in given[1:])  # a mask
         self._record.add(
-            name,
+            op.name,
             copies,
             wait or "size" * asks_for_size,
-            launch=not (func.is_view or name in _NO_WORK),
+            launch=op.launch,
             flop=formula(*args, **kwargs, out_val=result) if formula else 0,
             numbers=max((tensor.numel() for tensor in given + made), default=0),
             results=[(tensor.device, tensor.numel()) for tensor in made],
