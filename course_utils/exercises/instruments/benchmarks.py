@@ -40,7 +40,7 @@ def judge_benchmark(answer: Callable[..., Any], seeds: Sequence[int], epochs: in
         mistake_if({int(picture) for (picture,) in pictures} != set(_TEST), "tested_on")
         mistake_if(model.epochs > epochs, "warm_up", learned=model.epochs, epochs=epochs)
         queues.wait()
-        queues.sleep(TESTING)
+        queues.now += TESTING
         tested.add(model)
         return model.accuracies[model.epochs]
 
