@@ -13,12 +13,11 @@ What they are not:
 * asynchronous. An error is raised by the very call that made it.
 * sparing with host memory. A result is computed on the host before it is found too big for the device; only
   factories (`torch.empty`, ...) and copies are measured first.
-* there before they are switched on. A function taken out of torch earlier (`from torch import zeros`) does
-  not know them.
+* there before they are switched on. A `torch.tensor` taken out of torch earlier (`from torch import tensor`)
+  fails; other functions taken out earlier know them.
 * a compiler target. CUDA graphs, custom CUDA kernels and `torch.distributed` with NCCL do not know them;
-  `torch.compile` leaves the code as it is, and says so. Nested, quantized and sparse compressed tensors are
-  not carried: a `TransformerEncoder` in its fast path gives zeros at padded places on CUDA, here what its
-  layers give.
+  `torch.compile` leaves the code as it is, and says so. Nested and quantized tensors are not carried: a
+  `TransformerEncoder` in its fast path gives zeros at padded places on CUDA, here what its layers give.
 * separate random streams. A device draws from the CPU's stream, which makes its numbers equal to the
   CPU's, until `torch.cuda.manual_seed` gives it one of its own.
 """
@@ -125,7 +124,8 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
         for room in _ROOMS:
             for owner, name, value in room.replacements(machine):
                 stack.enter_context(mock.patch.object(owner, name, value, create=True))
-        stack.callback(autocast.register()._destroy)
+        for room in (autocast, creation):
+            stack.callback(room.register()._destroy)
         stack.callback(activate, None)
         activate(machine)
         _stack = stack.pop_all()

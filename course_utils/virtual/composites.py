@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from .errors import WORDS, refuse
 from .machine import Machine, active, is_active
-from .tensor import VirtualTensor
+from .tensor import VirtualTensor, wrap
 
 _NAMES = {
     functional: "one_hot cosine_similarity scaled_dot_product_attention",
-    torch: "cosine_similarity quantile nanquantile pinverse",
-    torch.Tensor: "quantile nanquantile pinverse",
+    torch: "cosine_similarity quantile nanquantile pinverse istft",
+    torch.Tensor: "quantile nanquantile pinverse istft",
     torch.linalg: "pinv matrix_rank",
 }
 
@@ -45,9 +46,22 @@ def _taking_in(real: Callable[..., Any]) -> Callable[..., Any]:
         machine = active()
         before, machine.taking_in = machine.taking_in, True
         try:
-            return real(*args, **kwargs)
+            result = real(*args, **kwargs)
         finally:
             machine.taking_in = before
+        return wrap(result, given[0].device) if type(result) is torch.Tensor else result
+
+    return run
+
+
+def _tensor_split(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `tensor_split`: C++ reads the places to split at, and wants them on the CPU."""
+
+    def run(given: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        for places in (*args, *kwargs.values()):
+            if type(places) is VirtualTensor:
+                refuse(WORDS["split_places"].format(places.device))
+        return real(given, *args, **kwargs)
 
     return run
 
@@ -110,6 +124,8 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for each of these functions."""
     for owner, names in _NAMES.items():
         yield from ((owner, name, _taking_in(getattr(owner, name))) for name in names.split())
+    for owner in (torch, torch.Tensor):
+        yield owner, "tensor_split", _tensor_split(owner.tensor_split)
     yield torch, "ctc_loss", _ctc_loss(torch.ctc_loss)
     yield torch._C._nn, "pad_sequence", _pad_sequence(torch._C._nn.pad_sequence)
     yield torch._VF, "_pad_packed_sequence", _pad_packed(torch._VF._pad_packed_sequence)

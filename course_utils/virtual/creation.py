@@ -1,6 +1,12 @@
-"""Making tensors on a virtual GPU: every factory with `device=`, `*_like`, `new_*`, and default devices."""
+"""Making tensors on a virtual GPU.
+
+All of PyTorch's factories end in the same few CUDA kernels. `register` puts others in their place, so that
+every way to a factory leads to a virtual GPU: `torch.zeros`, the same function taken out of torch earlier,
+C++, TorchScript. Where data, a generator or pinned memory is given, there is something to be done before.
+"""
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,54 +14,63 @@ import torch
 from torch.jit import _builtins
 from torch.utils._device import DeviceContext, _device_constructors
 
-from .dispatch import check_generator, on_stream_of
+from .dispatch import check_generator
 from .machine import Machine, active, is_active
 from .moves import to
 from .tensor import VirtualTensor, wrap
 
-_RANDOM = ["normal"]  # a factory in one of its forms
+_KERNELS = {
+    "CUDA": "empty.memory_format empty_strided tril_indices triu_indices",
+    "SparseCUDA": "empty.memory_format",
+}
 _LIKE = "empty_like full_like ones_like rand_like randint_like randn_like zeros_like".split()
 _NEW = "new_empty new_empty_strided new_full new_ones new_zeros".split()
-# These take existing data, which is then copied to the device.
-_FROM_DATA = frozenset({"tensor", "as_tensor", "asarray"})
-_constructors = frozenset(_device_constructors())
+_RANDOM = ["normal"]  # a factory in one of its forms
+# These take existing data, or compute it on the CPU, which is then copied to the device.
+_SPARSE = [f"sparse_{layout}_tensor" for layout in ("coo", "csr", "csc", "bsr", "bsc", "compressed")]
+_FROM_DATA = frozenset({"tensor", "as_tensor", "asarray", "kaiser_window", *_SPARSE})
+_PYTHON = torch._C.DispatchKey.Python
 
 
-def create_on(
-    real: Callable[..., torch.Tensor], device: torch.device, args: Any, kwargs: dict[str, Any]
-) -> torch.Tensor:
-    """Call factory `real` so that its result lives on virtual `device`.
+def _kernel(real: torch._ops.OpOverload) -> Callable[..., torch.Tensor]:
+    """Return what makes the tensor of a CUDA kernel on a virtual GPU.
 
     Raises:
         torch.OutOfMemoryError: the tensor does not fit; known before any host memory is touched.
     """
-    machine = active()
-    machine.check()
-    requires_grad = kwargs.pop("requires_grad", False)
-    check_generator(kwargs.get("generator"), device)
-    if kwargs.pop("pin_memory", False):
-        raise RuntimeError("Only dense CPU tensors can be pinned")
-    if real.__name__ in _FROM_DATA:
-        data = args[0].detach() if isinstance(args[0], torch.Tensor) else real(*args, **kwargs, device="cpu")
-        result = to(data, device, dtype=kwargs.get("dtype"), copy=real.__name__ != "as_tensor")
-    else:
-        args = [value._inner if isinstance(value, VirtualTensor) else value for value in args]
-        _measure(machine, real, device, args, kwargs)
-        result = wrap(on_stream_of(machine, device, real, args, {**kwargs, "device": "cpu"}), device)
-    return result.requires_grad_() if requires_grad else result
+
+    def make(
+        *args: Any, device: torch.device, pin_memory: bool | None = None, **options: Any
+    ) -> torch.Tensor:
+        machine = active()
+        machine.check()
+        home = machine.device(device)
+        if pin_memory:
+            raise RuntimeError("Only dense CPU tensors can be pinned")
+        if torch._C._dispatch_tls_is_dispatch_key_excluded(_PYTHON):
+            raise RuntimeError(
+                "This torch.tensor or torch.as_tensor was taken out of torch before the virtual GPUs were "
+                "switched on, and does not know them. Write `torch.tensor(...)`, or import it afterwards."
+            )
+        if options.get("layout") in (None, torch.strided):
+            size = real(*args, device="meta", **options).untyped_storage().nbytes()
+            machine.demand(size, home.index)
+        return wrap(real(*args, device="cpu", **options), home)
+
+    return make
 
 
-def _measure(
-    machine: Machine, real: Callable[..., Any], device: torch.device, args: Any, kwargs: Any
-) -> None:
-    """Ask the meta device how big the tensor will be, and whether that fits."""
-    if kwargs.get("out") is not None or kwargs.get("generator") is not None:
-        return
-    try:
-        size = real(*args, **{**kwargs, "device": "meta"}).nbytes
-    except (NotImplementedError, RuntimeError, TypeError):
-        return  # no meta kernel, or bad arguments: the real call will say so
-    machine.demand(size, device.index)
+def register() -> torch.library.Library:
+    """Let CUDA's factories make virtual tensors; `_destroy()` of the result puts them back."""
+    library = torch.library.Library("aten", "IMPL")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "Overriding a previously registered kernel"
+        for key, names in _KERNELS.items():
+            for name in names.split():
+                packet, _, overload = name.partition(".")
+                real = getattr(getattr(torch.ops.aten, packet), overload or "default")
+                library.impl(name, _kernel(real), key)
+    return library
 
 
 def _plain(value: Any) -> Any:
@@ -65,36 +80,43 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _create_here(real: Callable[..., torch.Tensor], args: Any, kwargs: dict[str, Any]) -> torch.Tensor:
-    """Call a factory that names no device; check what the CPU would refuse if CUDA were real."""
-    generator = kwargs.get("generator")
-    if generator is not None and not torch._C._len_torch_function_stack():
-        like = next((value for value in args if isinstance(value, torch.Tensor)), None)
-        check_generator(generator, torch.device("cpu") if like is None else like.device)
-    if kwargs.get("pin_memory"):
-        return real(*args, **{**kwargs, "pin_memory": False}).pin_memory()
-    return real(*args, **kwargs)
+def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+    """Call a factory of existing data so that its result lives on `device`, a virtual GPU or another."""
+    device = kwargs.pop("device", None)
+    if isinstance(args[0], VirtualTensor) and real.__name__ not in _SPARSE:
+        made = to(args[0], device, dtype=kwargs.get("dtype"), copy=real.__name__ != "as_tensor")
+        return (
+            made
+            if real.__name__ == "as_tensor"
+            else made.detach().requires_grad_(kwargs.get("requires_grad", False))
+        )
+    wanted = None if device is None else active().device(device)
+    if wanted is None or wanted.type != "cuda":
+        return real(*map(_plain, args), **kwargs, device=device)
+    if kwargs.pop("pin_memory", False):
+        raise RuntimeError("Only dense CPU tensors can be pinned")
+    requires_grad = kwargs.pop("requires_grad", False)
+    return to(real(*map(_plain, args), **kwargs, device="cpu").detach(), wanted).requires_grad_(requires_grad)
 
 
 def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Wrap a factory: `device=` may name a virtual GPU."""
+    """Wrap a factory: a generator of a GPU, pinned memory, a device that is just a number."""
 
     @functools.wraps(real)
     def create(*args: Any, **kwargs: Any) -> torch.Tensor:
         if not is_active():
             return real(*args, **kwargs)
         if real.__name__ in _FROM_DATA:
-            args = tuple(_plain(value) for value in args)
-        if kwargs.get("device") is None:
-            return _create_here(real, args, kwargs)
-        device = active().device(kwargs["device"])
-        if device.type == "cuda":
-            del kwargs["device"]
-            return create_on(real, device, args, kwargs)
-        if args and isinstance(args[0], VirtualTensor):  # torch.zeros_like(on_gpu, device="cpu")
-            if real.__name__ in _FROM_DATA:
-                return to(args[0].detach(), device, dtype=kwargs.get("dtype"))
-            args = (args[0]._inner, *args[1:])
+            return _from_data(real, *args, **kwargs)
+        if kwargs.get("device") is not None:
+            device = kwargs["device"] = active().device(kwargs["device"])
+            if device.type == "cpu" and args and isinstance(args[0], VirtualTensor):
+                args = (args[0]._inner, *args[1:])  # torch.zeros_like(on_gpu, device="cpu")
+        if kwargs.get("generator") is not None and not torch._C._len_torch_function_stack():
+            like = next((value for value in args if isinstance(value, torch.Tensor)), torch.empty(0))
+            check_generator(kwargs["generator"], kwargs.get("device") or like.device)
+        if kwargs.get("pin_memory") and torch.device(kwargs.get("device") or "cpu").type == "cpu":
+            return real(*args, **{**kwargs, "pin_memory": False}).pin_memory()
         return real(*args, **kwargs)
 
     return create
@@ -103,12 +125,10 @@ def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
 def _device_context(self: DeviceContext, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
     """`with torch.device("cuda"):` and `torch.set_default_device`: fill in the device of factories."""
     kwargs = kwargs or {}
-    if func in _constructors and kwargs.get("device") is None:
-        device = active().device(self.device)
-        if device.type == "cuda":
-            kwargs.pop("device", None)
-            return create_on(func, device, args, kwargs)
-        kwargs["device"] = device
+    if func in _device_constructors() and kwargs.get("device") is None:
+        kwargs["device"] = self.device
+        if func.__name__ in _FROM_DATA:
+            return _from_data(func, *args, **kwargs)
     return func(*args, **kwargs)
 
 
@@ -119,19 +139,14 @@ def _new_tensor(tensor: torch.Tensor, data: Any, **kwargs: Any) -> torch.Tensor:
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
-    """Yield (owner, name, value) for every factory."""
+    """Yield (owner, name, value) for the factories that take more than a device."""
     _builtins._get_builtin_table()  # TorchScript's, which is made once: with PyTorch's own functions
     find = _builtins._find_builtin
     yield _builtins, "_find_builtin", lambda function: find(getattr(function, "__wrapped__", function))
-    owners = {
-        torch: [f.__name__ for f in _constructors] + _LIKE + _RANDOM,
-        torch.Tensor: _NEW,
-        torch.fft: ["fftfreq", "rfftfreq"],
-    }
-    for owner, names in owners.items():
-        for name in names:
-            real = getattr(owner, name, None)
-            if real is not None and (owner is not torch or name not in ("fill", "fftfreq", "rfftfreq")):
-                yield owner, name, _factory(real)
+    for owner, names in {torch: _LIKE + _RANDOM, torch.Tensor: _NEW}.items():
+        yield from ((owner, name, _factory(getattr(owner, name))) for name in names)
+    for real in _device_constructors():
+        if getattr(torch, real.__name__, None) is real:
+            yield torch, real.__name__, _factory(real)
     yield DeviceContext, "__torch_function__", _device_context
     yield torch.Tensor, "new_tensor", _new_tensor

@@ -34,6 +34,8 @@ def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: 
     machine.check()
     if op.view and type(args[0]) is VirtualTensor:
         return view(func(args[0]._inner, *args[1:], **(kwargs or {})), args[0]._home)
+    if kwargs and kwargs.get("device") is not None:
+        return _elsewhere(op, func, args, kwargs)
     seen: list[torch.Tensor] = []
     inner_args = [_unwrap(value, seen) for value in args]
     inner_kwargs = {key: _unwrap(value, seen) for key, value in kwargs.items()} if kwargs else {}
@@ -65,6 +67,25 @@ def _unwrap(value: Any, seen: list[torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         seen.append(value)
     return value
+
+
+def _elsewhere(op: Facts, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Run an operation that names the device of its result, such as `zeros_like(x, device="cuda:1")`.
+
+    C++ itself names the CPU, where it believes that the arguments are.
+    """
+    machine = active()
+    home = machine.device(kwargs["device"])
+    seen: list[torch.Tensor] = []
+    inner = [_unwrap(value, seen) for value in args]
+    if home.type == "cpu":
+        home = seen[0].device
+    if home.type != "cuda":
+        return func(*inner, **kwargs)
+    options = {**kwargs, "device": "cpu"}
+    if op.random:
+        return wrap(on_stream_of(machine, home, func, inner, options), home)
+    return wrap(func(*inner, **options), home)
 
 
 def _device_of(

@@ -4,17 +4,18 @@ CUDA has three places that refuse a mix, and each words it in its own way:
 
 * element-wise operations (`TensorIterator`): "found at least two devices, cuda:0 and cpu!"; they let a
   0-dimensional CPU tensor pass, as a plain number;
-* all other kernels (the generated wrappers): "got mat1 is on cpu, different from other tensors on cuda:0";
+* the generated wrappers of most other kernels: "got mat1 is on cpu, different from other tensors on cuda:0".
+  Which kernels have one, and its name, was read from PyTorch's CUDA library: `wrappers.toml`;
 * convolution and indexing, which check by hand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 
-from .errors import ANY_ORDER, OPERATIONS, WORDS, refuse
+from .errors import ANY_ORDER, OPERATIONS, WORDS, WRAPPERS, refuse
 
 # What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).
 _ON_GPU = {
@@ -35,18 +36,27 @@ class Facts:
         self.mutates = schema.is_mutable
         self.view = func.is_view and not self.mutates  # shares its argument's storage: nothing to charge
         self.random = torch.Tag.nondeterministic_seeded in func.tags
-        pointwise = torch.Tag.pointwise in func.tags and self.base not in OPERATIONS["not_iterated"]
-        self.iterated = pointwise or self.base in OPERATIONS["iterated"]
         self.per_tensor = self.name.startswith("_foreach_")
         self.any_order = ANY_ORDER.get(self.base)
         self.arguments = [argument.name for argument in schema.arguments]
-        self.wrapper, self.renamed = _ON_GPU.get(self.base, (self._wrapper(schema.overload_name), {}))
+        wrapper = next((name for name in _possible_wrappers(schema) if name in WRAPPERS), None)
+        self.wrapper, self.renamed = _ON_GPU.get(self.base, (wrapper, {}))
 
-    def _wrapper(self, overload: str) -> str:
-        name = f"{self.name}_out" if overload.endswith("out") else self.name
-        if self.base in OPERATIONS["structured"]:
-            return "_".join(filter(None, ("wrapper_CUDA", name, overload)))
-        return f"wrapper_CUDA_{overload}_{name}"
+
+def _possible_wrappers(schema: torch._C.FunctionSchema) -> Iterator[str]:
+    """Yield what the wrapper of a kernel may be called: its own, or that of the variant which does the work.
+
+    "Structured" kernels are named after function and overload, all others after overload and function.
+    """
+    name, overload = schema.name.removeprefix("aten::"), schema.overload_name
+    variants = [(name, overload), (f"{name}_", overload)]
+    if any(argument.is_out for argument in schema.arguments):
+        variants = [(f"{name}_out", overload)]
+    else:
+        variants.append((f"{name}_out", f"{overload}_out" if overload else "out"))
+    for name, overload in variants:
+        yield "_".join(filter(None, ("wrapper_CUDA", name, overload)))
+        yield f"wrapper_CUDA_{overload}_{name}"
 
 
 @cache
@@ -83,14 +93,16 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     if op.base in OPERATIONS["indexing"]:
         accumulate = True in args[3:4] or kwargs.get("accumulate", False)
         return _index_device(named, reading=op.base in ("index", "_unsafe_index"), accumulate=accumulate)
+    if op.name.startswith("torchvision::"):
+        _check_torchvision(named)
     if op.base == "convolution":
         _check_convolution(named)
     if op.base == "masked_fill":
         _check_mask(named)
-    if op.iterated or op.base == "masked_fill":
-        return elementwise_device(named, op.mutates)
     if op.base.startswith("_scaled_dot_product"):
         _check_attention(named)
+    if op.wrapper is None:
+        return elementwise_device(named, op.mutates)
     if op.base == "mv":
         named.reverse()  # CUDA adds to a new tensor that is made where the vector is
     wrapper = op.wrapper
@@ -148,6 +160,14 @@ def _check_attention(named: list[tuple[str, torch.Tensor]]) -> None:
     query, key, value = (devices[name] for name in ("query", "key", "value"))
     if not query.type == key.type == value.type:
         refuse(WORDS["attention"].format(query, key, value))
+
+
+def _check_torchvision(named: list[tuple[str, torch.Tensor]]) -> None:
+    """Kernels of torchvision, such as `nms`, ask each tensor by name."""
+    __tracebackhide__ = True
+    for name, tensor in named:
+        if tensor.is_cpu:
+            refuse(WORDS["torchvision"].format(name))
 
 
 def _check_convolution(named: list[tuple[str, torch.Tensor]]) -> None:

@@ -50,6 +50,10 @@ class VirtualTensor(torch.Tensor):
         return self._inner.is_sparse
 
     @property
+    def is_sparse_csr(self) -> bool:
+        return self._inner.is_sparse_csr
+
+    @property
     def grad(self) -> torch.Tensor | None:
         grad = _real_grad.__get__(self)
         if grad is not None and not isinstance(grad, VirtualTensor):  # zeros that the engine made itself
@@ -183,10 +187,20 @@ def _listed(key: Any, device: torch.device) -> Any:
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Put the CPU tensor `inner` on virtual `device` without copying; charge its storage there."""
     inner = _resolved(inner)
-    parts = (inner,) if inner.layout is torch.strided else (inner._indices(), inner._values())
-    for part in parts:
+    for part in _dense_parts(inner):
         active().charge(part.untyped_storage(), device.index)
     return _shell(inner, device)
+
+
+def _dense_parts(inner: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the strided tensors of a tensor: itself, or the indices and values of a sparse one."""
+    if inner.layout is torch.strided:
+        return (inner,)
+    if inner.layout is torch.sparse_coo:
+        return inner._indices(), inner._values()
+    if inner.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return inner.crow_indices(), inner.col_indices(), inner.values()
+    return inner.ccol_indices(), inner.row_indices(), inner.values()
 
 
 def view(inner: Any, device: torch.device) -> Any:
@@ -282,19 +296,19 @@ def describe(tensor: VirtualTensor) -> str:
     if not is_active():
         return f"<a tensor on {tensor.device} of virtual GPUs that are switched off>"
     inner = tensor._inner.detach()
+    if inner.layout is not torch.strided:
+        before, size, after = repr(inner).rpartition(" size=")
+        return f"{before} device='{tensor.device}',{size}{after}"
     suffixes = [f"device='{tensor.device}'"]
     if inner.numel() == 0 and inner.dim() != 1:
         suffixes.append(f"size={tuple(inner.shape)}")
     usual = (torch.get_default_dtype(), torch.complex64, torch.int64, torch.bool)
     if inner.dtype not in usual or (inner.numel() == 0 and inner.dtype != torch.get_default_dtype()):
         suffixes.append(f"dtype={inner.dtype}")
-    if inner.layout is not torch.strided:
-        suffixes += [f"size={tuple(inner.shape)}", f"nnz={inner._nnz()}", f"layout={inner.layout}"]
     if tensor.grad_fn is not None:
         suffixes.append(f"grad_fn=<{type(tensor.grad_fn).__name__}>")
     elif tensor.requires_grad:
         suffixes.append("requires_grad=True")
-    values = inner if inner.layout is torch.strided else inner.to_dense()
-    text = "[]" if inner.numel() == 0 else _tensor_str._tensor_str(values, len("tensor("))
+    text = "[]" if inner.numel() == 0 else _tensor_str._tensor_str(inner, len("tensor("))
     text = _tensor_str._add_suffixes("tensor(" + text, suffixes, len("tensor("), force_newline=False)
     return f"Parameter containing:\n{text}" if isinstance(tensor, torch.nn.Parameter) else text

@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     badges.add_argument("--repository", metavar="OWNER/REPO", help="where the course lies on GitHub")
     badges.add_argument("--ref", help="branch, tag or commit")
     commands.add_parser("links")
+    commands.add_parser("wrappers")
     commands.add_parser("faults").add_argument("names", nargs="*", metavar="NAME")
     record = commands.add_parser("record")
     record.add_argument("--out", type=Path, metavar="FOLDER", help="where the record goes")
@@ -54,6 +55,10 @@ def do(options: argparse.Namespace) -> list[str]:
             from authors import links
 
             return links.problems()
+        case "wrappers":
+            from authors import wrappers
+
+            return wrappers.record()
         case "faults":
             from authors import faults
 
