@@ -53,7 +53,7 @@ def start(
 
     Raises:
         ValueError: unknown mode.
-        RuntimeError: mode "real", but PyTorch finds no GPU; or PyTorch is older than 2.11.
+        RuntimeError: mode "real", but PyTorch finds no GPU; or PyTorch is older than 2.10.
     """
     wanted = mode or os.environ.get("COURSE_DEVICE") or "auto"
     asked = f"mode={wanted!r}" if mode else f"COURSE_DEVICE={wanted}"
@@ -99,8 +99,8 @@ def _advise() -> None:
 def _switch_on_virtual(count: int, memory: int | str) -> str:
     """Switch virtual GPUs on, and describe them; RuntimeError where a hosted PyTorch is too old for them."""
     host = environment.host()
-    if host and torch.__version__ < "2.11":  # compares as versions, not as texts
-        problem = f"This runtime has PyTorch {torch.__version__}; virtual GPUs need 2.11 or newer."
+    if host and torch.__version__ < "2.10":  # compares as versions, not as texts
+        problem = f"This runtime has PyTorch {torch.__version__}; virtual GPUs need 2.10 or newer."
         raise RuntimeError(f"{problem} {NEWER_PYTORCH[host]}")
     virtual.switch_on(count, memory)
     size = memory if isinstance(memory, str) else f"{memory} bytes"

@@ -189,8 +189,8 @@ def test_a_hosted_notebook_without_a_gpu_says_what_to_click(
 )
 def test_an_old_hosted_pytorch_is_not_to_be_updated_by_hand(variable, click, monkeypatch):
     monkeypatch.setenv(variable, "x")
-    monkeypatch.setattr(torch, "__version__", "2.10.0+cu128")
-    with pytest.raises(RuntimeError, match=rf"^This runtime has PyTorch 2\.10\.0\+cu128; .*{click}"):
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cu128")
+    with pytest.raises(RuntimeError, match=rf"^This runtime has PyTorch 2\.9\.1\+cu128; .*{click}"):
         course_utils.start("x")
 
 

@@ -96,7 +96,7 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
     Raises:
         ValueError: a bad count or size.
         RuntimeError: already on with other settings, a real GPU's CUDA is already in use, or torch is
-            older than 2.11.
+            older than 2.10.
     """
     global _stack
     capacity = parse_memory(memory)
@@ -110,9 +110,9 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
                 f"Switch them off first to have {count} with {capacity} bytes each."
             )
         return machine
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 11):
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
         raise RuntimeError(
-            f"Virtual GPUs need torch 2.11 or newer; this is torch {torch.__version__}. "
+            f"Virtual GPUs need torch 2.10 or newer; this is torch {torch.__version__}. "
             "Install the course's requirements: pip install -r requirements.txt"
         )
     if torch.cuda.is_initialized():

@@ -1,6 +1,6 @@
 """CUDA's caching allocator, for one virtual GPU: blocks cut from segments, kept for the next request.
 
-Follows c10/cuda/CUDACachingAllocator.cpp of PyTorch 2.11 to 2.15 with its default settings: the same
+Follows c10/cuda/CUDACachingAllocator.cpp of PyTorch 2.10 to 2.15 with its default settings: the same
 rounding, the same choice of block, the same splitting and merging, so that `torch.cuda.memory_stats` agrees
 to the byte. Simplified: one stream per device (a freed block serves any stream at once); no settings of
 PYTORCH_ALLOC_CONF (expandable segments, garbage collection, rounding to powers of two); of two free blocks of

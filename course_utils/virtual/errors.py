@@ -1,4 +1,4 @@
-"""CUDA's errors, in the exact words that PyTorch 2.11 to 2.15 prints, from `cuda.toml`."""
+"""CUDA's errors, in the exact words that PyTorch 2.10 to 2.15 prints, from `cuda.toml`."""
 
 import tomllib
 import warnings
@@ -26,7 +26,7 @@ OPERATIONS = {name: frozenset(names.split()) for name, names in _CUDA["operation
 ANY_ORDER: dict[str, str] = _CUDA["any_order"]
 WRAPPERS = _wrappers()
 CARD: dict[str, str | int] = _CUDA["card"]
-if torch.__version__.startswith("2.11."):
+if torch.__version__ < "2.12":  # compares as versions
     WORDS["asynchronous"] += WORDS["dsa"]
     WORDS["invalid_device"] += WORDS["asynchronous"]
 WORDS["device_assert"] += WORDS["asynchronous"]

@@ -9,7 +9,7 @@ from .allocator import Allocator
 from .blocks import BYTE_COUNTERS, COUNTERS, Counter, Segment
 from .machine import Machine, active
 
-_2_11 = torch.__version__.startswith("2.11.")
+_OLD = torch.__version__ < "2.12"  # compares as versions
 _real_data_ptr = torch.UntypedStorage.data_ptr
 
 
@@ -29,7 +29,7 @@ def statistics(memory: Allocator) -> dict[str, Any]:
     nested |= {"num_alloc_retries": memory.retries, "num_ooms": memory.ooms}
     nested["num_sync_all_streams"] = memory.synchronizations
     nested |= {"num_device_alloc": memory.device_allocations, "num_device_free": memory.device_frees}
-    return nested | {"max_split_size": -1} | ({} if _2_11 else {"num_oom_rejections": 0})
+    return nested | {"max_split_size": -1} | ({} if _OLD else {"num_oom_rejections": 0})
 
 
 def _counters(memory: Allocator) -> Iterator[Any]:

@@ -285,7 +285,7 @@ CASES = {
     ),
     "an old torch": (
         machine(interpreter={"packages": builds("2.9.1+cu128"), "torch": "2.9.1+cu128"}),
-        "problem | older than this course needs | 2.11 to 2.15 | install --upgrade torch torchvision | "
+        "problem | older than this course needs | 2.10 to 2.15 | install --upgrade torch torchvision | "
         f"{CANNOT}",
     ),
     # B7: torch and torchvision

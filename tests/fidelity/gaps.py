@@ -10,15 +10,15 @@ import torch
 
 @dataclass(frozen=True)
 class Gap:
-    """A known difference; `only` is the start of the torch versions that have it, "" for all."""
+    """A known difference; `only`: how the torch versions that have it begin, () for all."""
 
     reason: str
-    only: str = ""
+    only: tuple[str, ...] = ()
 
 
 _SUBCLASS = "a virtual tensor is a subclass of torch.Tensor that holds a CPU tensor"
 _C_CODE = "the check is in C code that sees the CPU tensor inside"
-_OLD_NODE = "in 2.11 the copy is a Python autograd function, which has its own name"
+_OLD_NODE = "until 2.11 the copy is a Python autograd function, which has its own name"
 GAPS = {
     "type(gpu) is torch.Tensor": Gap(_SUBCLASS),
     "type(nn.Linear(1, 1).cuda().weight) is nn.Parameter": Gap(_SUBCLASS + "; isinstance holds"),
@@ -32,15 +32,15 @@ GAPS = {
     "torch.cuda.get_rng_state().shape": Gap(
         "a virtual GPU draws with the CPU's generator and its larger state"
     ),
-    "cpu.__setitem__(gpu > 1, 0.0)": Gap("assignment by mask runs as masked_fill there", only="2.15"),
+    "cpu.__setitem__(gpu > 1, 0.0)": Gap("assignment by mask runs as masked_fill there", only=("2.15",)),
     'autocast("cpu") leaves operations on the GPU alone': Gap("a virtual GPU's operations run on the CPU"),
-    "gpu.requires_grad_().cpu().grad_fn.name()": Gap(_OLD_NODE, only="2.11"),
-    "gpu.requires_grad_().to('cuda:1').grad_fn.name()": Gap(_OLD_NODE, only="2.11"),
-    "cpu.requires_grad_().cuda().grad_fn.name()": Gap(_OLD_NODE, only="2.11"),
+    "gpu.requires_grad_().cpu().grad_fn.name()": Gap(_OLD_NODE, only=("2.10", "2.11")),
+    "gpu.requires_grad_().to('cuda:1').grad_fn.name()": Gap(_OLD_NODE, only=("2.10", "2.11")),
+    "cpu.requires_grad_().cuda().grad_fn.name()": Gap(_OLD_NODE, only=("2.10", "2.11")),
 }
 
 
 def gap_of(call: str) -> str | None:
     """Return why virtual GPUs miss a row with this version of torch; None where they do not."""
     gap = GAPS.get(call)
-    return gap.reason if gap and torch.__version__.startswith(gap.only) else None
+    return gap.reason if gap and (not gap.only or torch.__version__.startswith(gap.only)) else None

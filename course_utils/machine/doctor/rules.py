@@ -10,10 +10,10 @@ from course_utils.machine.environment import SIZES
 from .facts import Facts, Finding, Gpu, Interpreter
 from .findings import TABLES, Version, finding
 
-OLDEST_PYTHON, OLDEST_TORCH = (3, 11), (2, 11)
+OLDEST_PYTHON, OLDEST_TORCH = (3, 11), (2, 10)
 GB = 10**9
 MEMORY, DISK = 4.0, 1.0  # GB; below these the lessons get slow, or stop
-_ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # torch 2.11 to 2.15 read the first of these
+_ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # torch 2.10 to 2.15 read the first of these
 
 
 def python(facts: Facts) -> Iterator[Finding]:
