@@ -16,8 +16,8 @@ from typing import Any
 from course_utils.figures.style import CATEGORY_COLORS
 from course_utils.virtual.blocks import block_size
 
-from .labels import BACKWARD, NOTHING, RECOMPUTE, Label, read
-from .marks import WITH_WORKSPACE, Mark
+from .labels import BACKWARD, NOTHING, RECOMPUTE, WITH_WORKSPACE, Label, read
+from .marks import Mark
 
 CATEGORIES = tuple(CATEGORY_COLORS)
 BEFORE = "before the block"

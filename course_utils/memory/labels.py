@@ -6,10 +6,10 @@ PyTorch's viewer (https://docs.pytorch.org/memory_viz) shows them, too.
 from functools import lru_cache
 from typing import NamedTuple
 
-from course_utils.figures.nested import tensors_in as tensors_in  # the exercises import it from here
-
 FORWARD, BACKWARD, RECOMPUTE, STEP, OTHER = "forward", "backward", "recompute", "optimizer step", "other"
 FROM_HOST, ACCUMULATE = "copy from host", "accumulate gradient"
+# Operators whose libraries take memory of their own beside the result, and may keep it.
+WITH_WORKSPACE = frozenset("addmm mm bmm baddbmm addmv mv addbmm dot vdot convolution _scaled_mm".split())
 _SEPARATOR = " | "
 
 
@@ -31,6 +31,12 @@ class Label(NamedTuple):
         if self.operation in (FROM_HOST, ACCUMULATE):
             return "inputs" if self.operation == FROM_HOST else "gradients"
         return "activations" if self.phase in (FORWARD, RECOMPUTE) else "other"
+
+    @property
+    def names_result(self) -> bool:
+        """Whether the result's memory may carry another label, or a library's memory beside it this one."""
+        known = self.operation in (FROM_HOST, ACCUMULATE)
+        return known or (self.operation in WITH_WORKSPACE and self.category == "activations")
 
     def __str__(self) -> str:
         """Say it in words, as in "backward of features.3: convolution_backward"."""

@@ -35,13 +35,12 @@ class Ledger:
 
     timelines: dict[torch.device, Timeline] = field(default_factory=dict)
     cards: dict[torch.device, str] = field(default_factory=dict)
-    note: str = ""
-    running: bool = True
+    note: str = _RUNNING
 
     @property
     def devices(self) -> list[torch.device]:
         """The GPUs that had any memory in use."""
-        if self.running:
+        if self.note == _RUNNING:
             raise RuntimeError(_RUNNING)
         return list(self.timelines)
 
@@ -111,8 +110,6 @@ class Ledger:
 
     def __str__(self) -> str:
         """Return a table for each GPU, in MiB."""
-        if self.running:
-            return _RUNNING
         return "\n\n".join(map(self._table, self.timelines)) or self.note
 
     __repr__ = __str__

@@ -1,12 +1,12 @@
 """`track_memory`: switches everything on for a block, and off again."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import nn
 from torch.cuda.memory import _record_memory_history, _snapshot
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from .history import replay
 from .labelling import Labeller
@@ -22,8 +22,6 @@ _TAKEN = (
 _NO_GPU = "No CUDA device: the block ran, but there is no GPU memory to account for."
 _NOTHING = "The block ran, but no GPU memory was in use."
 _FULL = f"No ledger: more than {MAX_ENTRIES:,} allocations and frees on one GPU. Track fewer steps."
-
-_running = False
 
 
 @contextmanager
@@ -51,42 +49,36 @@ def track_memory(**named: Any) -> Iterator[Ledger]:
         RuntimeError: another such block is running, or somebody else records the memory history.
         TypeError: a named value is of another kind.
     """
-    global _running
-    if _running:
+    if any(isinstance(mode, Labeller) for mode in _get_current_dispatch_mode_stack()):
         raise RuntimeError(_NESTED)
-    ledger, marks = Ledger(note=_NO_GPU), Marks(named)
-    modules = {name: value for name, value in named.items() if isinstance(value, nn.Module)}
-    labeller = Labeller(modules, marks)
-    del named, modules  # what is deleted in the block must really go
-    _running = True
-    try:
-        with _recorded(ledger, labeller, marks) if torch.cuda.is_available() else nullcontext():
-            yield ledger
-    finally:
-        _running = ledger.running = False
+    ledger, marks = Ledger(), Marks(named)
+    labeller = Labeller(named, marks)
+    del named  # what is deleted in the block must really go
+    with ExitStack() as stack:
+        if torch.cuda.is_available():
+            _record(ledger, labeller, marks, stack)
+        else:
+            stack.callback(setattr, ledger, "note", _NO_GPU)
+        yield ledger
 
 
-@contextmanager
-def _recorded(ledger: Ledger, labeller: Labeller, marks: Marks) -> Iterator[None]:
-    """Record the history of a block and fill the ledger with it."""
+def _record(ledger: Ledger, labeller: Labeller, marks: Marks, stack: ExitStack) -> None:
+    """Record the history until `stack` is closed, which fills the ledger with it."""
     if torch._C._cuda_isHistoryEnabled():
         raise RuntimeError(_TAKEN)
     segments = _snapshot()["segments"]
-    with ExitStack() as stack:
-        stack.callback(_record_memory_history, None)
-        _record_memory_history(context=None, stacks="python", max_entries=MAX_ENTRIES)
-        stack.callback(marks.close)
-        marks.look()
-        try:
-            with labeller.on():
-                yield
-        finally:
-            marks.look()
-            _fill(ledger, segments, _snapshot()["device_traces"], marks)
+    stack.callback(_record_memory_history, None)
+    _record_memory_history(context=None, stacks="python", max_entries=MAX_ENTRIES)
+    stack.enter_context(marks.hooks)
+    marks.look()
+    stack.callback(_fill, ledger, segments, marks)
+    labeller.switch_on(stack)
 
 
-def _fill(ledger: Ledger, segments: list[Any], traces: list[Any], marks: Marks) -> None:
+def _fill(ledger: Ledger, segments: list[Any], marks: Marks) -> None:
     """Put the timeline of each GPU with any memory in use into the ledger."""
+    marks.look()
+    traces = _snapshot()["device_traces"]
     ledger.note = _NOTHING
     if max(map(len, traces), default=0) >= MAX_ENTRIES:
         ledger.note = _FULL
