@@ -1,7 +1,7 @@
 """Draws the ledger: one GPU's memory over the block, and all GPUs side by side."""
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, groupby
+from itertools import groupby
 from typing import Any
 
 import matplotlib.style
@@ -13,12 +13,11 @@ from course_utils.figures.machine_map.drawing import DASHED, INK, SOFT, WHITE, M
 from course_utils.figures.machine_map.layout import fit, width_of
 from course_utils.figures.style import CATEGORY_COLORS, CATEGORY_HATCHES, STYLE_FILE, mix
 
-from .history import CATEGORIES, Timeline
+from .history import CATEGORIES, MIB, Timeline
 from .labels import BACKWARD, FORWARD, OTHER, STEP
 
-MIB = 2**20
-PHASE_COLORS = {FORWARD: "#FFFFFF", BACKWARD: "#C9C9C9", STEP: "#8C8C8C", OTHER: "#F2F2F2"}
-SHORT = {FORWARD: "fwd", BACKWARD: "bwd", STEP: "step"}
+COLORS = {FORWARD: "#FFFFFF", BACKWARD: "#C9C9C9", STEP: "#8C8C8C", OTHER: "#F2F2F2"}
+SHORT = {FORWARD: "fwd", BACKWARD: "bwd", STEP: "step", OTHER: ""}
 NARROW = 0.012  # a phase that takes less of the width joins its neighbour
 FLAT = 2.5  # reserved memory may be this many times the peak
 WORDS = FontProperties(size=13)
@@ -121,13 +120,12 @@ def _draw_phases(band: Axes, phases: Sequence[str]) -> None:
     """Draw the phases as a band; a name stands where it has room."""
     band.set_axis_off()
     runs = _runs(phases)
-    lengths = [length for _, length in runs]
-    starts = list(accumulate(lengths, initial=0))[:-1]
-    colors, names = [PHASE_COLORS[phase] for phase, _ in runs], []
+    lengths, names = np.array([length for _, length in runs]), []
     for phase, length in runs:
         room = 7.2 * length / len(phases) / 0.105  # inches of the band, of a letter
-        names.append(next((name for name in (phase, SHORT.get(phase, "")) if len(name) <= room), ""))
-    bars = band.barh(0, lengths, 1, starts, color=colors, edgecolor=SOFT, linewidth=1)
+        names.append(next((name for name in (phase, SHORT[phase]) if len(name) <= room), ""))
+    look = {"color": [COLORS[phase] for phase, _ in runs], "edgecolor": SOFT, "linewidth": 1}
+    bars = band.barh(0, lengths, 1, np.cumsum(lengths) - lengths, **look)
     band.bar_label(bars, names, label_type="center", fontsize=12, color=INK, clip_on=True)
     band.set_ylim(-0.5, 0.5)
 
@@ -137,11 +135,11 @@ def _runs(phases: Sequence[str]) -> list[tuple[str, int]]:
     runs: list[tuple[str, int]] = []
     for phase, group in groupby(phases):
         length = len(list(group))
-        if runs and (length < NARROW * len(phases) or runs[-1][0] == phase):
-            phase, before = runs.pop()
-            length += before
-        runs.append((phase, length))
-    if len(runs) > 1 and runs[0][1] < NARROW * len(phases):
-        (_, first), (phase, second), *rest = runs
-        runs = [(phase, first + second), *rest]
+        name, before = runs[-1] if runs else (phase, 0)
+        if phase == name or length < NARROW * len(phases):
+            runs[-1:] = [(name, before + length)]
+        elif before < NARROW * len(phases):
+            runs[-1:] = [(phase, before + length)]
+        else:
+            runs.append((phase, length))
     return runs

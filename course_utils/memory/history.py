@@ -20,6 +20,7 @@ from .labels import BACKWARD, NOTHING, RECOMPUTE, WITH_WORKSPACE, Label, read
 from .marks import Mark
 
 CATEGORIES = tuple(CATEGORY_COLORS)
+MIB = 2**20
 BEFORE = "before the block"
 # of those that a block is surely marked as, the last wins
 _RANKED = ("activations", "inputs", "gradients", "optimizer state", "parameters")
@@ -46,7 +47,7 @@ class Block:
 
     def __str__(self) -> str:
         """Say size, category and origin in one line."""
-        return f"{self.size / 2**20:9.2f} MiB  {self.category:<15}  {self.label}"
+        return f"{self.size / MIB:9.2f} MiB  {self.category:<15}  {self.label}"
 
 
 @dataclass

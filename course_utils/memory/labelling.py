@@ -99,8 +99,11 @@ class Labeller(TorchDispatchMode):
         if frame.task == task:
             recompute = task != -1 and frame.phase == FORWARD
             return Label(RECOMPUTE if recompute else frame.phase, frame.name, operation)
-        if task != -1:
-            return _backward_label(operation)
+        if task != -1:  # in the backward pass each node knows its module
+            node = torch._C._current_autograd_node()
+            last = node is not None and node.name() == "torch::autograd::AccumulateGrad"
+            name = "" if node is None else node.metadata.get(_NODE_KEY, ("",))[0]
+            return Label(BACKWARD, name, ACCUMULATE if last else operation)
         learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors_in(args))
         if learns and operation == "ones_like":
             return Label(BACKWARD, "", operation)  # backward() makes its first gradient
@@ -192,15 +195,6 @@ def _sign(tensors: Iterable[Tensor], name: str, first: int = 0, began: float = m
         seen.add(node)
         if node.metadata.setdefault(_NODE_KEY, (name, _now_signing()))[1] > began:
             nodes.extend(following for following, _ in node.next_functions)
-
-
-def _backward_label(operation: str) -> Label:
-    """Return the label of an operation in the backward pass: each node knows its module."""
-    node = torch._C._current_autograd_node()
-    if node is None:
-        return Label(BACKWARD, "", operation)
-    last = node.name() == "torch::autograd::AccumulateGrad"
-    return Label(BACKWARD, node.metadata.get(_NODE_KEY, ("",))[0], ACCUMULATE if last else operation)
 
 
 def _operation(func: Any, args: Any) -> str:

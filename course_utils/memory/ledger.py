@@ -1,16 +1,16 @@
 """What `track_memory` gives its reader: what was on each GPU at the peak and at the end, also drawn."""
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
-from .history import CATEGORIES, Block, Timeline
+from .history import MIB, Block, Timeline
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MIB = 2**20
 Device = torch.device | str | int | None
 _RUNNING = "The ledger is complete when the `with` block has ended; ask it after that."
 
@@ -70,11 +70,7 @@ class Ledger:
         """Return the `count` biggest blocks that were there at the peak, the biggest first."""
         timeline = self.timeline(device)
         point = timeline.peak_point
-        there = [
-            block
-            for block in timeline.blocks
-            if block.start <= point and (block.end is None or block.end > point)
-        ]
+        there = [block for block in timeline.blocks if block.start <= point < (block.end or math.inf)]
         return sorted(there, key=lambda block: -block.size)[:count]
 
     def reserved(self, device: Device = None) -> int:
@@ -116,16 +112,14 @@ class Ledger:
 
     def _table(self, device: torch.device) -> str:
         peak, end = self.at_peak(device), self.live(device)
-        rows = [(name, peak[name], end[name]) for name in CATEGORIES if peak[name] or end[name]]
-        rows.append(("total", sum(peak.values()), sum(end.values())))
-        return "\n".join(
-            [
-                f"{f'{device}, MiB':<18}{'at the peak':>12}{'at the end':>12}",
-                *(f"  {name:<16}{first / MIB:>12,.2f}{last / MIB:>12,.2f}" for name, first, last in rows),
-                f"  peak during: {self.peak_label(device)}",
-                f"  reserved: up to {self.reserved(device) / MIB:,.2f} MiB",
-            ]
-        )
+        peak["total"], end["total"] = sum(peak.values()), sum(end.values())
+        lines = [f"{f'{device}, MiB':<18}{'at the peak':>12}{'at the end':>12}"]
+        for name in peak:
+            if peak[name] or end[name]:
+                lines.append(f"  {name:<16}{peak[name] / MIB:>12,.2f}{end[name] / MIB:>12,.2f}")
+        lines.append(f"  peak during: {self.peak_label(device)}")
+        lines.append(f"  reserved: up to {self.reserved(device) / MIB:,.2f} MiB")
+        return "\n".join(lines)
 
     def _find(self, device: Device) -> torch.device:
         """Return the device that is meant; the ledger is not empty."""
