@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 FORWARD, BACKWARD, RECOMPUTE, STEP, OTHER = "forward", "backward", "recompute", "optimizer step", "other"
 FROM_HOST, ACCUMULATE = "copy from host", "accumulate gradient"
+_KNOWN = {FROM_HOST: "inputs", ACCUMULATE: "gradients"}  # categories of what these make
 # Operators whose libraries take memory of their own beside the result, and may keep it.
 WITH_WORKSPACE = frozenset("addmm mm bmm baddbmm addmv mv addbmm dot vdot convolution _scaled_mm".split())
 _SEPARATOR = " | "
@@ -28,15 +29,14 @@ class Label(NamedTuple):
     @property
     def category(self) -> str:
         """What kind of memory the operation's result is, as far as the label tells."""
-        if self.operation in (FROM_HOST, ACCUMULATE):
-            return "inputs" if self.operation == FROM_HOST else "gradients"
-        return "activations" if self.phase in (FORWARD, RECOMPUTE) else "other"
+        computed = "activations" if self.phase in (FORWARD, RECOMPUTE) else "other"
+        return _KNOWN.get(self.operation, computed)
 
     @property
     def names_result(self) -> bool:
         """Whether the result's memory may carry another label, or a library's memory beside it this one."""
-        known = self.operation in (FROM_HOST, ACCUMULATE)
-        return known or (self.operation in WITH_WORKSPACE and self.category == "activations")
+        with_workspace = self.operation in WITH_WORKSPACE and self.category == "activations"
+        return with_workspace or self.operation in _KNOWN
 
     def __str__(self) -> str:
         """Say it in words, as in "backward of features.3: convolution_backward"."""

@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 
-from .history import MIB, Block, Timeline
+from course_utils.figures.machine_map.drawing import MachineMap
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .drawing import draw_bars, draw_note, draw_timeline
+from .history import MIB, Block, Timeline
 
 Device = torch.device | str | int | None
 _RUNNING = "The ledger is complete when the `with` block has ended; ask it after that."
@@ -77,32 +76,28 @@ class Ledger:
         """Return the most bytes that the allocator held from the driver, in use or not."""
         return max(self.timeline(device).reserved, default=0)
 
-    def draw(self, device: Device = None) -> "Figure":
+    def draw(self, device: Device = None) -> MachineMap:
         """Return a figure of the timeline: bytes by category, phases, the peak, the reserved memory."""
-        from . import drawing  # here: matplotlib is needed for drawing only
-
         if not self.devices:
-            return drawing.draw_note(self.note)
+            return draw_note(self.note)
         device = self._find(device)
         title = f"{device} ({self.cards[device]}): memory over the block"
-        return drawing.draw_timeline(self.timelines[device], title, str(self))
+        return draw_timeline(self.timelines[device], title, str(self))
 
-    def draw_devices(self, what: str = "peak") -> "Figure":
+    def draw_devices(self, what: str = "peak") -> MachineMap:
         """Return a figure with a bar for each GPU: its bytes by category at its "peak" or at the "end".
 
         Raises:
             ValueError: `what` is neither.
         """
-        from . import drawing
-
         moments = {"peak": ("each GPU's peak", self.at_peak), "end": ("the end of the block", self.live)}
         if what not in moments:
             raise ValueError(f'what={what!r} is neither "peak" nor "end".')
         if not self.devices:
-            return drawing.draw_note(self.note)
+            return draw_note(self.note)
         moment, sizes = moments[what]
         title = f"Memory at {moment} ({', '.join(sorted(set(self.cards.values())))})"
-        return drawing.draw_bars({str(device): sizes(device) for device in self.devices}, title, str(self))
+        return draw_bars({str(device): sizes(device) for device in self.devices}, title, str(self))
 
     def __str__(self) -> str:
         """Return a table for each GPU, in MiB."""

@@ -23,17 +23,15 @@ from course_utils.virtual import is_active
 
 
 class Mark(NamedTuple):
-    """At `time`, the block at `address` was `category`; not `sure` when forward may as well have made it."""
+    """At `time`, the block at `address` was `category`; not `sure` when forward may as well have made it.
+
+    The time is that of the history: microseconds since 1970, on virtual GPUs a count of events.
+    """
 
     time: int
     address: int
     category: str
     sure: bool = True
-
-
-def now() -> int:
-    """Return the history's time: microseconds since 1970, on virtual GPUs a count of events."""
-    return virtual_history.now() if is_active() else time.time_ns() // 1000
 
 
 def addresses(tensor: Tensor) -> Iterator[int]:
@@ -95,5 +93,6 @@ class Marks:
 
     def add(self, value: Any, category: str, sure: bool = True) -> None:
         """Mark the memory behind the tensors in `value` that are on a GPU."""
+        now = virtual_history.now() if is_active() else time.time_ns() // 1000
         places = chain.from_iterable(map(addresses, tensors_in(value)))
-        self.noted += [Mark(now(), address, category, sure) for address in places]
+        self.noted += [Mark(now, address, category, sure) for address in places]
