@@ -298,8 +298,8 @@ def test_names_of_modules():
 
 def test_labels_as_text():
     label = Label("forward", "a.b", "mm")
-    assert read(label.text) == (label, "forward of a.b: mm")
-    assert read("what the reader wrote") == (None, "between operations")
+    assert (read(label.text), str(label)) == (label, "forward of a.b: mm")
+    assert str(read("what the reader wrote")) == "between operations"
     assert str(Label("backward", "features.3", "mm")) == "backward of features.3: mm"
     assert str(Label("recompute", "a", "mm")) == "recomputing a: mm"
     assert str(Label("other", "", "zeros")) == "zeros"

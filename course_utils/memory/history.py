@@ -16,7 +16,7 @@ from typing import Any
 from course_utils.figures.style import CATEGORY_COLORS
 from course_utils.virtual.blocks import block_size
 
-from .labels import BACKWARD, NOTHING, RECOMPUTE, WITH_WORKSPACE, Label, read
+from .labels import BACKWARD, NOTHING, RECOMPUTE, UNTOLD, WITH_WORKSPACE, Label, read
 from .marks import Mark
 
 CATEGORIES = tuple(CATEGORY_COLORS)
@@ -66,9 +66,9 @@ class Timeline:
     reserved: list[int] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
 
-    def add(self, label: Label | None, words: str, reserved: int) -> None:
-        """Add a point; without a label, its phase is that of the point before."""
-        phase = self.phases[-1] if label is None else label.phase
+    def add(self, label: Label, words: str, reserved: int) -> None:
+        """Add a point; if the label tells no phase, it is that of the point before."""
+        phase = label.phase or self.phases[-1]
         self.phases.append(BACKWARD if phase == RECOMPUTE else phase)
         self.labels.append(words)
         self.reserved.append(reserved)
@@ -114,16 +114,15 @@ def replay(
     timeline, times, held = Timeline(), [-math.inf], sum(segment["total_size"] for segment in segments)
     timeline.add(NOTHING, BEFORE, held)
     for entry in trace:
-        action, label, words = entry["action"], *read(entry.get("user_metadata", ""))
-        blocks = there[entry.get("addr", 0)]
+        action, label = entry["action"], read(entry.get("user_metadata", ""))
+        words, blocks = str(label), there[entry.get("addr", 0)]
         if action == "alloc":
-            told = label is not None and label.operation not in WITH_WORKSPACE
-            category = label.category if told else "other"
+            category = "other" if label.operation in WITH_WORKSPACE else label.category
             blocks.append(Block(block_size(entry["size"]), words, len(times), category=category))
         elif action == "free_requested" and blocks and blocks[-1].end is None:
             blocks[-1].end = len(times)
             # it may come late, in any thread: NOTHING is all it can begin
-            label = label if label == NOTHING else None
+            label = label if label == NOTHING else UNTOLD
         else:
             held += _RESERVING.get(action, 0) * entry["size"]
             continue

@@ -115,9 +115,6 @@ class Labeller(TorchDispatchMode):
         """What runs in this thread, the innermost last; the first one stands for nothing."""
         return self._thread.__dict__.setdefault("frames", [Frame(0, OTHER, "", None)])
 
-    def _name(self, module: nn.Module) -> str:
-        return self._names.get(module) or type(module).__name__
-
     def _enter_outermost(self, module: nn.Module, args: Any) -> None:
         """Get to know a module that no other module of this thread has called."""
         replica = getattr(module, "_is_replica", False)
@@ -132,13 +129,14 @@ class Labeller(TorchDispatchMode):
     def _enter(self, module: nn.Module, args: Any) -> None:
         if not any(frame.phase == FORWARD for frame in self.frames):
             self._enter_outermost(module, args)
+        name = self._names.get(module, type(module).__name__)
         if isinstance(module, DataParallel):
-            self._parallel, self._replicas = self._name(module), self._name(module.module)
+            self._parallel, self._replicas = name, self._names.get(module.module, "")
         new = self not in _get_current_dispatch_mode_stack()  # modes belong to one thread
         if new:
             self.__enter__()
         task, first = torch._C._current_graph_task_id(), torch.autograd._get_sequence_nr()
-        self.frames.append(Frame(id(module), FORWARD, self._name(module), task, first, _now_signing(), new))
+        self.frames.append(Frame(id(module), FORWARD, name, task, first, _now_signing(), new))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
         if self.frames[-1].owner != id(module):

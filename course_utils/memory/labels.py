@@ -3,7 +3,6 @@
 PyTorch's viewer (https://docs.pytorch.org/memory_viz) shows them, too.
 """
 
-from functools import lru_cache
 from typing import NamedTuple
 
 FORWARD, BACKWARD, RECOMPUTE, STEP, OTHER = "forward", "backward", "recompute", "optimizer step", "other"
@@ -47,11 +46,10 @@ class Label(NamedTuple):
 
 
 NOTHING = Label()  # between a step and the next operation
+UNTOLD = Label(phase="")  # by a text of somebody else
 
 
-@lru_cache(maxsize=4096)
-def read(text: str) -> tuple[Label | None, str]:
-    """Read a label and its words out of the history's metadata; no label from a text of somebody else."""
+def read(text: str) -> Label:
+    """Read a label out of the history's metadata."""
     parts = text.split(_SEPARATOR)
-    label = Label(*parts) if len(parts) == 3 else None
-    return label, str(label or NOTHING)
+    return Label(*parts) if len(parts) == 3 else UNTOLD
