@@ -115,20 +115,16 @@ class Labeller(TorchDispatchMode):
         """What runs in this thread, the innermost last; the first one stands for nothing."""
         return self._thread.__dict__.setdefault("frames", [Frame(0, OTHER, "", None)])
 
-    def _enter_outermost(self, module: nn.Module, args: Any) -> None:
-        """Get to know a module that no other module of this thread has called."""
-        replica = getattr(module, "_is_replica", False)
-        if module not in self._names:
-            for part, name in module_names(module, self._replicas if replica else "").items():
-                self._names.setdefault(part, name)
-        if replica:  # what moved its inputs and parameters here is no part of it
-            _sign([*tensors_in(args), *parameters_of(module)], self._parallel)
-        self.marks.own(module)
-        self.marks.add(args, "inputs", sure=replica)  # a replica is called with parts of a batch
-
     def _enter(self, module: nn.Module, args: Any) -> None:
-        if not any(frame.phase == FORWARD for frame in self.frames):
-            self._enter_outermost(module, args)
+        if not any(frame.phase == FORWARD for frame in self.frames):  # then it is the outermost of its thread
+            replica = getattr(module, "_is_replica", False)
+            if module not in self._names:
+                for part, name in module_names(module, self._replicas if replica else "").items():
+                    self._names.setdefault(part, name)
+            if replica:  # what moved its inputs and parameters here is no part of it
+                _sign([*tensors_in(args), *parameters_of(module)], self._parallel)
+            self.marks.own(module)
+            self.marks.add(args, "inputs", sure=replica)  # a replica is called with parts of a batch
         name = self._names.get(module, type(module).__name__)
         if isinstance(module, DataParallel):
             self._parallel, self._replicas = name, self._names.get(module.module, "")

@@ -5,7 +5,7 @@ The history knows addresses only. Whenever PyTorch shows an object, a mark says 
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import chain
@@ -32,14 +32,6 @@ class Mark(NamedTuple):
     address: int
     category: str
     sure: bool = True
-
-
-def addresses(tensor: Tensor) -> Iterator[int]:
-    """Yield where the memory of a tensor on a GPU begins; nothing for a tensor elsewhere."""
-    if tensor.device.type == "cuda" and not is_lazy(tensor):
-        sparse = tensor.layout is torch.sparse_coo
-        parts = (tensor._indices(), tensor._values()) if sparse else (tensor,)
-        yield from (part.untyped_storage().data_ptr() for part in parts)
 
 
 class Marks:
@@ -94,5 +86,8 @@ class Marks:
     def add(self, value: Any, category: str, sure: bool = True) -> None:
         """Mark the memory behind the tensors in `value` that are on a GPU."""
         now = virtual_history.now() if is_active() else time.time_ns() // 1000
-        places = chain.from_iterable(map(addresses, tensors_in(value)))
-        self.noted += [Mark(now, address, category, sure) for address in places]
+        for tensor in tensors_in(value):
+            if tensor.device.type == "cuda" and not is_lazy(tensor):
+                sparse = tensor.layout is torch.sparse_coo
+                for part in (tensor._indices(), tensor._values()) if sparse else (tensor,):
+                    self.noted.append(Mark(now, part.untyped_storage().data_ptr(), category, sure))
