@@ -11,7 +11,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import course_utils
-from course_utils import memory
 from course_utils.figures.style import CATEGORY_COLORS
 from course_utils.memory import history
 from course_utils.memory.labelling import module_names
@@ -512,7 +511,7 @@ def test_devices_can_be_named_in_several_ways():
 
 
 def test_a_block_too_long_to_keep(monkeypatch):
-    monkeypatch.setattr(memory, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(course_utils.memory, "MAX_ENTRIES", 10)
     with course_utils.track_memory() as ledger:
         for _ in range(10):
             torch.zeros(5, device="cuda")

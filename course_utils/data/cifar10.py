@@ -69,7 +69,7 @@ def read_official(folder: Path, mirrors: Sequence[str]) -> list[Split]:
         return _read(folder)
     if mirrors and not (folder / ARCHIVE).exists():
         print("CIFAR-10 is not in the data folder, or not whole: downloading 170 MB, once.")
-    archive = fetch_archive(folder, mirrors=mirrors)
+    archive = fetch_archive(folder, mirrors)
     with tempfile.TemporaryDirectory(dir=folder, prefix="unpacking-") as scratch:
         extract_archive(archive, scratch)
         (folder / BATCHES).mkdir(exist_ok=True)
