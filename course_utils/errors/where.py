@@ -106,9 +106,3 @@ def table(places: list[Place], home: str = "") -> tuple[str, ...]:
         columns = [place.path.ljust(width), place.device.ljust(6), arrow, note]
         lines.append("  ".join(column for column in columns if column).rstrip())
     return tuple(lines)
-
-
-def moves(places: list[Place], home: str) -> str:
-    """Write the code that brings everything home, one line each; empty if all is there."""
-    away = (place.move.format(home=home) for place in places if place.is_away(home))
-    return "\n".join(dict.fromkeys(away))

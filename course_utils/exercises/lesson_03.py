@@ -11,7 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from course_utils.memory.labels import tensors_in
+from course_utils.figures.nested import tensors_in
 
 from .guessing import read_guess
 from .instruments.placement import some_gpus, two_devices

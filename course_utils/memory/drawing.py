@@ -1,8 +1,7 @@
 """Draws the ledger: one GPU's memory over the block, and all GPUs side by side."""
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, groupby
-from typing import Any
+from itertools import groupby
 
 import matplotlib.style
 import numpy as np
@@ -13,12 +12,15 @@ from course_utils.figures.machine_map.drawing import DASHED, INK, SOFT, WHITE, M
 from course_utils.figures.machine_map.layout import fit, width_of
 from course_utils.figures.style import CATEGORY_COLORS, CATEGORY_HATCHES, STYLE_FILE, mix
 
-from .history import CATEGORIES, Timeline
+from .history import CATEGORIES, MIB, Timeline
 from .labels import BACKWARD, FORWARD, OTHER, STEP
 
-MIB = 2**20
 PHASE_COLORS = {FORWARD: "#FFFFFF", BACKWARD: "#C9C9C9", STEP: "#8C8C8C", OTHER: "#F2F2F2"}
-SHORT = {FORWARD: "fwd", BACKWARD: "bwd", STEP: "step"}
+LOOKS = {
+    name: dict(facecolor=color, edgecolor=mix(color, INK, 0.35), hatch=CATEGORY_HATCHES[name], linewidth=0)
+    for name, color in CATEGORY_COLORS.items()
+}
+SHORT = {FORWARD: "fwd", BACKWARD: "bwd", STEP: "step", OTHER: ""}
 NARROW = 0.012  # a phase that takes less of the width joins its neighbour
 FLAT = 2.5  # reserved memory may be this many times the peak
 WORDS = FontProperties(size=13)
@@ -49,7 +51,7 @@ def draw_bars(sizes: Mapping[str, Mapping[str, int]], title: str, description: s
         for category in CATEGORIES:
             heights = np.array([held[category] / MIB for held in sizes.values()])
             label = category if heights.any() else None
-            bars = axes.bar(list(sizes), heights, 0.7, bottom, label=label, **_look(category))
+            bars = axes.bar(list(sizes), heights, 0.7, bottom, label=label, **LOOKS[category])
             bottom += heights
         axes.bar_label(bars, [_number(top, bottom.max()) for top in bottom], padding=1, fontproperties=WORDS)
         margin = max(0, 3 - len(sizes)) / 2 + 0.6
@@ -67,12 +69,6 @@ def draw_note(note: str) -> MachineMap:
     return figure
 
 
-def _look(category: str) -> dict[str, Any]:
-    color = CATEGORY_COLORS[category]
-    edge = mix(color, INK, 0.35)
-    return {"facecolor": color, "edgecolor": edge, "hatch": CATEGORY_HATCHES[category], "linewidth": 0}
-
-
 def _draw_areas(axes: Axes, timeline: Timeline) -> None:
     """Draw the categories on top of each other, named with their size at the peak."""
     floor, whole = np.zeros(len(timeline.labels)), max(timeline.total) / MIB
@@ -80,20 +76,19 @@ def _draw_areas(axes: Axes, timeline: Timeline) -> None:
         top = floor + np.array(timeline.bytes[category]) / MIB
         if any(timeline.bytes[category]):
             label = f"{category}: {_number(at_peak / MIB, whole)}"
-            axes.stairs(top, baseline=floor, fill=True, label=label, **_look(category))
+            axes.stairs(top, baseline=floor, fill=True, label=label, **LOOKS[category])
         floor = top
     axes.stairs(floor, baseline=None, color=INK, linewidth=1, gid="total")
 
 
 def _draw_reserved(axes: Axes, timeline: Timeline) -> None:
     """Draw what is held from the driver, if that does not make the rest too flat; leave room for words."""
-    most, peak = max(timeline.reserved) / MIB, max(timeline.total) / MIB
-    shown = most <= FLAT * peak
-    axes.set_ylim(0, max(peak, most if shown else 0) * 1.25)
-    values = np.array([*timeline.reserved, timeline.reserved[-1]] if shown else []) / MIB
-    label = f"reserved: up to {most:,.1f}" + ("" if shown else ", off scale")
+    reserved, peak = np.array(timeline.reserved) / MIB, max(timeline.total) / MIB
+    shown = reserved.max() <= FLAT * peak
+    axes.set_ylim(0, max(peak, reserved.max() if shown else 0) * 1.25)
+    label = f"reserved: up to {reserved.max():,.1f}" + ("" if shown else ", off scale")
     look = {"color": INK, "linestyle": DASHED, "linewidth": 2}
-    axes.step(range(len(values)), values, where="post", label=label, **look)
+    axes.stairs(reserved if shown else reserved * np.nan, baseline=None, label=label, **look)
 
 
 def _draw_peak(axes: Axes, timeline: Timeline) -> None:
@@ -121,13 +116,12 @@ def _draw_phases(band: Axes, phases: Sequence[str]) -> None:
     """Draw the phases as a band; a name stands where it has room."""
     band.set_axis_off()
     runs = _runs(phases)
-    lengths = [length for _, length in runs]
-    starts = list(accumulate(lengths, initial=0))[:-1]
-    colors, names = [PHASE_COLORS[phase] for phase, _ in runs], []
+    lengths, names = np.array([length for _, length in runs]), []
     for phase, length in runs:
         room = 7.2 * length / len(phases) / 0.105  # inches of the band, of a letter
-        names.append(next((name for name in (phase, SHORT.get(phase, "")) if len(name) <= room), ""))
-    bars = band.barh(0, lengths, 1, starts, color=colors, edgecolor=SOFT, linewidth=1)
+        names.append(next((name for name in (phase, SHORT[phase]) if len(name) <= room), ""))
+    look = {"color": [PHASE_COLORS[phase] for phase, _ in runs], "edgecolor": SOFT, "linewidth": 1}
+    bars = band.barh(0, lengths, 1, np.cumsum(lengths) - lengths, **look)
     band.bar_label(bars, names, label_type="center", fontsize=12, color=INK, clip_on=True)
     band.set_ylim(-0.5, 0.5)
 
@@ -137,11 +131,11 @@ def _runs(phases: Sequence[str]) -> list[tuple[str, int]]:
     runs: list[tuple[str, int]] = []
     for phase, group in groupby(phases):
         length = len(list(group))
-        if runs and (length < NARROW * len(phases) or runs[-1][0] == phase):
-            phase, before = runs.pop()
-            length += before
-        runs.append((phase, length))
-    if len(runs) > 1 and runs[0][1] < NARROW * len(phases):
-        (_, first), (phase, second), *rest = runs
-        runs = [(phase, first + second), *rest]
+        name, before = runs[-1] if runs else (phase, 0)
+        if phase == name or length < NARROW * len(phases):
+            runs[-1:] = [(name, before + length)]
+        elif before < NARROW * len(phases):
+            runs[-1:] = [(phase, before + length)]
+        else:
+            runs.append((phase, length))
     return runs

@@ -4,21 +4,23 @@ The history is that of `torch.cuda.memory._snapshot`: the segments and blocks at
 for each allocation, each free, and each segment taken from the driver or given back.
 """
 
-from bisect import bisect_right
+import math
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 from course_utils.figures.style import CATEGORY_COLORS
 from course_utils.virtual.blocks import block_size
 
-from .labels import BACKWARD, NOTHING, OTHER, RECOMPUTE, read
-from .marks import WITH_WORKSPACE, Mark
+from .labels import BACKWARD, NOTHING, RECOMPUTE, UNTOLD, WITH_WORKSPACE, Label, read
+from .marks import Mark
 
 CATEGORIES = tuple(CATEGORY_COLORS)
+MIB = 2**20
 BEFORE = "before the block"
 # of those that a block is surely marked as, the last wins
 _RANKED = ("activations", "inputs", "gradients", "optimizer state", "parameters")
@@ -45,7 +47,7 @@ class Block:
 
     def __str__(self) -> str:
         """Say size, category and origin in one line."""
-        return f"{self.size / 2**20:9.2f} MiB  {self.category:<15}  {self.label}"
+        return f"{self.size / MIB:9.2f} MiB  {self.category:<15}  {self.label}"
 
 
 @dataclass
@@ -57,14 +59,28 @@ class Timeline:
         phases: "forward", "backward", "optimizer step" or "other" at each point.
         reserved: bytes held from the driver at each point.
         blocks: all that were there at any time, in the order in which they were allocated.
-        bytes: for each category, the bytes of its blocks at each point.
     """
 
     labels: list[str] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
     reserved: list[int] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
-    bytes: dict[str, list[int]] = field(default_factory=lambda: {category: [] for category in CATEGORIES})
+
+    def add(self, label: Label, words: str, reserved: int) -> None:
+        """Add a point; if the label tells no phase, it is that of the point before."""
+        phase = label.phase or self.phases[-1]
+        self.phases.append(BACKWARD if phase == RECOMPUTE else phase)
+        self.labels.append(words)
+        self.reserved.append(reserved)
+
+    @cached_property
+    def bytes(self) -> dict[str, list[int]]:
+        """For each category, the bytes of its blocks at each point."""
+        changes = {category: [0] * (len(self.labels) + 1) for category in CATEGORIES}
+        for block in self.blocks:
+            changes[block.category][block.start] += block.size
+            changes[block.category][-1 if block.end is None else block.end] -= block.size
+        return {name: list(accumulate(change[:-1])) for name, change in changes.items()}
 
     @cached_property
     def total(self) -> list[int]:
@@ -81,15 +97,6 @@ class Timeline:
         return {category: sizes[point] if sizes else 0 for category, sizes in self.bytes.items()}
 
 
-@dataclass(slots=True)
-class _Life:
-    """When a block was there, in the history's time."""
-
-    block: Block
-    began: float = float("-inf")
-    ended: float = float("inf")
-
-
 def replay(
     segments: Sequence[Mapping[str, Any]], trace: Iterable[Mapping[str, Any]], marks: Iterable[Mark]
 ) -> Timeline:
@@ -100,71 +107,43 @@ def replay(
         trace: its entries, oldest first.
         marks: those of all devices; addresses are unique.
     """
-    replayed = _Replay(segments)
+    there: dict[int, list[Block]] = defaultdict(list)  # at each address, one after the other
+    for block in chain.from_iterable(segment["blocks"] for segment in segments):
+        if block["state"] == "active_allocated":
+            there[block["address"]].append(Block(block_size(block["requested_size"]), BEFORE, 0))
+    timeline, times, held = Timeline(), [-math.inf], sum(segment["total_size"] for segment in segments)
+    timeline.add(NOTHING, BEFORE, held)
     for entry in trace:
-        replayed.take(entry)
-    replayed.categorize(marks)
-    return replayed.timeline
-
-
-class _Replay:
-    """A timeline in the making."""
-
-    def __init__(self, segments: Sequence[Mapping[str, Any]]) -> None:
-        self.lives: dict[int, list[_Life]] = defaultdict(list)  # at each address, one after the other
-        self.live: dict[int, _Life] = {}
-        self.held = sum(segment["total_size"] for segment in segments)
-        self.timeline = Timeline([BEFORE], [OTHER], [self.held])
-        for block in (block for segment in segments for block in segment["blocks"]):
-            if block["state"] == "active_allocated":
-                size = block.get("requested_size", block["size"])
-                self._begin(block["address"], _Life(Block(block_size(size), BEFORE, 0)))
-
-    def _begin(self, address: int, life: _Life) -> None:
-        self.timeline.blocks.append(life.block)
-        self.live[address] = life
-        self.lives[address].append(life)
-
-    def take(self, entry: Mapping[str, Any]) -> None:
-        """Take the next entry of the trace."""
-        action, label, words = entry["action"], *read(entry.get("user_metadata", ""))
-        point = len(self.timeline.labels)
+        action, label = entry["action"], read(entry.get("user_metadata", ""))
+        words, blocks = str(label), there[entry.get("addr", 0)]
         if action == "alloc":
-            told = label is not None and label.operation not in WITH_WORKSPACE
-            category = label.category if told else "other"
-            block = Block(block_size(entry["size"]), words, point, category=category)
-            self._begin(entry["addr"], _Life(block, entry["time_us"]))
-        elif action == "free_requested" and entry["addr"] in self.live:
-            life = self.live.pop(entry["addr"])
-            life.block.end, life.ended = point, entry["time_us"]
+            category = "other" if label.operation in WITH_WORKSPACE else label.category
+            blocks.append(Block(block_size(entry["size"]), words, len(times), category=category))
+        elif action == "free_requested" and blocks and blocks[-1].end is None:
+            blocks[-1].end = len(times)
+            # it may come late, in any thread: NOTHING is all it can begin
+            label = label if label == NOTHING else UNTOLD
         else:
-            self.held += _RESERVING.get(action, 0) * entry["size"]
-            return
-        # A free may come late, in any thread: NOTHING is all it can begin.
-        stays = label is None or (action != "alloc" and label != NOTHING)
-        phase = self.timeline.phases[-1] if stays else label.phase
-        self.timeline.phases.append(BACKWARD if phase == RECOMPUTE else phase)
-        self.timeline.labels.append(words)
-        self.timeline.reserved.append(self.held)
-
-    def categorize(self, marks: Iterable[Mark]) -> None:
-        """Give each block the best category that it was marked as; without any, its label's stays."""
-        own = (mark for mark in marks if mark.address in self.lives)
-        for mark in sorted(own, key=lambda mark: (mark.sure, _RANKED.index(mark.category))):
-            life = _find(self.lives[mark.address], mark.time)
-            if life is not None and (mark.sure or life.block.category == "other"):
-                life.block.category = mark.category
-        changes = {category: [0] * (len(self.timeline.labels) + 1) for category in CATEGORIES}
-        for block in self.timeline.blocks:
-            changes[block.category][block.start] += block.size
-            changes[block.category][-1 if block.end is None else block.end] -= block.size
-        self.timeline.bytes = {name: list(accumulate(change[:-1])) for name, change in changes.items()}
+            held += _RESERVING.get(action, 0) * entry["size"]
+            continue
+        times.append(entry["time_us"])
+        timeline.add(label, words, held)
+    _categorize(there, times, marks)
+    timeline.blocks = sorted(chain.from_iterable(there.values()), key=lambda block: block.start)
+    return timeline
 
 
-def _find(lives: list[_Life], time: float) -> _Life | None:
-    """Return the block that lived at `time`, of those that were at one address."""
-    place = bisect_right(lives, time, key=lambda life: life.began) - 1
-    if place >= 0 and lives[place].ended >= time:
-        return lives[place]
-    # The clock of a real GPU's history may be some microseconds off: then it is the one after.
-    return lives[place + 1] if place + 1 < len(lives) else None
+def _categorize(there: Mapping[int, list[Block]], times: Sequence[float], marks: Iterable[Mark]) -> None:
+    """Give each block the best category that it was marked as; without any, its label's stays.
+
+    Args:
+        there: the blocks at each address, one after the other.
+        times: the history's time at each point.
+    """
+    for mark in sorted(marks, key=lambda mark: (mark.sure, _RANKED.index(mark.category))):
+        blocks = there.get(mark.address, [])
+        # The clock of a real GPU's history may be some microseconds off: then it is the one after.
+        later = bisect_left(blocks, mark.time, key=lambda block: times[block.end] if block.end else math.inf)
+        for block in blocks[later : later + 1]:
+            if mark.sure or block.category == "other":
+                block.category = mark.category

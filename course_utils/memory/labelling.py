@@ -7,9 +7,8 @@ pass, from the module that made the autograd node that is running.
 import itertools
 import math
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from functools import cache
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -37,149 +36,123 @@ class Frame(NamedTuple):
 
     Attributes:
         owner: the `id` of the module or optimizer; a step that raised shall keep nothing alive.
+        task: the backward pass around it, -1 if there is none.
         first_node: the autograd nodes it makes have this number or a higher one, within its thread.
         began: what `_now_signing` counted when it began.
-        task: the backward pass around it, -1 if there is none.
-        mode: what this frame switched on for its thread.
+        new_thread: the labeller is on in this thread from here only.
     """
 
     owner: int
     phase: str
     name: str
-    task: int
+    task: int | None
     first_node: int = 0
     began: int = 0
-    mode: "Operations | None" = None
+    new_thread: bool = False
 
 
-class Labeller:
-    """Keeps the label up to date in every thread, between `on()` and its end.
+class Labeller(TorchDispatchMode):
+    """Labels each operation of its thread, and of the backward passes started there, below autograd.
 
     Args:
-        given: the reader's modules and their names.
+        named: the reader's objects; the parts of modules are called after them.
         marks: are told what comes by.
     """
 
-    def __init__(self, given: Mapping[str, nn.Module], marks: Marks) -> None:
+    def __init__(self, named: Mapping[str, Any], marks: Marks) -> None:
+        super().__init__()
         self.marks = marks
         self._names: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
-        for name, module in given.items():
-            self._names.update(module_names(module, name, len(given) > 1))
+        modules = {name: value for name, value in named.items() if isinstance(value, nn.Module)}
+        for name, module in modules.items():
+            self._names.update(module_names(module, name, len(modules) > 1))
         self._parallel = self._replicas = ""  # names of the last nn.DataParallel and of what it copies
         self._thread = threading.local()
         self._owner = threading.get_ident()
-        self.running = False
 
-    @property
-    def frames(self) -> list[Frame]:
-        """What runs in this thread, the innermost last."""
-        return self._thread.__dict__.setdefault("frames", [])
+    def switch_on(self, stack: ExitStack) -> None:
+        """Have everything labelled until `stack` is closed, which puts everything back."""
+        stack.callback(_set_memory_metadata, _get_memory_metadata())
+        stack.enter_context(module_hooks.register_module_forward_pre_hook(self._enter))
+        stack.enter_context(module_hooks.register_module_forward_hook(self._leave, always_call=True))
+        stack.enter_context(optimizer_hooks.register_optimizer_step_pre_hook(self._step))
+        stack.enter_context(optimizer_hooks.register_optimizer_step_post_hook(self._after_step))
+        stack.enter_context(self)
 
-    @contextmanager
-    def on(self) -> Iterator[None]:
-        """Have everything labelled; put everything back at the end."""
-        with ExitStack() as stack:
-            stack.callback(_set_memory_metadata, _get_memory_metadata())
-            for handle in (
-                module_hooks.register_module_forward_pre_hook(self._enter),
-                module_hooks.register_module_forward_hook(self._leave, always_call=True),
-                optimizer_hooks.register_optimizer_step_pre_hook(self._step),
-                optimizer_hooks.register_optimizer_step_post_hook(self._after_step),
-            ):
-                stack.callback(handle.remove)
-            stack.enter_context(Operations(self))
-            stack.callback(setattr, self, "running", False)
-            self.running = True
-            _set_memory_metadata(NOTHING.text)
-            yield
+    # ---- operations -----------------------------------------------------------------------------------
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        __tracebackhide__ = True
+        if func.namespace == "profiler":
+            return func(*args, **(kwargs or {}))
+        label = self._label(_operation(func, args), args)
+        _set_memory_metadata(label.text)
+        result = func(*args, **(kwargs or {}))
+        if threading.get_ident() != self._owner and torch._C._current_graph_task_id() != -1:
+            _set_memory_metadata("")  # the autograd engine's own threads outlive the block
+        if label.names_result:
+            self.marks.add(result, label.category, sure=label.operation != FROM_HOST)
+        return result
 
-    def label(self, operation: str, args: Any) -> Label:
+    def _label(self, operation: str, args: Any) -> Label:
         """Return the label of an operation that starts now in this thread."""
-        frame = self.frames[-1] if self.frames else None
-        task = torch._C._current_graph_task_id()
-        if frame is not None and frame.task == task:
+        frame, task = self.frames[-1], torch._C._current_graph_task_id()
+        if frame.task == task:
             recompute = task != -1 and frame.phase == FORWARD
             return Label(RECOMPUTE if recompute else frame.phase, frame.name, operation)
-        if task != -1:
-            return _backward_label(operation)
+        if task != -1:  # in the backward pass each node knows its module
+            node = torch._C._current_autograd_node()
+            last = node is not None and node.name() == "torch::autograd::AccumulateGrad"
+            name = "" if node is None else node.metadata.get(_NODE_KEY, ("",))[0]
+            return Label(BACKWARD, name, ACCUMULATE if last else operation)
         learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors_in(args))
         if learns and operation == "ones_like":
             return Label(BACKWARD, "", operation)  # backward() makes its first gradient
         return Label(FORWARD if learns else OTHER, "", operation)
 
-    def end(self) -> None:
-        """Leave no label in the autograd engine's own threads: they outlive the block."""
-        if threading.get_ident() != self._owner and torch._C._current_graph_task_id() != -1:
-            _set_memory_metadata("")
-
-    # ---- modules --------------------------------------------------------------------------------------
-    def _name(self, module: nn.Module) -> str:
-        return self._names.get(module) or type(module).__name__
-
-    def _enter_outermost(self, module: nn.Module, args: Any) -> None:
-        """Get to know a module that no other module of this thread has called."""
-        replica = getattr(module, "_is_replica", False)
-        if module not in self._names:
-            for part, name in module_names(module, self._replicas if replica else "").items():
-                self._names.setdefault(part, name)
-        if replica:  # what moved its inputs and parameters here is no part of it
-            _sign([*tensors_in(args), *parameters_of(module)], self._parallel)
-        self.marks.entering(module, args)
+    # ---- modules and optimizers -----------------------------------------------------------------------
+    @property
+    def frames(self) -> list[Frame]:
+        """What runs in this thread, the innermost last; the first one stands for nothing."""
+        return self._thread.__dict__.setdefault("frames", [Frame(0, OTHER, "", None)])
 
     def _enter(self, module: nn.Module, args: Any) -> None:
-        if not any(frame.phase == FORWARD for frame in self.frames):
-            self._enter_outermost(module, args)
+        if not any(frame.phase == FORWARD for frame in self.frames):  # then it is the outermost of its thread
+            replica = getattr(module, "_is_replica", False)
+            if module not in self._names:
+                for part, name in module_names(module, self._replicas if replica else "").items():
+                    self._names.setdefault(part, name)
+            if replica:  # what moved its inputs and parameters here is no part of it
+                _sign([*tensors_in(args), *parameters_of(module)], self._parallel)
+            self.marks.own(module)
+            self.marks.add(args, "inputs", sure=replica)  # a replica is called with parts of a batch
+        name = self._names.get(module, type(module).__name__)
         if isinstance(module, DataParallel):
-            self._parallel, self._replicas = self._name(module), self._name(module.module)
-        mode = None
-        if not any(isinstance(mode, Operations) for mode in _get_current_dispatch_mode_stack()):
-            mode = Operations(self)  # a thread of DataParallel's: modes belong to one thread
-            mode.__enter__()
+            self._parallel, self._replicas = name, self._names.get(module.module, "")
+        new = self not in _get_current_dispatch_mode_stack()  # modes belong to one thread
+        if new:
+            self.__enter__()
         task, first = torch._C._current_graph_task_id(), torch.autograd._get_sequence_nr()
-        self.frames.append(Frame(id(module), FORWARD, self._name(module), task, first, _now_signing(), mode))
+        self.frames.append(Frame(id(module), FORWARD, name, task, first, _now_signing(), new))
 
     def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
-        if not self.frames or self.frames[-1].owner != id(module):
+        if self.frames[-1].owner != id(module):
             return  # another hook raised before this module was entered
         frame = self.frames.pop()
         _sign(tensors_in(output), frame.name, frame.first_node, frame.began)
-        if frame.mode is not None:
-            frame.mode.__exit__(None, None, None)
+        if frame.new_thread:
+            self.__exit__(None, None, None)
             _set_memory_metadata("")
 
-    # ---- optimizers -----------------------------------------------------------------------------------
     def _step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._forget(optimizer)  # a step that raised never ended
-        self.marks.stepping(optimizer)
+        self.marks.own(optimizer)
         task = torch._C._current_graph_task_id()
         self.frames.append(Frame(id(optimizer), STEP, type(optimizer).__name__, task))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._forget(optimizer)
-        self.marks.stepped(optimizer)
-        _set_memory_metadata(NOTHING.text)
-
-    def _forget(self, optimizer: Optimizer) -> None:
+        # also the frames of steps that raised, and so never ended
         self.frames[:] = [frame for frame in self.frames if frame.owner != id(optimizer)]
-
-
-class Operations(TorchDispatchMode):
-    """Sees every operation of its thread, and of the backward passes started there, below autograd."""
-
-    def __init__(self, labeller: Labeller) -> None:
-        super().__init__()
-        self.labeller = labeller
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        __tracebackhide__ = True
-        if not self.labeller.running or func.namespace == "profiler":
-            return func(*args, **(kwargs or {}))
-        label = self.labeller.label(_operation(func, args), args)
-        _set_memory_metadata(label.text)
-        result = func(*args, **(kwargs or {}))
-        self.labeller.marks.computed(label, result)
-        self.labeller.end()
-        return result
+        self.marks.own(optimizer)
+        _set_memory_metadata(NOTHING.text)
 
 
 def module_names(root: nn.Module, name: str = "", full: bool = False) -> dict[nn.Module, str]:
@@ -218,23 +191,9 @@ def _sign(tensors: Iterable[Tensor], name: str, first: int = 0, began: float = m
             nodes.extend(following for following, _ in node.next_functions)
 
 
-def _backward_label(operation: str) -> Label:
-    """Return the label of an operation in the backward pass: each node knows its module."""
-    node = torch._C._current_autograd_node()
-    if node is None:
-        return Label(BACKWARD, "", operation)
-    last = node.name() == "torch::autograd::AccumulateGrad"
-    return Label(BACKWARD, node.metadata.get(_NODE_KEY, ("",))[0], ACCUMULATE if last else operation)
-
-
-@cache
-def _name_of(func: Any) -> str:
-    return getattr(func, "overloadpacket", func).__name__
-
-
 def _operation(func: Any, args: Any) -> str:
     """Return the operator's name, or FROM_HOST for what brings data from the host's memory."""
-    name = _name_of(func)
+    name = func.overloadpacket.__name__
     source = {"_to_copy": 0, "copy_": 1}.get(name)
     from_host = name == "lift_fresh" or (source is not None and _on_host(args[source]))
     return FROM_HOST if from_host else name

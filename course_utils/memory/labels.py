@@ -3,13 +3,13 @@
 PyTorch's viewer (https://docs.pytorch.org/memory_viz) shows them, too.
 """
 
-from functools import lru_cache
 from typing import NamedTuple
-
-from course_utils.figures.nested import tensors_in as tensors_in  # the exercises import it from here
 
 FORWARD, BACKWARD, RECOMPUTE, STEP, OTHER = "forward", "backward", "recompute", "optimizer step", "other"
 FROM_HOST, ACCUMULATE = "copy from host", "accumulate gradient"
+_KNOWN = {FROM_HOST: "inputs", ACCUMULATE: "gradients"}  # categories of what these make
+# Operators whose libraries take memory of their own beside the result, and may keep it.
+WITH_WORKSPACE = frozenset("addmm mm bmm baddbmm addmv mv addbmm dot vdot convolution _scaled_mm".split())
 _SEPARATOR = " | "
 
 
@@ -28,9 +28,14 @@ class Label(NamedTuple):
     @property
     def category(self) -> str:
         """What kind of memory the operation's result is, as far as the label tells."""
-        if self.operation in (FROM_HOST, ACCUMULATE):
-            return "inputs" if self.operation == FROM_HOST else "gradients"
-        return "activations" if self.phase in (FORWARD, RECOMPUTE) else "other"
+        computed = "activations" if self.phase in (FORWARD, RECOMPUTE) else "other"
+        return _KNOWN.get(self.operation, computed)
+
+    @property
+    def names_result(self) -> bool:
+        """Whether the result's memory may carry another label, or a library's memory beside it this one."""
+        with_workspace = self.operation in WITH_WORKSPACE and self.category == "activations"
+        return with_workspace or self.operation in _KNOWN
 
     def __str__(self) -> str:
         """Say it in words, as in "backward of features.3: convolution_backward"."""
@@ -41,11 +46,10 @@ class Label(NamedTuple):
 
 
 NOTHING = Label()  # between a step and the next operation
+UNTOLD = Label(phase="")  # by a text of somebody else
 
 
-@lru_cache(maxsize=4096)
-def read(text: str) -> tuple[Label | None, str]:
-    """Read a label and its words out of the history's metadata; no label from a text of somebody else."""
+def read(text: str) -> Label:
+    """Read a label out of the history's metadata."""
     parts = text.split(_SEPARATOR)
-    label = Label(*parts) if len(parts) == 3 else None
-    return label, str(label or NOTHING)
+    return Label(*parts) if len(parts) == 3 else UNTOLD

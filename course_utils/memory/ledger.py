@@ -1,16 +1,15 @@
 """What `track_memory` gives its reader: what was on each GPU at the peak and at the end, also drawn."""
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 
-from .history import CATEGORIES, Block, Timeline
+from course_utils.figures.machine_map.drawing import MachineMap
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .drawing import draw_bars, draw_note, draw_timeline
+from .history import MIB, Block, Timeline
 
-MIB = 2**20
 Device = torch.device | str | int | None
 _RUNNING = "The ledger is complete when the `with` block has ended; ask it after that."
 
@@ -35,13 +34,12 @@ class Ledger:
 
     timelines: dict[torch.device, Timeline] = field(default_factory=dict)
     cards: dict[torch.device, str] = field(default_factory=dict)
-    note: str = ""
-    running: bool = True
+    note: str = _RUNNING
 
     @property
     def devices(self) -> list[torch.device]:
         """The GPUs that had any memory in use."""
-        if self.running:
+        if self.note == _RUNNING:
             raise RuntimeError(_RUNNING)
         return list(self.timelines)
 
@@ -71,64 +69,52 @@ class Ledger:
         """Return the `count` biggest blocks that were there at the peak, the biggest first."""
         timeline = self.timeline(device)
         point = timeline.peak_point
-        there = [
-            block
-            for block in timeline.blocks
-            if block.start <= point and (block.end is None or block.end > point)
-        ]
+        there = [block for block in timeline.blocks if block.start <= point < (block.end or math.inf)]
         return sorted(there, key=lambda block: -block.size)[:count]
 
     def reserved(self, device: Device = None) -> int:
         """Return the most bytes that the allocator held from the driver, in use or not."""
         return max(self.timeline(device).reserved, default=0)
 
-    def draw(self, device: Device = None) -> "Figure":
+    def draw(self, device: Device = None) -> MachineMap:
         """Return a figure of the timeline: bytes by category, phases, the peak, the reserved memory."""
-        from . import drawing  # here: matplotlib is needed for drawing only
-
         if not self.devices:
-            return drawing.draw_note(self.note)
+            return draw_note(self.note)
         device = self._find(device)
         title = f"{device} ({self.cards[device]}): memory over the block"
-        return drawing.draw_timeline(self.timelines[device], title, str(self))
+        return draw_timeline(self.timelines[device], title, str(self))
 
-    def draw_devices(self, what: str = "peak") -> "Figure":
+    def draw_devices(self, what: str = "peak") -> MachineMap:
         """Return a figure with a bar for each GPU: its bytes by category at its "peak" or at the "end".
 
         Raises:
             ValueError: `what` is neither.
         """
-        from . import drawing
-
         moments = {"peak": ("each GPU's peak", self.at_peak), "end": ("the end of the block", self.live)}
         if what not in moments:
             raise ValueError(f'what={what!r} is neither "peak" nor "end".')
         if not self.devices:
-            return drawing.draw_note(self.note)
+            return draw_note(self.note)
         moment, sizes = moments[what]
         title = f"Memory at {moment} ({', '.join(sorted(set(self.cards.values())))})"
-        return drawing.draw_bars({str(device): sizes(device) for device in self.devices}, title, str(self))
+        return draw_bars({str(device): sizes(device) for device in self.devices}, title, str(self))
 
     def __str__(self) -> str:
         """Return a table for each GPU, in MiB."""
-        if self.running:
-            return _RUNNING
         return "\n\n".join(map(self._table, self.timelines)) or self.note
 
     __repr__ = __str__
 
     def _table(self, device: torch.device) -> str:
         peak, end = self.at_peak(device), self.live(device)
-        rows = [(name, peak[name], end[name]) for name in CATEGORIES if peak[name] or end[name]]
-        rows.append(("total", sum(peak.values()), sum(end.values())))
-        return "\n".join(
-            [
-                f"{f'{device}, MiB':<18}{'at the peak':>12}{'at the end':>12}",
-                *(f"  {name:<16}{first / MIB:>12,.2f}{last / MIB:>12,.2f}" for name, first, last in rows),
-                f"  peak during: {self.peak_label(device)}",
-                f"  reserved: up to {self.reserved(device) / MIB:,.2f} MiB",
-            ]
-        )
+        peak["total"], end["total"] = sum(peak.values()), sum(end.values())
+        lines = [f"{f'{device}, MiB':<18}{'at the peak':>12}{'at the end':>12}"]
+        for name in peak:
+            if peak[name] or end[name]:
+                lines.append(f"  {name:<16}{peak[name] / MIB:>12,.2f}{end[name] / MIB:>12,.2f}")
+        lines.append(f"  peak during: {self.peak_label(device)}")
+        lines.append(f"  reserved: up to {self.reserved(device) / MIB:,.2f} MiB")
+        return "\n".join(lines)
 
     def _find(self, device: Device) -> torch.device:
         """Return the device that is meant; the ledger is not empty."""

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from course_utils.memory.labels import tensors_in
+from course_utils.figures.nested import tensors_in
 
 _READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}  # Python is told what came out
 

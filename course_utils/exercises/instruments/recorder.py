@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from course_utils.memory.labels import tensors_in
+from course_utils.figures.nested import tensors_in
 from course_utils.virtual.machine import listeners
 
 CPU = torch.device("cpu")
