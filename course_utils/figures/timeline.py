@@ -4,22 +4,21 @@ The profiler's own viewers need a web page; a few rows are enough to see where t
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from torch.autograd import DeviceType
+from torch.profiler import profile
 
 from .style import device_color
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from torch.profiler import profile
 
 Interval = tuple[float, float]
 KERNELS = "GPU kernels"
 ROW = 0.62  # how much of its row a bar fills
 
 
-def intervals(recorded: "profile", regions: Sequence[str]) -> dict[str, list[Interval]]:
+def intervals(recorded: profile, regions: Sequence[str]) -> dict[str, list[Interval]]:
     """Return when each region ran, and on a CUDA device when each kernel or copy ran.
 
     Args:
@@ -60,7 +59,7 @@ def busy(spans: Sequence[Interval]) -> float:
     return total
 
 
-def draw_timeline(recorded: "profile", regions: Sequence[str], title: str, device: Any = "cpu") -> "Figure":
+def draw_timeline(recorded: profile, regions: Sequence[str], title: str, device: Any = "cpu") -> Figure:
     """Draw when each region ran, and the kernels of a CUDA device below; each row says its share of the time.
 
     Args:
@@ -68,8 +67,6 @@ def draw_timeline(recorded: "profile", regions: Sequence[str], title: str, devic
         title: the figure's title.
         device: gives the kernels their colour.
     """
-    import matplotlib.pyplot as plt
-
     rows = intervals(recorded, regions)
     whole = max(end for spans in rows.values() for _, end in spans)
     figure, axes = plt.subplots(figsize=(11, 0.6 * len(rows) + 1.8))
