@@ -12,20 +12,18 @@ TABLES = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encod
 
 
 class Version(str):
-    """The version of a package as it is installed, perhaps with a build tag: "2.15.0+cu132"."""
+    """The version of a package as it is installed, perhaps with a build tag: "2.15.0+cu132".
 
-    plain = property(lambda self: self.partition("+")[0], doc='Without its build tag: "2.15.0".')
-    tag = property(lambda self: self.partition("+")[2], doc='The build tag alone: "cu132"; "" without one.')
+    Attributes:
+        plain, tag: without its build tag, "2.15.0", and the tag alone, "cu132"; "" without one.
+        numbers: for comparing: (2, 15, 0).
+        index: pip's option for packages of the same build; empty where there is no build tag.
+    """
 
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """For comparing: (2, 15, 0)."""
-        return tuple(map(int, re.findall(r"\d+", self.plain)[:3]))
-
-    @property
-    def index(self) -> str:
-        """pip's option for packages of the same build; empty where there is no build tag."""
-        return f" --index-url {WHEELS}{self.tag}" if self.tag else ""
+    def __init__(self, text: str = "") -> None:
+        self.plain, _, self.tag = text.partition("+")
+        self.numbers = tuple(map(int, re.findall(r"\d+", self.plain)[:3]))
+        self.index = f" --index-url {WHEELS}{self.tag}" if self.tag else ""
 
 
 def finding(facts: Facts, name: str, /, **values: Any) -> Finding:
