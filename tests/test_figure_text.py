@@ -41,7 +41,7 @@ def test_names_and_days_instead_of_numbers_are_told_by_their_place(axes: plt.Axe
 
 def test_a_figure_that_cannot_be_told_is_shown_without_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figure_text, "describe", lambda figure: 1 / 0)
-    assert figure_text._with_words(plt.Figure()) == ({}, {})
+    assert figure_text.with_words(plt.Figure()) == ({}, {})
 
 
 def test_bars_are_told_by_name_and_length(axes: plt.Axes) -> None:

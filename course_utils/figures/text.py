@@ -6,7 +6,6 @@ screen readers, so the lessons also say in words what a picture shows.
 
 import html
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,14 +16,7 @@ NBCONVERTS = 'alt="No description has been provided for this image"'  # it does 
 MOST_BARS, MOST_CHARACTERS = 16, 1000
 
 
-def give_figures_words() -> None:
-    """Let the running notebook, if there is one, put `describe` beside every matplotlib figure it shows."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if shell is not None:
-        shell.display_formatter.mimebundle_formatter.for_type(Figure, _with_words)
-
-
-def _with_words(figure: Figure) -> tuple[dict[str, Any], dict[str, Any]]:
+def with_words(figure: Figure) -> tuple[dict[str, Any], dict[str, Any]]:
     """What IPython asks a formatter for: no data of its own, and facts about the picture."""
     try:
         return {}, {"image/png": {"alt": describe(figure)}}

@@ -32,22 +32,17 @@ def intervals(recorded: profile, regions: Sequence[str]) -> dict[str, list[Inter
     Raises:
         ValueError: a region was not recorded.
     """
-    found: dict[str, list[Interval]] = {name: [] for name in regions}
-    kernels: list[Interval] = []
+    rows: dict[str, list[Interval]] = {name: [] for name in (*regions, KERNELS)}
     for event in recorded.events():
-        time = event.time_range  # in microseconds
-        span = (time.start / 1000, time.end / 1000)
-        if event.device_type == DeviceType.CPU:
-            if event.name in found:
-                found[event.name].append(span)
-        elif event.name not in found and not event.is_user_annotation:  # a region's shadow is no kernel
-            kernels.append(span)
-    missing = [name for name, spans in found.items() if not spans]
+        on_cpu, time = event.device_type == DeviceType.CPU, event.time_range  # in microseconds
+        name = event.name if on_cpu else KERNELS
+        if name in rows and (on_cpu or not event.is_user_annotation):  # a region's shadow is no kernel
+            rows[name].append((time.start / 1000, time.end / 1000))
+    missing = [name for name in regions if not rows[name]]
     if missing:
         raise ValueError(f"the profile has no region {missing[0]!r}; is it in record_function(...)?")
-    rows = found | ({KERNELS: kernels} if kernels else {})
-    begin = min(start for spans in found.values() for start, _ in spans)
-    return {name: sorted((a - begin, b - begin) for a, b in spans) for name, spans in rows.items()}
+    begin = min(start for name in regions for start, _ in rows[name])
+    return {name: sorted((a - begin, b - begin) for a, b in spans) for name, spans in rows.items() if spans}
 
 
 def busy(spans: Sequence[Interval]) -> float:
