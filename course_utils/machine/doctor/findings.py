@@ -61,7 +61,7 @@ def _holding(text: str | dict[str, str], known: dict[str, Any]) -> list[str]:
 
 def _circumstances(facts: Facts) -> dict[str, Any]:
     """What every text can name or depend on."""
-    notebook, host, kind = facts.caller.notebook, facts.place.host, facts.place.environment.kind
+    place, notebook, kind = facts.place, facts.caller.notebook, facts.place.environment.kind
     known = {
         **vars(facts),
         "always": True,
@@ -70,12 +70,12 @@ def _circumstances(facts: Facts) -> dict[str, Any]:
         "own": kind == "own" and not notebook,
         "active": kind == "active" and not notebook,
         "hosted": kind == "colab" and not notebook,
-        "clone": facts.place.root,
-        "windows": facts.place.system == "win32",
-        "mac": facts.place.system == "darwin",
-        "wsl": facts.place.wsl,
-        "colab": host == "colab",
-        "kaggle": host == "kaggle",
+        "clone": place.root,
+        "windows": place.system == "win32",
+        "mac": place.system == "darwin",
+        "wsl": place.wsl,
+        "colab": place.host == "colab",
+        "kaggle": place.host == "kaggle",
     }
     return known | {name: _holding(text, known)[0] for name, text in TABLES["words"].items()}
 

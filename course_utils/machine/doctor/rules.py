@@ -32,7 +32,7 @@ def python(facts: Facts) -> Iterator[Finding]:
 
 
 def torch(facts: Facts) -> Iterator[Finding]:
-    """Whether PyTorch is there, new enough, loads and calculates."""
+    """Whether PyTorch is there, new enough, loads and calculates, and whether pip has replaced it."""
     it, caller = facts.interpreter, facts.caller
     version = Version(it.packages.get("torch") or it.torch)
     error = it.errors.get("torch_import") or (it.end if it.step in ("installed", "torch_import") else "")
@@ -54,15 +54,10 @@ def torch(facts: Facts) -> Iterator[Finding]:
     else:
         name = "torch_old" if version.numbers < OLDEST_TORCH else "torch"
         yield finding(facts, name, version=version, cuda_build=it.cuda, cpu_build=not it.cuda)
-
-
-def replaced(facts: Facts) -> Iterator[Finding]:
-    """A pip install that replaced PyTorch: the one a kernel has loaded, or the one that Colab came with."""
-    version, loaded = facts.interpreter.packages.get("torch"), facts.caller.torch
-    if version and facts.caller.notebook and loaded and loaded != version:
+    if caller.notebook and caller.torch and caller.torch != it.packages.get("torch", caller.torch):
         yield finding(facts, "torch_replaced_under_kernel", version=version)
     # pip's record of Colab's own has a build tag, that of the package index has none
-    if version and facts.place.host == "colab" and not Version(facts.interpreter.recorded).tag:
+    if facts.place.host == "colab" and "torch" in it.packages and not Version(it.recorded).tag:
         yield finding(facts, "torch_not_colabs", version=version)
 
 
@@ -225,7 +220,7 @@ def room(facts: Facts) -> Iterator[Finding]:
     yield finding(facts, f"data_{place.data}")
 
 
-RULES = (python, torch, replaced, torchvision, packages, gpus, variables, room)
+RULES = (python, torch, torchvision, packages, gpus, variables, room)
 
 
 def judge(facts: Facts) -> list[Finding]:
