@@ -126,19 +126,17 @@ class _Finder:
 
     def _tensor(self, name: str, tensor: Tensor) -> Iterator[Block]:
         key, whole = _memory(tensor)
-        shape = str(tuple(tensor.shape))
-        if key not in self.owners:
-            rows = [(shape, _dtype(tensor))]
-            if whole and tensor.nbytes < whole:
-                rows.append((f"view into {format_bytes(whole)}", ""))
+        shape, owner = str(tuple(tensor.shape)), self.owners.get(key)
+        if owner is None:
             size = "" if whole is None else format_bytes(min(tensor.nbytes, whole))
-            self.owners[key] = Block([name], key[0], rows, size, tensor=id(tensor))
-            yield self.owners[key]
-        elif self.owners[key].tensor == id(tensor):
-            self.owners[key].names.append(name)
+            owner = self.owners[key] = Block([name], key[0], [(shape, _dtype(tensor))], size, id(tensor))
+            if whole and tensor.nbytes < whole:
+                owner.rows.append((f"view into {format_bytes(whole)}", ""))
+            yield owner
+        elif owner.tensor == id(tensor):
+            owner.names.append(name)
         else:
-            word = "view" if tensor._is_view() else "shared"
-            self.owners[key].rows.append((f"{name}: {word} {shape}", ""))
+            owner.rows.append((f"{name}: {'view' if tensor._is_view() else 'shared'} {shape}", ""))
 
     def _module(self, name: str, module: nn.Module) -> Iterator[Block]:
         parallel = isinstance(module, DataParallel)
