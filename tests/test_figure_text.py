@@ -41,7 +41,7 @@ def test_names_and_days_instead_of_numbers_are_told_by_their_place(axes: plt.Axe
 
 def test_a_figure_that_cannot_be_told_is_shown_without_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figure_text, "describe", lambda figure: 1 / 0)
-    assert figure_text._with_words(plt.Figure()) == ({}, {})
+    assert figure_text.with_words(plt.Figure()) == ({}, {})
 
 
 def test_bars_are_told_by_name_and_length(axes: plt.Axes) -> None:
@@ -85,13 +85,9 @@ def test_a_long_text_is_cut_and_an_empty_figure_says_so() -> None:
     assert len(describe(figure)) == 1000
 
 
-def test_a_figure_with_words_of_its_own_keeps_them() -> None:
-    assert describe(Worded()) == "cpu: x"
-
-
-class Worded(plt.Figure):
-    def __repr__(self) -> str:
-        return "cpu: x"
+def test_a_figure_with_words_of_its_own_keeps_them(axes: plt.Axes) -> None:
+    axes.figure.in_words = "cpu: x"
+    assert describe(axes.figure) == "cpu: x"
 
 
 def test_a_notebook_stores_the_words_as_alternative_text(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import course_utils
+from course_utils import virtual
 from course_utils.machine import gpu_table, system
 from course_utils.machine.gpu_table import KEYS, REMEDIES, gpu_status
 
@@ -26,10 +27,15 @@ SMI_LINE = "0, 45, 12, 1024, 15360, Tesla T4\n"
 
 @pytest.fixture(autouse=True)
 def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with gpustat, but without driver, nvidia-smi and accelerator."""
+    """A machine with gpustat, but without driver, nvidia-smi and accelerator, unless virtual ones are on."""
+    real = torch.accelerator.current_accelerator
+
+    def accelerator(check_available: bool = False) -> torch.device | None:
+        return real(check_available=check_available) if virtual.is_active() else None
+
     nvml_fails(monkeypatch, "NVML_ERROR_LIBRARY_NOT_FOUND")
     monkeypatch.setattr(system.shutil, "which", lambda name: None)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", accelerator)
 
 
 def nvml_fails(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

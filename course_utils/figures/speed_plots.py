@@ -6,11 +6,11 @@ multicore architectures", Communications of the ACM 52 (2009), https://doi.org/1
 
 from collections.abc import Mapping
 from math import hypot
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 MARKERS = "os^Dvp*X"
 AROUND = ((0, 15), (17, 0), (0, -16), (-17, 0), (14, 12), (14, -13), (-14, -13), (-14, 12))  # points
@@ -18,7 +18,7 @@ AROUND = ((0, 15), (17, 0), (0, -16), (-17, 0), (14, 12), (14, -13), (-14, -13),
 
 def draw_roofline(
     points: Mapping[str, tuple[float, float]], operations: float, bytes_moved: float, title: str
-) -> "Figure":
+) -> Figure:
     """Draw the roof of a device, and under it one mark per layer.
 
     Args:
@@ -27,8 +27,6 @@ def draw_roofline(
         bytes_moved: the most bytes per second, read and written together, that were measured.
         title: the figure's title.
     """
-    import matplotlib.pyplot as plt
-
     ridge = operations / bytes_moved
     low = min(ridge, *(x for x, _ in points.values())) / 3
     high = max(ridge, *(x for x, _ in points.values())) * 4
@@ -51,16 +49,13 @@ def draw_roofline(
     return figure
 
 
-def draw_ladder(ladders: Mapping[str, Mapping[str, tuple[float, float]]]) -> "Figure":
+def draw_ladder(ladders: Mapping[str, Mapping[str, tuple[float, float]]]) -> Figure:
     """Draw each machine's rungs, seconds of training (logarithmic) against test accuracy.
 
     Args:
         ladders: for each machine's name {rung: (seconds, accuracy from 0 to 1)}. At a mark stands the first
             word of its rung's name, such as "8a".
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import LogFormatter
-
     figure, panels = plt.subplots(len(ladders), squeeze=False, figsize=(11, 5.4 * len(ladders)))
     words = []
     for axes, (machine, rungs) in zip(panels[:, 0], ladders.items(), strict=True):
@@ -79,7 +74,7 @@ def draw_ladder(ladders: Mapping[str, Mapping[str, tuple[float, float]]]) -> "Fi
     return figure
 
 
-def _write_numbers(axes: "Axes", rungs: Mapping[str, tuple[float, float]]) -> None:
+def _write_numbers(axes: Axes, rungs: Mapping[str, tuple[float, float]]) -> None:
     """Write each rung's number beside its mark, on the side with most room."""
     scale = 72 / axes.figure.dpi
     places = [(seconds, 100 * accuracy) for seconds, accuracy in rungs.values()]

@@ -7,6 +7,7 @@ carries a meaning alone: drawings also write the device's name, and memory categ
 """
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,11 @@ def use_style() -> None:
     Calling it again changes nothing.
     """
     import matplotlib.style  # here, because drawing is the only thing that needs it
+    from matplotlib.figure import Figure
 
-    from course_utils.figures import text as figure_text
+    from .text import with_words
 
     matplotlib.style.use(STYLE_FILE)
-    figure_text.give_figures_words()
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, with_words)

@@ -6,28 +6,17 @@ screen readers, so the lessons also say in words what a picture shows.
 
 import html
 import re
-import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 NBCONVERTS = 'alt="No description has been provided for this image"'  # it does not read a picture's own text
 MOST_BARS, MOST_CHARACTERS = 16, 1000
 
 
-def give_figures_words() -> None:
-    """Let the running notebook, if there is one, put `describe` beside every matplotlib figure it shows."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    if shell is not None:
-        bundle = shell.display_formatter.mimebundle_formatter
-        bundle.for_type_by_name("matplotlib.figure", "Figure", _with_words)
-
-
-def _with_words(figure: "Figure") -> tuple[dict[str, Any], dict[str, Any]]:
+def with_words(figure: Figure) -> tuple[dict[str, Any], dict[str, Any]]:
     """What IPython asks a formatter for: no data of its own, and facts about the picture."""
     try:
         return {}, {"image/png": {"alt": describe(figure)}}
@@ -43,37 +32,33 @@ def in_words(page: str, notebook: Mapping[str, Any]) -> str:
     return re.sub(NBCONVERTS, lambda _: f'alt="{html.escape(next(texts, "a picture"))}"', page)
 
 
-def describe(figure: "Figure") -> str:
+def describe(figure: Figure) -> str:
     """Return titles, labels and values of a figure, as one paragraph of at most 1,000 characters.
 
     A curve is given by its first, last and highest point, bars by their lengths. A figure with words of its
-    own, such as the machine map or one with an attribute `in_words`, keeps them.
+    own, in an attribute `in_words`, keeps them.
     """
-    if not repr(figure).startswith("<Figure"):
-        return repr(figure)
-    if words := getattr(figure, "in_words", ""):
-        return _short(words)
-    parts = [figure.get_suptitle()]
-    if with_pictures := [axes for axes in figure.axes if axes.images]:
-        titles = "; ".join(filter(None, map(_title, with_pictures))).replace("\n", ", ")
-        parts.append(": ".join(filter(None, [f"{len(with_pictures)} pictures", titles])))
-    parts += [_describe_axes(axes) for axes in figure.axes if not axes.images]
-    return _short(". ".join(filter(None, parts)) or "An empty figure")
-
-
-def _short(text: str) -> str:
+    own = getattr(figure, "in_words", "")
+    text = own or ". ".join(filter(None, _parts(figure))) or "An empty figure"
     return text if len(text) < MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 4]} ..."
 
 
-def _title(axes: "Axes") -> str:
+def _parts(figure: Figure) -> Iterator[str]:
+    """Yield what is above all axes, then pictures by their titles, then each of the other axes."""
+    yield figure.get_suptitle()
+    if pictures := [axes for axes in figure.axes if axes.images]:
+        titles = "; ".join(filter(None, map(_title, pictures))).replace("\n", ", ")
+        yield ": ".join(filter(None, [f"{len(pictures)} pictures", titles]))
+    for axes in figure.axes:
+        if not axes.images:
+            x, y = axes.get_xlabel(), axes.get_ylabel()
+            about = f"{y} against {x}" if x and y else x or y
+            shown = [*_bars(axes), *_curves(axes)] or [text.get_text() for text in axes.texts]
+            yield ": ".join(filter(None, [_title(axes), about, "; ".join(filter(None, shown))]))
+
+
+def _title(axes: Axes) -> str:
     return next(filter(None, map(axes.get_title, ("left", "center", "right"))), "")
-
-
-def _describe_axes(axes: "Axes") -> str:
-    x, y = axes.get_xlabel(), axes.get_ylabel()
-    about = f"{y} against {x}" if x and y else x or y
-    shown = [*_bars(axes), *_curves(axes)] or [text.get_text() for text in axes.texts if text.get_text()]
-    return ": ".join(filter(None, [_title(axes), about, "; ".join(shown)]))
 
 
 def _label(artist: Any) -> str:
@@ -82,23 +67,20 @@ def _label(artist: Any) -> str:
     return "" if label.startswith("_") else label
 
 
-def _curves(axes: "Axes") -> list[str]:
+def _curves(axes: Axes) -> Iterator[str]:
     """Where each curve with a label begins and ends; a line across the whole plot only has a height."""
-    words = []
-    for line in axes.lines:
+    for line in filter(_label, axes.lines):
         x, y = line.get_xdata(orig=False), line.get_ydata(orig=False)
-        if not len(y) or not _label(line):
+        if not len(y):
             continue
         first, last = (f"{_number(y[end])} at {_number(x[end])}" for end in (0, -1))
         across = line.get_transform() != axes.transData
         ends = f"at {_number(y[0])}" if across else f"from {first} to {last}"
-        if max(y) > 1.05 * max(y[0], y[-1]):
-            ends += f", at most {_number(max(y))}"
-        words.append(f"{_label(line)} {ends}")
-    return words
+        highest = f", at most {_number(max(y))}" if max(y) > 1.05 * max(y[0], y[-1]) else ""
+        yield f"{_label(line)} {ends}{highest}"
 
 
-def _bars(axes: "Axes") -> list[str]:
+def _bars(axes: Axes) -> list[str]:
     """Name and length of each bar; where it begins and ends, if it has no label and begins above zero."""
     words, bars = [], 0
     for group in axes.containers:
@@ -111,7 +93,7 @@ def _bars(axes: "Axes") -> list[str]:
     return words if bars <= MOST_BARS else []
 
 
-def _spans(axes: "Axes", group: Any) -> dict[str, tuple[float, float]]:
+def _spans(axes: Axes, group: Any) -> dict[str, tuple[float, float]]:
     """Where the bars at each named place begin and end; those on top of each other count as one."""
     spans: dict[str, tuple[float, float]] = {}
     for bar in getattr(group, "patches", ()):  # other containers, as of error bars, have none

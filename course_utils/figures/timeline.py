@@ -4,22 +4,21 @@ The profiler's own viewers need a web page; a few rows are enough to see where t
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from torch.autograd import DeviceType
+from torch.profiler import profile
 
 from .style import device_color
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from torch.profiler import profile
 
 Interval = tuple[float, float]
 KERNELS = "GPU kernels"
 ROW = 0.62  # how much of its row a bar fills
 
 
-def intervals(recorded: "profile", regions: Sequence[str]) -> dict[str, list[Interval]]:
+def intervals(recorded: profile, regions: Sequence[str]) -> dict[str, list[Interval]]:
     """Return when each region ran, and on a CUDA device when each kernel or copy ran.
 
     Args:
@@ -33,22 +32,17 @@ def intervals(recorded: "profile", regions: Sequence[str]) -> dict[str, list[Int
     Raises:
         ValueError: a region was not recorded.
     """
-    found: dict[str, list[Interval]] = {name: [] for name in regions}
-    kernels: list[Interval] = []
+    rows: dict[str, list[Interval]] = {name: [] for name in (*regions, KERNELS)}
     for event in recorded.events():
-        time = event.time_range  # in microseconds
-        span = (time.start / 1000, time.end / 1000)
-        if event.device_type == DeviceType.CPU:
-            if event.name in found:
-                found[event.name].append(span)
-        elif event.name not in found and not event.is_user_annotation:  # a region's shadow is no kernel
-            kernels.append(span)
-    missing = [name for name, spans in found.items() if not spans]
+        on_cpu, time = event.device_type == DeviceType.CPU, event.time_range  # in microseconds
+        name = event.name if on_cpu else KERNELS
+        if name in rows and (on_cpu or not event.is_user_annotation):  # a region's shadow is no kernel
+            rows[name].append((time.start / 1000, time.end / 1000))
+    missing = [name for name in regions if not rows[name]]
     if missing:
         raise ValueError(f"the profile has no region {missing[0]!r}; is it in record_function(...)?")
-    rows = found | ({KERNELS: kernels} if kernels else {})
-    begin = min(start for spans in found.values() for start, _ in spans)
-    return {name: sorted((a - begin, b - begin) for a, b in spans) for name, spans in rows.items()}
+    begin = min(start for name in regions for start, _ in rows[name])
+    return {name: sorted((a - begin, b - begin) for a, b in spans) for name, spans in rows.items() if spans}
 
 
 def busy(spans: Sequence[Interval]) -> float:
@@ -60,7 +54,7 @@ def busy(spans: Sequence[Interval]) -> float:
     return total
 
 
-def draw_timeline(recorded: "profile", regions: Sequence[str], title: str, device: Any = "cpu") -> "Figure":
+def draw_timeline(recorded: profile, regions: Sequence[str], title: str, device: Any = "cpu") -> Figure:
     """Draw when each region ran, and the kernels of a CUDA device below; each row says its share of the time.
 
     Args:
@@ -68,8 +62,6 @@ def draw_timeline(recorded: "profile", regions: Sequence[str], title: str, devic
         title: the figure's title.
         device: gives the kernels their colour.
     """
-    import matplotlib.pyplot as plt
-
     rows = intervals(recorded, regions)
     whole = max(end for spans in rows.values() for _, end in spans)
     figure, axes = plt.subplots(figsize=(11, 0.6 * len(rows) + 1.8))

@@ -11,7 +11,6 @@ import torch
 
 from course_utils import virtual
 from course_utils.machine.system import query_gpus
-from course_utils.virtual.machine import active
 
 MIB = 2**20
 # gpustat's names, which are also those of nvidia-smi --query-gpu
@@ -82,11 +81,10 @@ def _gpu(index: int, name: str, used: int, total: int) -> Gpu:
 
 def _read_virtual() -> list[Gpu]:
     """Read the virtual GPUs; used is what PyTorch's allocator has reserved, as a card would count it."""
-    gpus = []
-    for index, memory in enumerate(active().memory):
-        gpu = _gpu(index, torch.cuda.get_device_name(index), memory.reserved, memory.capacity)
+    gpus = _read_torch()
+    for gpu in gpus:
         process = {"command": "python", "gpu_memory_usage": gpu["memory.used"]}
-        gpus.append(gpu | {"processes": [process] if memory.reserved else []})
+        gpu["processes"] = [process] if gpu["memory.used"] else []
     return gpus
 
 

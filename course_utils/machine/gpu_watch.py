@@ -21,10 +21,13 @@ LABEL = "GPU {index}, {name}"
 
 @dataclass(eq=False)
 class GpuWatch:
-    """Reads the GPUs in a thread while a `with` block runs. The block's own errors pass through.
+    """Watch the GPUs while a block runs: `with watch_gpus() as watch: ...`, then `watch.draw()`.
+
+    Real GPUs are watched all, virtual ones where they are on; of these only the memory is known. The block's
+    own errors pass through.
 
     Attributes:
-        interval: seconds between two readings.
+        interval: seconds between two readings, which themselves take about 0.1 s for each real GPU.
         read: takes one reading.
         samples: the readings so far: seconds since the block began -> the GPUs (see `gpu_table`).
         problem: why reading ended early, in one line; "" if it did not.
@@ -33,15 +36,13 @@ class GpuWatch:
 
     interval: float = INTERVAL
     read: Callable[[], GpuStatus] = gpu_status
-    samples: dict[float, list[Gpu]] = field(default_factory=dict)
-    problem: str = ""
-    source: str = "nobody"
-
-    def __post_init__(self) -> None:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch_gpus", daemon=True)
+    samples: dict[float, list[Gpu]] = field(default_factory=dict, init=False)
+    problem: str = field(default="", init=False)
+    source: str = field(default="nobody", init=False)
 
     def __enter__(self) -> "GpuWatch":
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch_gpus", daemon=True)
         self._thread.start()
         return self
 
@@ -115,12 +116,4 @@ class GpuWatch:
         return figure
 
 
-def watch_gpus(interval: float = INTERVAL) -> GpuWatch:
-    """Watch the GPUs while a block runs: `with watch_gpus() as watch: ...`, then `watch.draw()`.
-
-    Real GPUs are watched all, virtual ones where they are on; of these only the memory is known.
-
-    Args:
-        interval: seconds between two readings, which themselves take about 0.1 s for each real GPU.
-    """
-    return GpuWatch(interval)
+watch_gpus = GpuWatch  # the name it has in a `with` statement

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from matplotlib.path import Path
 
 from ..style import device_color, mix
 from . import layout
-from .layout import INSET, LINE, NAME, PAD, SMALL, TITLE, VIRTUAL, Box, Place, fit, width_of
-from .placement import Block, format_bytes
+from .layout import INSET, LINE, NAME, PAD, SMALL, TITLE, VIRTUAL, Box, fit, width_of
+from .placement import Block, find_blocks, format_bytes
 
 INK, SOFT, WHITE = "#1A1A1A", "#4A4A4A", "#FFFFFF"
 DASHED, DOTTED = (0, (5, 3)), (0, (2, 2))
@@ -49,20 +50,63 @@ class MachineMap(Figure):
         display(data, metadata={"image/png": {"alt": self.description}}, raw=True)
 
 
-def draw(boxes: list[Box], arrows: list[tuple[Block, Block]], description: str) -> MachineMap:
-    """Return the figure."""
-    places = layout.lay_out(boxes, top=layout.CHANNEL if arrows and len(boxes) > 2 else layout.MARGIN)
+def draw_machine(*, gpus: int = 0, copies: Mapping[str, str] | None = None, **named: Any) -> MachineMap:
+    """Draw where the named objects are now.
+
+    Args:
+        gpus: draw at least this many GPUs, if the machine has them. GPUs with something in them are always
+            drawn, and the first one if none has.
+        copies: arrows, as {copy: original}: `copies={"y": "x"}` draws one from x to y. The name of a list or
+            dict stands for everything in it.
+        **named: tensors, modules, optimizers, and lists, tuples or dicts of them.
+
+    Returns:
+        A matplotlib figure that keeps none of the objects alive. `print` it for the same as text.
+
+    Raises:
+        TypeError: a value is of another kind.
+        ValueError: `copies` has a name that is not drawn.
+    """
+    found = find_blocks(named)
+    boxes = layout.find_boxes([block for blocks in found.values() for block in blocks], gpus)
+    arrows = _find_arrows(found, copies or {})
+    layout.lay_out(boxes, top=layout.CHANNEL if arrows and len(boxes) > 2 else layout.MARGIN)
     width = max(box.x + box.width for box in boxes) + layout.MARGIN
     height = boxes[0].y + boxes[0].height + layout.MARGIN
-    figure = MachineMap(description, figsize=(width, height), layout="none")
+    figure = MachineMap(_text(boxes, arrows), figsize=(width, height), layout="none")
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
     for box in boxes:
         _draw_box(axes, box)
-        for block in box.blocks:
-            _draw_block(axes, block, places[block])
-    _draw_arrows(axes, places, arrows)
+    _draw_arrows(axes, boxes, arrows)
     return figure
+
+
+def _find_arrows(found: dict[str, list[Block]], copies: Mapping[str, str]) -> list[tuple[Block, Block]]:
+    """Turn {copy: original} into pairs of blocks (from, to)."""
+
+    def find(name: str) -> list[Block]:
+        hits = [block for blocks in found.values() for block in blocks if name in block.names]
+        hits = hits or [block for block in found.get(name, ()) if not block.planned]
+        if not hits:
+            raise ValueError(f"copies has the name {name!r}, which is not on the map: pass that object too.")
+        return hits
+
+    return [(start, end) for copy, origin in copies.items() for start in find(origin) for end in find(copy)]
+
+
+def _text(boxes: list[Box], arrows: list[tuple[Block, Block]]) -> str:
+    """Say what the map shows, one line per block and arrow."""
+    lines = []
+    for box in boxes:
+        name = f"{box.device} (virtual)" if box.kind == VIRTUAL else box.device
+        for block in box.blocks:
+            (shape, dtype), *rows = block.rows
+            head = " ".join(filter(None, (block.title, shape, dtype, block.size)))
+            lines.append("; ".join([f"{name}: {head}", *(" ".join(filter(None, row)) for row in rows)]))
+        if not box.blocks:
+            lines.append(f"{name}: nothing named here")
+    return "\n".join([*lines, *(f"copy: {start.title} -> {end.title}" for start, end in arrows)])
 
 
 def _rectangle(
@@ -91,6 +135,8 @@ def _draw_box(axes: Axes, box: Box) -> None:
     if not box.blocks:
         y = box.y + layout.HEADER + LINE / 2
         _write(axes, left + PAD, y, "nothing named here", SMALL, color=SOFT, style="italic")
+    for block in box.blocks:
+        _draw_block(axes, block, left, right, box.y + block.y)
     if box.usage:
         _draw_meter(axes, box, *box.usage)
 
@@ -108,34 +154,34 @@ def _draw_meter(axes: Axes, box: Box, used: int, total: int) -> None:
     _write(axes, x, y + 0.22, text, SMALL, color=SOFT)
 
 
-def _draw_block(axes: Axes, block: Block, place: Place) -> None:
+def _draw_block(axes: Axes, block: Block, left: float, right: float, top: float) -> None:
     color = device_color(block.device)
     look = {"facecolor": mix(color, WHITE, 0.76), "edgecolor": mix(color, INK, 0.25), "linewidth": 1.2}
     if block.planned:
         look |= {"facecolor": "none", "linestyle": DOTTED}
-    _rectangle(axes, place.x, place.y, place.width, place.height, gid=f"block {block.title}", **look)
-    for number, (left, right) in enumerate(place.lines):
-        y = place.y + PAD + LINE * (number + 0.5)
-        _write(axes, place.x + PAD, y, left, SMALL if number else NAME)
-        _write(axes, place.x + place.width - PAD, y, right, SMALL, ha="right")
+    _rectangle(axes, left, top, right - left, block.height, gid=f"block {block.title}", **look)
+    for number, (name, value) in enumerate(block.lines):
+        y = top + PAD + LINE * (number + 0.5)
+        _write(axes, left + PAD, y, name, SMALL if number else NAME)
+        _write(axes, right - PAD, y, value, SMALL, ha="right")
 
 
-def _draw_arrows(axes: Axes, places: dict[Block, Place], arrows: list[tuple[Block, Block]]) -> None:
+def _draw_arrows(axes: Axes, boxes: list[Box], arrows: list[tuple[Block, Block]]) -> None:
     """Draw copies through the gutters between boxes, so that they cross no block.
 
     Arrows with one source, or else with one target, share a lane: they branch like a bus.
     """
+    homes = {block: box for box in boxes for block in box.blocks}
     starts, ends = [start for start, _ in arrows], [end for _, end in arrows]
     hubs = [start if starts.count(start) > 1 else end for start, end in arrows]
     lanes = list(dict.fromkeys(hubs))
     for (start, end), hub in zip(arrows, hubs, strict=True):
         lane = (lanes.index(hub) - (len(lanes) - 1) / 2) * min(0.1, 0.24 / len(lanes))
-        a, b = places[start], places[end]
         # apart where a block has arrows in and out
-        y0 = a.y + a.height * (0.75 if start in ends else 0.5)
-        y1 = b.y + b.height * (0.25 if end in starts else 0.5)
+        y0 = homes[start].y + start.y + start.height * (0.75 if start in ends else 0.5)
+        y1 = homes[end].y + end.y + end.height * (0.25 if end in starts else 0.5)
         look = {"arrowstyle": "-|>", "mutation_scale": 15, "linewidth": 1.8, "color": INK}
-        path = _rounded(layout.route(a, b, y0, y1, lane))
+        path = _rounded(layout.route(homes[start], homes[end], y0, y1, lane))
         axes.add_patch(FancyArrowPatch(path=path, gid=f"copy {start.title} -> {end.title}", **look))
 
 

@@ -46,18 +46,6 @@ class Box:
     height: float = 0.0
 
 
-@dataclass
-class Place:
-    """Where a block is, and its lines of (left, right) text, made to fit its width."""
-
-    box: Box
-    lines: list[tuple[str, str]]
-    x: float
-    y: float
-    width: float
-    height: float
-
-
 def find_boxes(blocks: list[Block], gpus: int) -> list[Box]:
     """Return the host's box and those of at least `gpus` GPUs, up to four of them side by side."""
     found = {block.device for block in blocks} - {"cpu"}
@@ -114,18 +102,16 @@ def _lines(block: Block, room: float) -> list[tuple[str, str]]:
     return lines
 
 
-def lay_out(boxes: list[Box], top: float) -> dict[Block, Place]:
-    """Give each box its place, `top` below the edge, and return the place of each block."""
-    places: dict[Block, Place] = {}
+def lay_out(boxes: list[Box], top: float) -> None:
+    """Give each box its place, `top` below the edge, and each block its own within its box."""
     rows = [0.0] * (boxes[-1].row + 1)  # heights
     for box in boxes:
-        box.x, y = MARGIN + (box.column + 1) * (box.width + GUTTER), HEADER
+        box.x, box.height = MARGIN + (box.column + 1) * (box.width + GUTTER), HEADER
         for block in box.blocks:
-            lines = _lines(block, box.width - 2 * INSET - 2 * PAD)
-            height = LINE * len(lines) + 2 * PAD
-            places[block] = Place(box, lines, box.x + INSET, y, box.width - 2 * INSET, height)
-            y += height + GAP
-        box.height = max(y, HEADER + LINE + GAP) + (METER if box.usage else 0)
+            block.lines = _lines(block, box.width - 2 * INSET - 2 * PAD)
+            block.y, block.height = box.height, LINE * len(block.lines) + 2 * PAD
+            box.height += block.height + GAP
+        box.height = max(box.height, HEADER + LINE + GAP) + (METER if box.usage else 0)
         if box.column >= 0:
             rows[box.row] = max(rows[box.row], box.height)
     gaps = CHANNEL * (len(rows) - 1)
@@ -133,24 +119,21 @@ def lay_out(boxes: list[Box], top: float) -> dict[Block, Place]:
     for box in boxes:
         box.y = top + sum(rows[: box.row]) + (spare + CHANNEL) * box.row
         box.height = rows[box.row] + spare if box.column >= 0 else sum(rows) + gaps + spare * len(rows)
-    for place in places.values():
-        place.y += place.box.y
-    return places
 
 
-def route(start: Place, end: Place, y0: float, y1: float, lane: float) -> np.ndarray:
-    """Return the corners of an arrow from height y0 to y1 that crosses no block.
+def route(start: Box, end: Box, y0: float, y1: float, lane: float) -> np.ndarray:
+    """Return the corners of an arrow between blocks, from height y0 to y1, that crosses no block.
 
     It goes out into a gutter, perhaps above a row, in from a gutter; shape (4 or 6, 2). Its `lane` says how
     far from the middle of the gutter it runs.
     """
-    a, b = start.box.column, end.box.column
+    a, b = start.column, end.column
     right_out = a < b or a == b == -1  # the host's gutter is on its right
     right_in = b < a or a == b == -1
-    x0, x1 = start.x + start.width * right_out, end.x + end.width * right_in
-    step = start.box.width + GUTTER
+    step, wide = start.width + GUTTER, start.width - 2 * INSET
+    x0, x1 = start.x + INSET + wide * right_out, end.x + INSET + wide * right_in
     first, last = (MARGIN + (g + 1) * step - GUTTER / 2 + lane for g in (a + right_out, b + right_in))
     if first == last:
         return np.array([(x0, y0), (first, y0), (first, y1), (x1, y1)])
-    above = (start if b == -1 else end).box.y - CHANNEL / 2 + lane
+    above = (start if b == -1 else end).y - CHANNEL / 2 + lane
     return np.array([(x0, y0), (first, y0), (first, above), (last, above), (last, y1), (x1, y1)])

@@ -32,6 +32,7 @@ class Block:
         size: its memory as text; empty where that is unknown or still to come.
         tensor: the `id` of the tensor, if the block is one tensor.
         planned: nothing is there yet: a replica that each forward makes.
+        lines, y, height: its text made to fit, and its place in its box (inches), set by `layout.lay_out`.
     """
 
     names: list[str]
@@ -40,6 +41,9 @@ class Block:
     size: str = ""
     tensor: int | None = None
     planned: bool = False
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    y: float = 0.0
+    height: float = 0.0
 
     @property
     def title(self) -> str:
@@ -81,15 +85,13 @@ def _rank(name: str, value: Any) -> int:
     )
 
 
-def _memory(tensor: Tensor) -> tuple[tuple[str, int], int | None, int | None]:
-    """Return a key for the memory behind `tensor`, the bytes it uses there, and all bytes there."""
+def _memory(tensor: Tensor) -> tuple[tuple[str, int], int | None]:
+    """Return a key for the memory behind `tensor`, and all bytes there; None where that is unknown."""
     device = str(tensor.device)
-    if tensor.is_meta:
-        return (device, id(tensor)), 0, 0
-    if tensor.layout is not torch.strided:
-        return (device, id(tensor)), None, None
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        return (device, id(tensor)), 0 if tensor.is_meta else None
     storage = tensor.untyped_storage()
-    return (device, storage.data_ptr() or id(tensor)), min(tensor.nbytes, storage.nbytes()), storage.nbytes()
+    return (device, storage.data_ptr() or id(tensor)), storage.nbytes()
 
 
 def _dtype(tensor: Tensor) -> str:
@@ -104,32 +106,37 @@ class _Finder:
         self.modules: set[int] = set()
 
     def find(self, name: str, value: Any) -> Iterator[Block]:
-        """Yield the blocks of `value`."""
-        if isinstance(value, Tensor):
-            yield from self._tensor(name, value)
-        elif isinstance(value, Optimizer):
-            yield from self._optimizer(name, value)
-        elif not isinstance(value, nn.Module):
-            yield from self._container(name, value)
-        elif id(value) not in self.modules:
-            self.modules.add(id(value))
-            yield from self._module(name, value)
+        """Yield the blocks of `value`, or of all that it holds; many tensors on one device are one block."""
+        tensors: dict[str, list[tuple[str, Tensor]]] = defaultdict(list)
+        for path, leaf in walk(value, name):
+            if isinstance(leaf, Tensor):
+                tensors[str(leaf.device)].append((path, leaf))
+            elif isinstance(leaf, Optimizer):
+                yield from self._optimizer(path, leaf)
+            elif isinstance(leaf, nn.Module) and id(leaf) not in self.modules:
+                self.modules.add(id(leaf))
+                yield from self._module(path, leaf)
+        for device, found in tensors.items():
+            if len(found) > GROUP_ABOVE:
+                parts = [("", tensor) for _, tensor in found]
+                yield from self._group(name, (f"{len(found)} tensors", ""), parts, device)
+            else:
+                for path, tensor in found:
+                    yield from self._tensor(path, tensor)
 
     def _tensor(self, name: str, tensor: Tensor) -> Iterator[Block]:
-        key, nbytes, whole = _memory(tensor)
-        shape = str(tuple(tensor.shape))
-        if key not in self.owners:
-            rows = [(shape, _dtype(tensor))]
-            if whole != nbytes:
-                rows.append((f"view into {format_bytes(whole)}", ""))
-            size = "" if nbytes is None else format_bytes(nbytes)
-            self.owners[key] = Block([name], key[0], rows, size, tensor=id(tensor))
-            yield self.owners[key]
-        elif self.owners[key].tensor == id(tensor):
-            self.owners[key].names.append(name)
+        key, whole = _memory(tensor)
+        shape, owner = str(tuple(tensor.shape)), self.owners.get(key)
+        if owner is None:
+            size = "" if whole is None else format_bytes(min(tensor.nbytes, whole))
+            owner = self.owners[key] = Block([name], key[0], [(shape, _dtype(tensor))], size, id(tensor))
+            if whole and tensor.nbytes < whole:
+                owner.rows.append((f"view into {format_bytes(whole)}", ""))
+            yield owner
+        elif owner.tensor == id(tensor):
+            owner.names.append(name)
         else:
-            word = "view" if tensor._is_view() else "shared"
-            self.owners[key].rows.append((f"{name}: {word} {shape}", ""))
+            owner.rows.append((f"{name}: {'view' if tensor._is_view() else 'shared'} {shape}", ""))
 
     def _module(self, name: str, module: nn.Module) -> Iterator[Block]:
         parallel = isinstance(module, DataParallel)
@@ -156,21 +163,6 @@ class _Finder:
         device = str(optimizer.param_groups[0]["params"][0].device)
         yield from self._group(name, (type(optimizer).__name__, ""), parts, device)
 
-    def _container(self, name: str, value: Any) -> Iterator[Block]:
-        tensors: dict[str, list[tuple[str, Tensor]]] = defaultdict(list)
-        for path, leaf in walk(value, name):
-            if isinstance(leaf, Tensor):
-                tensors[str(leaf.device)].append((path, leaf))
-            elif isinstance(leaf, nn.Module | Optimizer):
-                yield from self.find(path, leaf)
-        for device, found in tensors.items():
-            if len(found) > GROUP_ABOVE:
-                parts = (("", tensor) for _, tensor in found)
-                yield from self._group(name, (f"{len(found)} tensors", ""), parts, device)
-            else:
-                for path, tensor in found:
-                    yield from self._tensor(path, tensor)
-
     def _group(
         self, name: str, head: tuple[str, str], parts: Iterable[tuple[str, Tensor]], device: str
     ) -> Iterable[Block]:
@@ -182,7 +174,7 @@ class _Finder:
         blocks: dict[str, Block] = {}
         sizes: dict[str, Counter[str]] = defaultdict(Counter)
         for kind, tensor in parts:
-            key, _, nbytes = _memory(tensor)
+            key, nbytes = _memory(tensor)
             device = key[0]
             if key not in self.owners:
                 self.owners[key] = blocks.setdefault(device, Block([name], device, [head]))

@@ -8,18 +8,13 @@ import sys
 import textwrap
 
 from .facts import Finding
+from .findings import TABLES
 from .inspection import collect
 from .rules import judge
 
 __all__ = ["Finding", "doctor", "examine", "main"]
 
-HELP = """\
-Usage: python3 -m course_utils doctor
-
-Says what this machine is, what stops its GPU, and the one command or click that puts it right.
-Installs and changes nothing. Exit code 0 where the course can run, on real or virtual GPUs; else 1.
-"""
-_PATIENCE = "Trying this machine, and its PyTorch in a process of its own: a few seconds ..."
+HELP, PATIENCE = TABLES["command"]["help"], TABLES["command"]["patience"]
 WIDTH, INDENT = 96, 10
 
 
@@ -30,7 +25,7 @@ def examine() -> list[Finding]:
 
 def doctor() -> None:
     """Print what this machine is, what stops its GPU, and what to do about it; changes nothing."""
-    print(_PATIENCE, flush=True)
+    print(PATIENCE, flush=True)
     print(text(examine()))
 
 
@@ -40,7 +35,7 @@ def main(arguments: list[str]) -> int:
         print(HELP, end="")
         return int(arguments[0] not in ("-h", "--help"))
     if sys.stderr.isatty():
-        print(_PATIENCE, file=sys.stderr, flush=True)
+        print(PATIENCE, file=sys.stderr, flush=True)
     findings = examine()
     print(text(findings))
     return int(findings[-1].level == "problem")

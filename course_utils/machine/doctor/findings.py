@@ -12,20 +12,18 @@ TABLES = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encod
 
 
 class Version(str):
-    """The version of a package as it is installed, perhaps with a build tag: "2.15.0+cu132"."""
+    """The version of a package as it is installed, perhaps with a build tag: "2.15.0+cu132".
 
-    plain = property(lambda self: self.partition("+")[0], doc='Without its build tag: "2.15.0".')
-    tag = property(lambda self: self.partition("+")[2], doc='The build tag alone: "cu132"; "" without one.')
+    Attributes:
+        plain, tag: without its build tag, "2.15.0", and the tag alone, "cu132"; "" without one.
+        numbers: for comparing: (2, 15, 0).
+        index: pip's option for packages of the same build; empty where there is no build tag.
+    """
 
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """For comparing: (2, 15, 0)."""
-        return tuple(map(int, re.findall(r"\d+", self.plain)[:3]))
-
-    @property
-    def index(self) -> str:
-        """pip's option for packages of the same build; empty where there is no build tag."""
-        return f" --index-url {WHEELS}{self.tag}" if self.tag else ""
+    def __init__(self, text: str = "") -> None:
+        self.plain, _, self.tag = text.partition("+")
+        self.numbers = tuple(map(int, re.findall(r"\d+", self.plain)[:3]))
+        self.index = f" --index-url {WHEELS}{self.tag}" if self.tag else ""
 
 
 def finding(facts: Facts, name: str, /, **values: Any) -> Finding:
@@ -63,7 +61,7 @@ def _holding(text: str | dict[str, str], known: dict[str, Any]) -> list[str]:
 
 def _circumstances(facts: Facts) -> dict[str, Any]:
     """What every text can name or depend on."""
-    notebook, host, kind = facts.caller.notebook, facts.place.host, facts.place.environment.kind
+    place, notebook, kind = facts.place, facts.caller.notebook, facts.place.environment.kind
     known = {
         **vars(facts),
         "always": True,
@@ -72,12 +70,12 @@ def _circumstances(facts: Facts) -> dict[str, Any]:
         "own": kind == "own" and not notebook,
         "active": kind == "active" and not notebook,
         "hosted": kind == "colab" and not notebook,
-        "clone": facts.place.root,
-        "windows": facts.place.system == "win32",
-        "mac": facts.place.system == "darwin",
-        "wsl": facts.place.wsl,
-        "colab": host == "colab",
-        "kaggle": host == "kaggle",
+        "clone": place.root,
+        "windows": place.system == "win32",
+        "mac": place.system == "darwin",
+        "wsl": place.wsl,
+        "colab": place.host == "colab",
+        "kaggle": place.host == "kaggle",
     }
     return known | {name: _holding(text, known)[0] for name, text in TABLES["words"].items()}
 

@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,23 +53,22 @@ def ask_driver(root: Path = Path("/")) -> Driver:
         text_of(device / "vendor").strip() == _NVIDIA and text_of(device / "class").startswith(_DISPLAY)
         for device in (root / "sys/bus/pci/devices").glob("*")  # Linux; elsewhere there is no such folder
     )
-    here = Driver(cards=cards)
     table = nvidia_smi()
     if table.end == NO_COMMAND:
-        return here
+        return Driver(cards=cards)
     # the labels changed with driver 610: https://docs.nvidia.com/deploy/nvidia-smi/index.html
     version = re.search(r"(?:Driver|KMD) Version: *([\d.]+)", table.out)
     cuda = re.search(r"CUDA (?:UMD )?Version: *([\d.]+)", table.out)
     if table.end or not version:
-        return replace(here, error=table.end or table.out.strip().partition("\n")[0] or "nothing")
+        return Driver(error=table.end or table.out.strip().partition("\n")[0] or "nothing", cards=cards)
     gpus, _ = query_gpus("compute_cap")
     capabilities = [tuple(map(int, re.findall(r"\d+", gpu["compute_cap"]))) for gpu in gpus]
-    return replace(
-        here,
+    return Driver(
         version=version[1],
         cuda=cuda[1] if cuda else "",
         gpus=tuple(gpu["name"] for gpu in gpus),
         capability=max(capabilities, default=()),
+        cards=cards,
     )
 
 
@@ -86,9 +84,8 @@ def look_at_caller(root: Path = Path("/")) -> Caller:
             uuids = tuple(str(torch.cuda.get_device_properties(number).uuid) for number in numbers)
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     notebook = hasattr(shell, "kernel")
-    began = dict(
-        line.split("=", 1) for line in text_of(root / "proc/self/environ").split("\0") if "=" in line
-    )
+    lines = text_of(root / "proc/self/environ").split("\0")
+    began = dict(line.split("=", 1) for line in lines if "=" in line)
     return Caller(
         notebook=notebook,
         elsewhere=_elsewhere(notebook, root),

@@ -32,7 +32,7 @@ def python(facts: Facts) -> Iterator[Finding]:
 
 
 def torch(facts: Facts) -> Iterator[Finding]:
-    """Whether PyTorch is there, new enough, loads and calculates."""
+    """Whether PyTorch is there, new enough, loads and calculates, and whether pip has replaced it."""
     it, caller = facts.interpreter, facts.caller
     version = Version(it.packages.get("torch") or it.torch)
     error = it.errors.get("torch_import") or (it.end if it.step in ("installed", "torch_import") else "")
@@ -54,15 +54,10 @@ def torch(facts: Facts) -> Iterator[Finding]:
     else:
         name = "torch_old" if version.numbers < OLDEST_TORCH else "torch"
         yield finding(facts, name, version=version, cuda_build=it.cuda, cpu_build=not it.cuda)
-
-
-def replaced(facts: Facts) -> Iterator[Finding]:
-    """A pip install that replaced PyTorch: the one a kernel has loaded, or the one that Colab came with."""
-    version, loaded = facts.interpreter.packages.get("torch"), facts.caller.torch
-    if version and facts.caller.notebook and loaded and loaded != version:
+    if caller.notebook and caller.torch and caller.torch != it.packages.get("torch", caller.torch):
         yield finding(facts, "torch_replaced_under_kernel", version=version)
     # pip's record of Colab's own has a build tag, that of the package index has none
-    if version and facts.place.host == "colab" and not Version(facts.interpreter.recorded).tag:
+    if facts.place.host == "colab" and "torch" in it.packages and not Version(it.recorded).tag:
         yield finding(facts, "torch_not_colabs", version=version)
 
 
@@ -108,17 +103,31 @@ def gpus(facts: Facts) -> Iterator[Finding]:
         yield from [_gpu(facts, number, gpu) for number, gpu in enumerate(it.gpus)] or [why_none(facts)]
 
 
-def settings(facts: Facts) -> Iterator[Finding]:
-    """CUDA_VISIBLE_DEVICES, and the settings of the memory allocator: all are read once."""
-    it, caller, variables = facts.interpreter, facts.caller, facts.place.variables
+def variables(facts: Facts) -> Iterator[Finding]:
+    """Environment variables that hide or hurt GPUs, and virtual ones that are on in the asking notebook."""
+    it, caller, values = facts.interpreter, facts.caller, facts.place.variables
     if it.torch and not it.end:
         if caller.uuids is not None and caller.uuids != tuple(gpu.uuid for gpu in it.gpus):
             yield finding(facts, "visible_too_late", started=len(caller.uuids), seen=len(it.gpus))
-        elif "CUDA_VISIBLE_DEVICES" in variables and it.gpus:
+        elif "CUDA_VISIBLE_DEVICES" in values and it.gpus:
             yield finding(facts, "visible", seen=len(it.gpus), known=len(facts.driver.gpus))
-    for name in filter(variables.get, _ALLOCATOR):
+    for name in filter(values.get, _ALLOCATOR):
         late = caller.uuids is not None and name in caller.changed
-        yield finding(facts, "allocator", name=name, value=variables[name], late=late)
+        yield finding(facts, "allocator", name=name, value=values[name], late=late)
+    if caller.virtual:
+        yield finding(facts, "virtual")
+    strays = ", ".join(facts.place.strays)
+    if ("stubs" in values.get("LD_LIBRARY_PATH", "") or strays) and not facts.gpus_work:
+        yield finding(facts, "library_path", strays=strays, stubs=not strays)
+    if values.get("CUDA_LAUNCH_BLOCKING", "0") != "0":
+        yield finding(facts, "launch_blocking", value=values["CUDA_LAUNCH_BLOCKING"])
+    if values.get("NVIDIA_VISIBLE_DEVICES") in ("", "void", "none") and facts.place.container:
+        yield finding(facts, "container_told_to_hide", value=values["NVIDIA_VISIBLE_DEVICES"])
+    mode = values.get("COURSE_DEVICE", "")
+    if mode in ("virtual", "cpu") or (mode == "real" and it.gpus):
+        yield finding(facts, "device_chosen", mode=mode)
+    elif mode not in ("", "auto"):
+        yield finding(facts, "device_impossible", mode=mode, real=mode == "real", unknown=mode != "real")
 
 
 def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
@@ -198,24 +207,6 @@ def _hides_all(named: str | None, there: int) -> bool:
     return not first or (first.lstrip("-").isdecimal() and not 0 <= int(first) < there)
 
 
-def variables(facts: Facts) -> Iterator[Finding]:
-    """Virtual GPUs that are on in the asking notebook, and environment variables that hurt."""
-    if facts.caller.virtual:
-        yield finding(facts, "virtual")
-    values, strays = facts.place.variables, ", ".join(facts.place.strays)
-    if ("stubs" in values.get("LD_LIBRARY_PATH", "") or strays) and not facts.gpus_work:
-        yield finding(facts, "library_path", strays=strays, stubs=not strays)
-    if values.get("CUDA_LAUNCH_BLOCKING", "0") != "0":
-        yield finding(facts, "launch_blocking", value=values["CUDA_LAUNCH_BLOCKING"])
-    if values.get("NVIDIA_VISIBLE_DEVICES") in ("", "void", "none") and facts.place.container:
-        yield finding(facts, "container_told_to_hide", value=values["NVIDIA_VISIBLE_DEVICES"])
-    mode = values.get("COURSE_DEVICE", "")
-    if mode in ("virtual", "cpu") or (mode == "real" and facts.interpreter.gpus):
-        yield finding(facts, "device_chosen", mode=mode)
-    elif mode not in ("", "auto"):
-        yield finding(facts, "device_impossible", mode=mode, real=mode == "real", unknown=mode != "real")
-
-
 def room(facts: Facts) -> Iterator[Finding]:
     """Disk, memory, and the pictures of lesson 04."""
     place, installed = facts.place, "torch" in facts.interpreter.packages
@@ -229,7 +220,7 @@ def room(facts: Facts) -> Iterator[Finding]:
     yield finding(facts, f"data_{place.data}")
 
 
-RULES = (python, torch, replaced, torchvision, packages, gpus, settings, variables, room)
+RULES = (python, torch, torchvision, packages, gpus, variables, room)
 
 
 def judge(facts: Facts) -> list[Finding]:
