@@ -65,6 +65,7 @@ def make(folder: Path) -> list[str]:
 
     Returns what is wrong.
     """
+    folder = folder.absolute()
     stamp = folder / "complete"
     wanted = hashlib.sha256(f"{constraints()}{WANTED}".encode()).hexdigest()
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:

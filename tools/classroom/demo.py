@@ -2,7 +2,6 @@
 
 import io
 import time
-from argparse import Namespace
 from contextlib import redirect_stdout
 from pathlib import Path
 from textwrap import wrap
@@ -11,24 +10,29 @@ import nbformat
 from start.runner import attempt, kernel_environment
 
 from classroom.comparing import BUTTONS, Difference, differences
+from classroom.stick import make_stick
 from course_utils.data.cifar10 import STANDIN, load_cifar10
 from course_utils.data.folder import data_folder
-from course_utils.lessons import choose, executed
+from course_utils.lessons import executed
 from course_utils.machine.doctor import examine
 
 WIDTH = 100  # columns of a terminal on a projector
 MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 
 
-def main(options: Namespace) -> int:
+def main(
+    lessons: list[Path],
+    real_data: bool = False,
+    download: bool = False,
+    stick: Path | None = None,
+    packages: bool = False,
+) -> int:
     """Rehearse, or make a stick; returns 0 where the class can begin, else 1."""
-    if options.stick:
-        from classroom.stick import make_stick
-
-        return make_stick(options.stick, packages=options.packages)
+    if stick:
+        return make_stick(stick, packages=packages)
     try:
-        obstacles = machine() + pictures(options.download)
-        looks = rehearse(choose(options.lessons), obstacles, real_data=options.real_data)
+        obstacles = machine() + pictures(download)
+        looks = rehearse(lessons, obstacles, real_data=real_data)
     except KeyboardInterrupt:
         print("\nStopped. No notebook and no progress was changed.")
         return 130

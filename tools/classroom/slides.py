@@ -9,7 +9,6 @@ docs/instructors_guide.md.
 import math
 import re
 import shutil
-from argparse import Namespace
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from traitlets.config import Config
 from classroom.notes import GUIDE, Notes, read_notes, section_of
 from classroom.slide_types import type_of, write_types
 from course_utils.figures.text import in_words
-from course_utils.lessons import CourseError, choose, lesson_paths, with_results
+from course_utils.lessons import ROOT, CourseError, lesson_paths, with_results
 
 DECK = Path(__file__).with_name("deck")
 REVEAL = Path(__file__).with_name("reveal.js")
@@ -37,12 +36,9 @@ LESSON_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb(?:#[^)]*)?\)")
 OTHER_LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((?!https?:|\d\d_\w+\.html\))[^\s()]*\)")
 
 
-def main(options: Namespace) -> int:
-    """Build decks for the named lessons, all by default; returns 0.
-
-    Raises CourseError for an unknown lesson or a folder that cannot be written.
-    """
-    index = build(choose(options.lessons), options.output)
+def main(lessons: list[Path], output: Path = ROOT / "build" / "slides") -> int:
+    """Build decks for the named lessons; returns 0. Raises CourseError where `output` cannot be written."""
+    index = build(lessons, output)
     print(f"Open {index} in a browser. Arrow keys move, S shows the speaker's notes, F fills the screen.")
     return 0
 
