@@ -14,15 +14,14 @@ from pathlib import Path
 from textwrap import indent
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
 from tqdm import tqdm
-from traitlets import Unicode
 
 from course_utils.figures.text import in_words
 from course_utils.lessons import ROOT
@@ -36,18 +35,6 @@ if platform.machine() in {"x86_64", "AMD64"}:  # elsewhere torch warns about the
     # torch.compile's cache does not ask for these: code made for AVX-512 would compute nonsense here
     compiled = Path(tempfile.gettempdir()) / f"torchinductor-avx2-{Path.home().name}"  # one a user
     SAME_DIGITS["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
-
-
-class Kernel(AsyncKernelManager):
-    """A kernel of one interpreter; one registered as python3 may belong to another environment."""
-
-    python = Unicode(sys.executable)
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        """How to start it, whatever name the notebook asks for."""
-        start = [self.python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=start, display_name="Python 3", language="python")
 
 
 def execute(
@@ -70,38 +57,25 @@ def execute(
         nbclient.exceptions.CellExecutionError: a cell failed that is not tagged `raises-exception`.
         RuntimeError: the kernel died (DeadKernelError), or did not start.
     """
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+    ClearOutputPreprocessor().preprocess(notebook, {})
+    # no registered kernel: the one named python3 may belong to another environment
+    kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    kernel.kernel_spec.argv[0] = python
     client = NotebookClient(
         notebook,
-        km=Kernel(python=python),
+        km=kernel,
         resources={"metadata": {"path": str(folder)}},
         on_notebook_start=_let_ctrl_c_through,
         **options,
     )
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # the kernel's own; not its cells'
-    try:
-        client.execute(env=env, cleanup_kc=True, **quiet)
-    except KeyboardInterrupt:
-        _end_kernel()
-        raise
+    asyncio.run(client.async_execute(env=env, cleanup_kc=True, **quiet))  # it ends the kernel at Ctrl-C, too
 
 
 def _let_ctrl_c_through(notebook: NotebookNode) -> None:
     """Undo nbclient's own handler, which ends the kernel and would make Ctrl-C look like a failed lesson."""
     with suppress(NotImplementedError):  # Windows, where nbclient installs none
         asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-
-
-def _end_kernel() -> None:
-    """Let a run that Ctrl-C has stopped end its kernel now; at exit nbclient does it with a traceback."""
-    loop = ensure_event_loop()  # the one that nbclient runs in
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 def kernel_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
