@@ -50,6 +50,13 @@ def to_text(notebook: NotebookNode) -> str:
     return nbformat.writes(notebook) + "\n"
 
 
+def stale(texts: Mapping[Path, str]) -> dict[Path, str]:
+    """Those texts that their files do not have."""
+    return {
+        file: text for file, text in texts.items() if not file.is_file() or file.read_bytes() != text.encode()
+    }
+
+
 def write(texts: Mapping[Path, str]) -> None:
     """Write files with the same bytes on every system; their folders are made where they are missing."""
     for file, text in texts.items():

@@ -49,11 +49,3 @@ def read_repository(root: Path = ROOT) -> Repository:
     """Read the setting; raises KeyError where the section is missing."""
     course = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"]
     return Repository(course["repository"], course["ref"])
-
-
-def write_repository(repository: Repository, root: Path = ROOT) -> None:
-    """Replace OWNER/REPO in all of pyproject.toml, and the ref in its section; every other byte stays."""
-    pyproject = root / "pyproject.toml"
-    text = pyproject.read_text(encoding="utf-8").replace(read_repository(root).slug, repository.slug)
-    text = re.sub(r'^ref = ".*"$', f'ref = "{repository.ref}"', text, flags=re.M)
-    pyproject.write_text(text, encoding="utf-8", newline="\n")
