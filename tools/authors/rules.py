@@ -118,7 +118,8 @@ def _cell(cell: NotebookNode) -> Iterator[str]:
     if not cell.source.strip():
         yield "is empty"
     elif cell.cell_type == "markdown":
-        yield from _text(cell)
+        if (lines := slide_types.lines_of(cell)) > TEXT_LINES:
+            yield f"about {lines:.0f} lines on a slide, at most {TEXT_LINES}; split it"
     else:
         yield from _code(cell)
         yield from _outputs(cell)
@@ -130,12 +131,6 @@ def _tags(cell: NotebookNode) -> Iterator[str]:
     needs_reason = sorted(tags & REASONED_TAGS)
     if needs_reason and len(str(cell.metadata.get("reason", "")).split()) < 3:
         yield f"tag {needs_reason[0]!r} needs a reason of a few words in the cell's metadata"
-
-
-def _text(cell: NotebookNode) -> Iterator[str]:
-    lines = slide_types.lines_of(cell)
-    if lines > TEXT_LINES:
-        yield f"about {lines:.0f} lines on a slide, at most {TEXT_LINES}; split it"
 
 
 def _code(cell: NotebookNode) -> Iterator[str]:

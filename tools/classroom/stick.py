@@ -11,11 +11,9 @@ A second call copies what is missing or has changed, and removes what the course
 import errno
 import filecmp
 import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from course_utils.data.cifar10 import REAL, STANDIN, load_cifar10
 from course_utils.data.folder import BATCHES, data_folder
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 from course_utils.machine.environment import requirements
+from course_utils.machine.system import ask
 
 README = Path(__file__).with_name("stick_readme.toml")
 LIST = ".files"  # in course/: what a call has put there, so that the next one can remove what is gone
@@ -107,10 +106,9 @@ def course_files(root: Path, *which: str) -> list[str]:
 
     `which` are options of `git ls-files`, for other files than those.
     """
-    command, listed = ["git", "-C", str(root), "ls-files", "-z", *which], ""
+    listed = ""  # also where git is not there, or distrusts the folder
     if (root / ".git").exists():
-        with suppress(OSError, subprocess.CalledProcessError):  # no git here, or it distrusts the folder
-            listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        listed = ask(["git", "-C", str(root), "ls-files", "-z", *which], limit=60).out
     everything = (path.relative_to(root) for path in root.rglob("*"))
     names = listed.split("\0") if listed else [path.as_posix() for path in everything if _own(path)]
     return sorted(name for name in names if (root / name).is_file())
