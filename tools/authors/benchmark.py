@@ -48,17 +48,12 @@ def training_step(net: type[nn.Module], device: str, batch: int, *, parallel: bo
 
 def costs(net: type[nn.Module], rounds: int) -> tuple[float, float, float]:
     """Return how many times the CPU time a step takes on a virtual GPU, on eight, and inside a ledger."""
-
-    def tracked() -> None:
-        with track_memory():
-            one()
-
     with virtual_gpus(8):
         one, eight = training_step(net, "cuda:0", 128), training_step(net, "cuda:0", 256, parallel=True)
         pairs = [
             (one, training_step(net, "cpu", 128)),
             (eight, training_step(net, "cpu", 256)),
-            (tracked, one),
+            (track_memory()(one), one),
         ]
         return tuple(ratio(*pair, rounds, time.process_time) for pair in pairs)
 
