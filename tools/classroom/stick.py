@@ -55,8 +55,9 @@ def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> in
         text = readme(wheels_for(folder / "packages"), pictures)
         (folder / "README.txt").write_text(text, encoding="utf-8")
     except OSError as error:
-        other = f"cannot be written ({error.strerror or error}). Choose another one"
-        reason = REFUSED.get(error.errno, other)
+        reason = REFUSED.get(
+            error.errno, f"cannot be written ({error.strerror or error}). Choose another one"
+        )
         raise CourseError(f"{folder} {reason}, then run this again: what is there is kept") from error
     print(f"{folder} is ready, {used(folder) / 1e6:,.0f} MB in all. Learners begin with README.txt there.")
     return 0
@@ -106,9 +107,8 @@ def course_files(root: Path, *which: str) -> list[str]:
 
     `which` are options of `git ls-files`, for other files than those.
     """
-    listed = ""  # also where git is not there, or distrusts the folder
-    if (root / ".git").exists():
-        listed = ask(["git", "-C", str(root), "ls-files", "-z", *which], limit=60).out
+    # nothing where git is not there, or distrusts the folder
+    listed = ask(["git", "-C", str(root), "ls-files", "-z", *which], limit=60).out
     everything = (path.relative_to(root) for path in root.rglob("*"))
     names = listed.split("\0") if listed else [path.as_posix() for path in everything if _own(path)]
     return sorted(name for name in names if (root / name).is_file())
@@ -121,11 +121,9 @@ def _own(path: Path) -> bool:
 
 def find_pictures() -> list[tuple[Path, Path]]:
     """The pictures' folder and each of their files; they are downloaded first where they are not here."""
-    source = STANDIN
     try:
         folder = data_folder()
-        if folder is not None:
-            source = load_cifar10()[0].source
+        source = load_cifar10()[0].source if folder else STANDIN
     except (ValueError, FileNotFoundError) as error:
         raise CourseError(f"the pictures cannot be used. {error}") from error
     if source == STANDIN:
@@ -139,9 +137,8 @@ def check_room(folder: Path, needed: float) -> None:
     """Raise CourseError where the disk has less than `needed` bytes left."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise CourseError(
-            f"{folder} is full: {needed / 1e6:,.0f} MB more are needed, {free / 1e6:,.0f} are free"
-        )
+        more = f"{needed / 1e6:,.0f} MB more are needed, {free / 1e6:,.0f} are free"
+        raise CourseError(f"{folder} is full: {more}")
 
 
 def remove_old(course: Path, files: list[str]) -> None:
