@@ -16,8 +16,8 @@ import nbformat
 from jinja2 import Environment, FileSystemLoader
 from nbconvert import SlidesExporter
 from nbconvert.filters import markdown2html
+from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
-from traitlets.config import Config
 
 from classroom.notes import GUIDE, Notes, read_notes, section_of
 from classroom.slide_types import type_of, write_types
@@ -69,13 +69,9 @@ def deck(path: Path, guide: Path = GUIDE) -> str:
     notebook = nbformat.read(with_results(path), as_version=4)
     prepare(notebook.cells)
     place_notes(notebook.cells, read_notes(path.stem[:2], guide))
-    settings = Config()
-    settings.SlidesExporter.preprocessors = ["nbconvert.preprocessors.TagRemovePreprocessor"]
-    settings.TagRemovePreprocessor.remove_input_tags = {HIDDEN}
-    exporter = SlidesExporter(
-        config=settings, template_name="deck", extra_template_basedirs=[str(DECK.parent)]
-    )
+    exporter = SlidesExporter(template_name="deck", extra_template_basedirs=[str(DECK.parent)])
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={HIDDEN}), enabled=True)
     page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title(notebook)}})
     return in_words(page, notebook)
 
@@ -137,14 +133,10 @@ def place_notes(cells: list[NotebookNode], notes: Notes) -> set[str]:
     own = unplaced.pop("", [])
     for cell in cells:
         for name in section_of(cell.source) & set(unplaced):
-            cell.metadata["speaker_notes"] = _html(unplaced.pop(name))
+            cell.metadata["speaker_notes"] = markdown2html("\n\n".join(unplaced.pop(name)))
     rest = [f"**{name}:** {text}" for name, texts in unplaced.items() for text in texts]
-    cells[0].metadata["speaker_notes"] = _html([*own, *rest])
+    cells[0].metadata["speaker_notes"] = markdown2html("\n\n".join([*own, *rest]))
     return set(unplaced)
-
-
-def _html(paragraphs: list[str]) -> str:
-    return markdown2html("\n\n".join(paragraphs))
 
 
 def index_page(folder: Path) -> str:
