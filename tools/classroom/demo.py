@@ -17,7 +17,6 @@ from course_utils.lessons import executed
 from course_utils.machine.doctor import examine
 
 WIDTH = 100  # columns of a terminal on a projector
-MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 
 
 def main(
@@ -45,7 +44,7 @@ def machine() -> list[str]:
     findings = examine()
     for finding in findings:
         if finding.level != "ok" or finding is findings[-1]:
-            tell(f"{MARKS[finding.level]}: {finding.title}")
+            tell(f"{finding.level.replace('problem', 'PROBLEM')}: {finding.title}")
             tell(finding.meaning, f"To do: {finding.fix}" if finding.fix else "", indent=4)
     passed = sum(finding.level == "ok" for finding in findings)
     tell(f"{passed} of {len(findings)} checks are fine. All of them: python3 -m course_utils doctor")
@@ -123,15 +122,14 @@ def verdict(obstacles: list[str], looks: int) -> int:
     heading("The verdict")
     if obstacles:
         tell(f"NOT READY: {'; '.join(obstacles)}.")
-        return 1
-    if not looks:
+    elif looks:
+        tell(
+            f"Ready, but look at {looks} cell{'s' * (looks > 1)} first: listed above. Another CPU or number of "
+            "threads changes digits of a loss; another device, an error or a missing line has another reason."
+        )
+    else:
         tell("Ready.")
-        return 0
-    tell(
-        f"Ready, but look at {looks} cell{'s' * (looks > 1)} first: listed above. Another CPU or number of "
-        "threads changes digits of a loss; another device, an error or a missing line has another reason."
-    )
-    return 0
+    return int(bool(obstacles))
 
 
 def heading(text: str) -> None:
