@@ -3,6 +3,7 @@
 import sys
 import tomllib
 from pathlib import Path
+from subprocess import SubprocessError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         return int(command not in ("-h", "--help"))
     try:
         found = do(command, rest)
-    except (CourseError, ValueError, OSError) as error:
+    except (CourseError, ValueError, OSError, SubprocessError) as error:
         found = [str(error)]
     print(*found, sep="\n", end="\n" if found else "")
     return 1 if found else 0

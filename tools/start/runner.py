@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,13 +29,7 @@ from course_utils.lessons import ROOT
 
 OUTPUT = ROOT / "build" / "lessons"
 
-# The order of a sum, and so its last digits, depends on the number of threads and the vector instructions.
-SAME_DIGITS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-if platform.machine() in {"x86_64", "AMD64"}:  # elsewhere torch warns about the names
-    SAME_DIGITS |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
-    # torch.compile's cache does not ask for these: code made for AVX-512 would compute nonsense here
-    compiled = Path(tempfile.gettempdir()) / f"torchinductor-avx2-{Path.home().name}"  # one a user
-    SAME_DIGITS["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
+SETTINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def execute(
@@ -90,10 +85,12 @@ def repeatable_environment(environ: Mapping[str, str] = os.environ) -> dict[str,
     That is: the stand-in data, virtual GPUs (unless COURSE_DEVICE is set), no progress of exercises that the
     author solved once, no buttons (they have random names), and arithmetic with the same digits.
     """
-    settings = {"COURSE_DEVICE": "virtual", "COURSE_PROGRESS": "off"} | kernel_environment(environ)
-    # With the last one ipykernel leaves out what child processes print, which may come under a later cell.
-    fixed = {"COURSE_DATA": "standin", "COURSE_WIDGETS": "off", "PYTEST_CURRENT_TEST": "lesson"}
-    return settings | fixed | SAME_DIGITS
+    settings = SETTINGS["usual"] | kernel_environment(environ) | SETTINGS["fixed"]
+    if platform.machine() in {"x86_64", "AMD64"}:  # elsewhere torch warns about the names
+        # torch.compile's cache does not ask for these: code made for AVX-512 would compute nonsense here
+        compiled = Path(tempfile.gettempdir()) / f"torchinductor-avx2-{Path.home().name}"  # one a user
+        settings |= SETTINGS["x86"] | {"TORCHINDUCTOR_CACHE_DIR": str(compiled)}
+    return settings
 
 
 def run_lessons(lessons: list[Path], output: Path = OUTPUT) -> int:
