@@ -114,7 +114,11 @@ def _headings(notebook: NotebookNode) -> Iterator[str]:
 
 
 def _cell(cell: NotebookNode) -> Iterator[str]:
-    yield from _tags(cell)
+    tags = set(cell.metadata.get("tags", []))
+    yield from (f"tag {tag!r} is not one of {sorted(TAGS)}" for tag in sorted(tags - TAGS))
+    needs_reason = sorted(tags & REASONED_TAGS)
+    if needs_reason and len(str(cell.metadata.get("reason", "")).split()) < 3:
+        yield f"tag {needs_reason[0]!r} needs a reason of a few words in the cell's metadata"
     if not cell.source.strip():
         yield "is empty"
     elif cell.cell_type == "markdown":
@@ -123,14 +127,6 @@ def _cell(cell: NotebookNode) -> Iterator[str]:
     else:
         yield from _code(cell)
         yield from _outputs(cell)
-
-
-def _tags(cell: NotebookNode) -> Iterator[str]:
-    tags = set(cell.metadata.get("tags", []))
-    yield from (f"tag {tag!r} is not one of {sorted(TAGS)}" for tag in sorted(tags - TAGS))
-    needs_reason = sorted(tags & REASONED_TAGS)
-    if needs_reason and len(str(cell.metadata.get("reason", "")).split()) < 3:
-        yield f"tag {needs_reason[0]!r} needs a reason of a few words in the cell's metadata"
 
 
 def _code(cell: NotebookNode) -> Iterator[str]:

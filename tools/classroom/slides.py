@@ -83,7 +83,9 @@ def prepare(cells: list[NotebookNode]) -> None:
     """
     for cell in cells:
         if cell.cell_type == "markdown":
-            cell.source = _text(cell.source)
+            source = IMAGE.sub(r"\1", BADGE.sub("", cell.source))
+            # links to lessons lead to their decks, others stay a name
+            cell.source = OTHER_LINK.sub(r"\1", LESSON_LINK.sub(r"](\1.html)", source))
         elif cell.cell_type == "code":
             _clean(cell)
     write_types(cells, room=math.inf)
@@ -91,12 +93,6 @@ def prepare(cells: list[NotebookNode]) -> None:
         seen = before.cell_type == "markdown" or HIDDEN in cell.metadata.get("tags", [])
         if cell.cell_type == "code" and seen and type_of(cell) == "fragment":
             del cell.metadata["slideshow"]
-
-
-def _text(source: str) -> str:
-    """Markdown without pictures from the net; links to lessons lead to their decks, others stay a name."""
-    source = IMAGE.sub(r"\1", BADGE.sub("", source))
-    return OTHER_LINK.sub(r"\1", LESSON_LINK.sub(r"](\1.html)", source))
 
 
 def _clean(cell: NotebookNode) -> None:

@@ -40,16 +40,11 @@ def test(arguments: list[str]) -> int:
     return hand_over([bootstrap.prepare(), "-m", "pytest", *arguments])
 
 
-def in_environment(command: str, arguments: list[str]) -> int:
-    """Run a command that needs packages, in the course's own .venv where no other environment is active."""
-    options = options_of(command, arguments)  # before anything is installed
-    if environment.find().kind == "own":
-        return hand_over([bootstrap.prepare(), "-m", "course_utils", command, *arguments])
-    return function_of(TABLE[command])(**options)
-
-
 def do(command: str, arguments: list[str]) -> int:
-    """Run one command; return its exit code."""
+    """Run one command; return its exit code.
+
+    What needs packages runs in the course's own .venv where no other environment is active.
+    """
     match command:
         case "lab":
             return lab(arguments)
@@ -59,7 +54,10 @@ def do(command: str, arguments: list[str]) -> int:
             from course_utils.machine.doctor import main
 
             return main(arguments)
-    return in_environment(command, arguments)
+    options = options_of(command, arguments)  # before anything is installed
+    if environment.find().kind == "own":
+        return hand_over([bootstrap.prepare(), "-m", "course_utils", command, *arguments])
+    return function_of(TABLE[command])(**options)
 
 
 def main(arguments: list[str]) -> int:
