@@ -24,7 +24,7 @@ def table(paths: list[Path], repository: Repository) -> str:
             raise ValueError(f"{path.name}: the first cell is not the skeleton in tools/authors/rules.py")
         name = f"[{head['number']} {head['title']}](notebooks/{path.name})"
         outcome = head["outcome"].replace("|", "\\|")
-        opened = f"{repository.badge(path.stem)} [with its results](notebooks/executed/{path.name})"
+        opened = f"{repository.text('badge', path.stem)} [with its results](notebooks/executed/{path.name})"
         rows.append(f"| {name} | {opened} | {head['time']} | {outcome} |")
     return "\n".join(rows)
 

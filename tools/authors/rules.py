@@ -10,8 +10,8 @@ The first cell (markdown, id `head`) reads, with one blank line between its four
 
     **Time:** about 20 minutes. **Needs:** what the reader has to have or know.
 
-Anything may follow. The second cell (code, id `setup`) is tools/authors/setup_cell.txt with the lesson's
-name, written by `fix`. For a table of contents there is one `#` (the lesson's title), then sections
+Anything may follow. The second cell (code, id `setup`) is the one of tools/authors/lesson_texts.toml with the
+lesson's name, written by `fix`. For a table of contents there is one `#` (the lesson's title), then sections
 `## 1. Title`, `## 2. Title` and so on, `###` below them; no title comes twice. The sections of CLOSING come
 last and have no number. A text fits on a slide; a picture in an output has an alternative text.
 
@@ -64,13 +64,13 @@ def write_common_cells(notebook: NotebookNode, name: str, repository: Repository
     cells = notebook.cells
     if not cells or cells[0].cell_type != "markdown" or not BADGE_LINE.match(cells[0].source):
         raise ValueError(f"{name}: the first cell must be markdown and begin with '# Lesson NN: title'")
-    head, links = cells[0], repository.opening_links(name)
+    head, links = cells[0], f"{repository.text('badge', name)} {repository.text('results', name)}"
     head.id = "head"
     head.source = BADGE_LINE.sub(lambda found: f"{found[1]}\n\n{links}\n\n", head.source)
     if len(cells) < 2 or cells[1].cell_type != "code" or "course_utils.start(" not in cells[1].source:
         cells.insert(1, nbformat.v4.new_code_cell())
     cells[1].id = "setup"
-    cells[1].source = repository.setup_cell(name)
+    cells[1].source = repository.text("setup", name)
     exercise_cells.write_exercises(notebook)
 
 

@@ -124,8 +124,9 @@ def verdict(obstacles: list[str], looks: int) -> int:
         tell(f"NOT READY: {'; '.join(obstacles)}.")
     elif looks:
         tell(
-            f"Ready, but look at {looks} cell{'s' * (looks > 1)} first: listed above. Another CPU or number of "
-            "threads changes digits of a loss; another device, an error or a missing line has another reason."
+            f"Ready, but look at {looks} cell{'s' * (looks > 1)} first: listed above. Another CPU or "
+            "number of threads changes digits of a loss; another device, an error or a missing line has "
+            "another reason."
         )
     else:
         tell("Ready.")
