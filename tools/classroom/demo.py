@@ -2,6 +2,7 @@
 
 import io
 import time
+import tomllib
 from contextlib import redirect_stdout
 from pathlib import Path
 from textwrap import wrap
@@ -16,6 +17,7 @@ from course_utils.data.folder import data_folder
 from course_utils.lessons import executed
 from course_utils.machine.doctor import examine
 
+TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 WIDTH = 100  # columns of a terminal on a projector
 
 
@@ -63,17 +65,10 @@ def pictures(download: bool) -> list[str]:
         tell(f"PROBLEM: {error}")
         return ["the folder of pictures is faulty"]
     tell(*(line for line in said.getvalue().splitlines() if not line.startswith("Data: ")))
-    if folder is None:
-        tell("Stand-in pictures, because COURSE_DATA=standin asks for them.")
-    elif source == STANDIN:
-        missing = "could not be fetched to" if download else "is not in"
-        tell(
-            f"CIFAR-10 {missing} {folder}. So each learner's lesson 04 will download 170 MB, or draw "
-            "stand-in pictures where there is no network.",
-            "To do: python3 -m course_utils demo --download   (once)",  # a line of its own, to be copied
-        )
-    else:
-        tell(f"{source}, in {folder}. COURSE_DATA names such a folder.")
+    kind = "asked" if folder is None else "missing" if source == STANDIN else "there"
+    missing = "could not be fetched to" if download else "is not in"
+    texts = TEXTS["pictures"][kind]
+    tell(*(text.format(source=source, folder=folder, missing=missing) for text in texts))
     return []
 
 
@@ -120,16 +115,8 @@ def report(name: str, seconds: float, failure: str, found: list[Difference]) -> 
 def verdict(obstacles: list[str], looks: int) -> int:
     """Print whether the class can begin; return 0 where it can, else 1."""
     heading("The verdict")
-    if obstacles:
-        tell(f"NOT READY: {'; '.join(obstacles)}.")
-    elif looks:
-        tell(
-            f"Ready, but look at {looks} cell{'s' * (looks > 1)} first: listed above. Another CPU or "
-            "number of threads changes digits of a loss; another device, an error or a missing line has "
-            "another reason."
-        )
-    else:
-        tell("Ready.")
+    text = TEXTS["verdict"]["stopped" if obstacles else "look" if looks else "ready"]
+    tell(text.format(obstacles="; ".join(obstacles), cells=f"{looks} cell{'s' * (looks > 1)}"))
     return int(bool(obstacles))
 
 

@@ -28,13 +28,9 @@ from course_utils.lessons import ROOT, CourseError, lesson_paths
 from course_utils.machine.environment import requirements
 from course_utils.machine.system import ask
 
-README = Path(__file__).with_name("stick_readme.toml")
+TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 LIST = ".files"  # in course/: what a call has put there, so that the next one can remove what is gone
 SKIPPED = {".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", LIST, FOLDER, PROGRESS}
-REFUSED = {
-    errno.ENOSPC: "is full. Free some space",
-    errno.EFBIG: "cannot hold so large a file (FAT32 ends at 4 GB). Format it as exFAT",
-}
 
 
 def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> int:
@@ -55,9 +51,9 @@ def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> in
         text = readme(wheels_for(folder / "packages"), pictures)
         (folder / "README.txt").write_text(text, encoding="utf-8")
     except OSError as error:
-        reason = REFUSED.get(
-            error.errno, f"cannot be written ({error.strerror or error}). Choose another one"
-        )
+        reasons = TEXTS["refused"]
+        reason = reasons.get(errno.errorcode.get(error.errno), reasons["other"])
+        reason = reason.format(error.strerror or error)
         raise CourseError(f"{folder} {reason}, then run this again: what is there is kept") from error
     print(f"{folder} is ready, {used(folder) / 1e6:,.0f} MB in all. Learners begin with README.txt there.")
     return 0
@@ -70,10 +66,9 @@ def used(folder: Path) -> int:
 
 def readme(machine: str, pictures: bool) -> str:
     """The text of README.txt; `machine` is what the packages are for, empty where there are none."""
-    texts = tomllib.loads(README.read_text(encoding="utf-8"))
-    return texts["readme"].format(
-        packages=texts["packages"]["there" if machine else "missing"].format(machine=machine),
-        pictures=texts["pictures"]["there" if pictures else "missing"],
+    return TEXTS["readme"].format(
+        packages=TEXTS["packages"]["there" if machine else "missing"].format(machine=machine),
+        pictures=TEXTS["pictures"]["there" if pictures else "missing"],
         python=machine.partition(" on ")[0] or "Python 3.11 or newer",
         linux=".venv/bin/python" if machine else "python3",
         windows=".venv\\Scripts\\python" if machine else "py",
