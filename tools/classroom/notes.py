@@ -29,9 +29,3 @@ def read_notes(number: str, guide: Path = GUIDE) -> Notes:
             key = (section[1] or section[2]) if section else ""
             notes.setdefault(key, []).append(item[section.end() :] if section else item)
     return notes
-
-
-def section_of(source: str) -> set[str]:
-    """The names under which the guide may speak of the section that a text cell opens: number and title."""
-    heading = re.match(r"## +(?:(\d+)\. +)?(.+)", source)
-    return {name for name in heading.groups() if name} if heading else set()

@@ -19,7 +19,7 @@ from nbconvert.filters import markdown2html
 from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
 
-from classroom.notes import GUIDE, Notes, read_notes, section_of
+from classroom.notes import GUIDE, Notes, read_notes
 from classroom.slide_types import type_of, write_types
 from course_utils.figures.text import in_words
 from course_utils.lessons import ROOT, CourseError, lesson_paths, with_results
@@ -31,6 +31,7 @@ HIDDEN = "remove-input"  # nbconvert leaves out the code of a cell with this tag
 HEAD_ROWS, TAIL_ROWS = 7, 8  # of a traceback too long for a slide
 FOR_LINTERS = re.compile(r" *# noqa\b.*")
 BADGE = re.compile(r"^\[!\[.*\n+", re.M)
+SECTION = re.compile(r"## +(?:(\d+)\. +)?(.+)")
 IMAGE = re.compile(r"!\[([^\]]*)\]\(https?:[^)]*\)")
 LESSON_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb(?:#[^)]*)?\)")
 OTHER_LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((?!https?:|\d\d_\w+\.html\))[^\s()]*\)")
@@ -128,7 +129,8 @@ def place_notes(cells: list[NotebookNode], notes: Notes) -> set[str]:
     unplaced = dict(notes)
     own = unplaced.pop("", [])
     for cell in cells:
-        for name in section_of(cell.source) & set(unplaced):
+        opened = SECTION.match(cell.source)  # the guide may speak of its number or of its title
+        for name in set(opened.groups() if opened else ()) & set(unplaced):
             cell.metadata["speaker_notes"] = markdown2html("\n\n".join(unplaced.pop(name)))
     rest = [f"**{name}:** {text}" for name, texts in unplaced.items() for text in texts]
     cells[0].metadata["speaker_notes"] = markdown2html("\n\n".join([*own, *rest]))

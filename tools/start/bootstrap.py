@@ -165,14 +165,12 @@ def run_pip(python: str | Path, root: Path, arguments: list[str], scratch: Path 
 
 def pip_error(stderr: str) -> str:
     """Turn pip's error output into what happened and what to do, in one line."""
-    python = ".".join(map(str, sys.version_info[:2]))
-    facts = {
-        "again": "then run the same command again: finished downloads are kept",
-        "place": f"Python {python} on {platform.system()} {platform.machine()}",
-    }
-    for reason in tomllib.loads(PIP_ERRORS.read_text(encoding="utf-8"))["reason"]:
+    known = tomllib.loads(PIP_ERRORS.read_text(encoding="utf-8"))
+    version = ".".join(map(str, sys.version_info[:2]))
+    place = f"Python {version} on {platform.system()} {platform.machine()}"
+    for reason in known["reason"]:
         if re.search(reason["says"], stderr):
-            return reason["tell"].format(**facts)
+            return reason["tell"].format(again=known["again"], place=place)
     lines = stderr.strip().splitlines() or ["it gave no reason"]
     errors = [line for line in lines if line.lower().startswith("error")]
     return f"pip failed: {(errors or lines)[-1].strip()}"
