@@ -19,11 +19,11 @@ from nbconvert.filters import markdown2html
 from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
 
-from classroom.notes import GUIDE, Notes, read_notes
 from classroom.slide_types import type_of, write_types
 from course_utils.figures.text import in_words
 from course_utils.lessons import ROOT, CourseError, lesson_paths, with_results
 
+GUIDE = ROOT / "docs" / "instructors_guide.md"
 DECK = Path(__file__).with_name("deck")
 REVEAL = Path(__file__).with_name("reveal.js")
 HIDDEN = "remove-input"  # nbconvert leaves out the code of a cell with this tag
@@ -31,10 +31,15 @@ HIDDEN = "remove-input"  # nbconvert leaves out the code of a cell with this tag
 HEAD_ROWS, TAIL_ROWS = 7, 8  # of a traceback too long for a slide
 FOR_LINTERS = re.compile(r" *# noqa\b.*")
 BADGE = re.compile(r"^\[!\[.*\n+", re.M)
-SECTION = re.compile(r"## +(?:(\d+)\. +)?(.+)")
 IMAGE = re.compile(r"!\[([^\]]*)\]\(https?:[^)]*\)")
 LESSON_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb(?:#[^)]*)?\)")
 OTHER_LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((?!https?:|\d\d_\w+\.html\))[^\s()]*\)")
+
+LESSON = re.compile(r"^### Lesson (\d\d):.*\n((?:(?!#{1,3} ).*\n?)*)", re.M)  # of the guide
+ITEM = re.compile(r"^- (\*\*.*(?:\n(?!- |#|\n).*)*)", re.M)
+ABOUT = re.compile(r'\*\*Section (?:(\d+)|"([^"]+)"):\*\* *')
+SECTION = re.compile(r"## +(?:(\d+)\. +)?(.+)")  # of a lesson
+Notes = dict[str, list[str]]  # section -> paragraphs of markdown; "" is the whole lesson
 
 
 def main(lessons: list[Path], output: Path = ROOT / "build" / "slides") -> int:
@@ -119,6 +124,23 @@ def _shorten(rows: list[str]) -> list[str]:
 def title(notebook: NotebookNode) -> str:
     """The lesson's title, as its first heading has it."""
     return notebook.cells[0].source.splitlines()[0].lstrip("# ")
+
+
+def read_notes(number: str, guide: Path = GUIDE) -> Notes:
+    """The notes of lesson `number` ("03"); empty where there is no guide or the lesson is not in it.
+
+    Below a heading `### Lesson 03: ...` of the guide stand list items that begin with a bold label.
+    `- **Section 2:** ...` or `- **Section "Two GPUs":** ...` belongs to that section (`## 2. ...`,
+    `## Two GPUs`); every other label (Point, Ask, Goes wrong, Exercise) belongs to the whole lesson.
+    """
+    text = guide.read_text(encoding="utf-8") if guide.is_file() else ""
+    notes: Notes = {}
+    for lesson, body in LESSON.findall(text):
+        for item in ITEM.findall(body) if lesson == number else ():
+            section = ABOUT.match(item)
+            key = (section[1] or section[2]) if section else ""
+            notes.setdefault(key, []).append(item[section.end() :] if section else item)
+    return notes
 
 
 def place_notes(cells: list[NotebookNode], notes: Notes) -> set[str]:
