@@ -10,7 +10,6 @@ from classroom import demo
 from classroom.comparing import BUTTONS, NOTHING, WIDGET, differences
 from nbformat import NotebookNode
 from start import options
-from start.options import options_of
 
 from course_utils import lessons
 from course_utils.machine.doctor import Finding
@@ -90,7 +89,7 @@ def test_a_cell_that_was_not_reached_is_no_difference() -> None:
 
 
 def rehearse(arguments: list[str]) -> int:
-    return demo.main(**options_of("demo", arguments))
+    return demo.main(**options.options_of("demo", arguments))
 
 
 class Class:

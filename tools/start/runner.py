@@ -69,8 +69,10 @@ def execute(
 
 def _let_ctrl_c_through(notebook: NotebookNode) -> None:
     """Undo nbclient's own handler, which ends the kernel and would make Ctrl-C look like a failed lesson."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # nbclient takes the end of its tasks for a dead kernel
     with suppress(NotImplementedError):  # Windows, where nbclient installs none
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 def kernel_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
