@@ -19,7 +19,7 @@ def test_one_small_run_prints_every_figure(capsys, monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ | {"COURSE_DATA": "standin"})
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)  # the lesson sets it for its process
     threads = torch.get_num_threads()
-    assert benchmark.main(options_of("bench", ["--rounds", "1", "--pictures", "100"])) == 0
+    assert benchmark.main(**options_of("bench", ["--rounds", "1", "--pictures", "100"])) == 0
     printed = capsys.readouterr().out
     for figure in ("batch 128", "batch 256", "track_memory", "faster loop / first loop", "without torch"):
         assert figure in printed

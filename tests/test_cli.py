@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from start import cli, workspace
+from start import cli, options, workspace
 
 from course_utils import __main__ as entry
 from course_utils import __version__, lessons
@@ -23,7 +23,8 @@ def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("00_start", "04_cifar_loop", "05_parallel", "05_parallel_more"):
         (tmp_path / "notebooks" / f"{name}.ipynb").touch()
     (tmp_path / "notebooks" / "scratch.ipynb").touch()
-    monkeypatch.setattr(cli, "choose", lambda names: lessons.choose(names, tmp_path))
+    for module in (cli, options):
+        monkeypatch.setattr(module, "choose", lambda names: lessons.choose(names, tmp_path))
     monkeypatch.setattr(workspace, "refresh", lambda refresh=workspace.refresh: refresh(tmp_path))
     return tmp_path
 
@@ -121,7 +122,7 @@ def test_run_and_bench_stay_in_an_active_environment(
     course: Path, started: list, monkeypatch: pytest.MonkeyPatch, command: str, module: str, function: str
 ) -> None:
     fake = type(sys)(module)
-    setattr(fake, function, lambda given: 1)
+    setattr(fake, function, lambda **given: 1)
     monkeypatch.setitem(sys.modules, module, fake)
     monkeypatch.setattr(environment, "find", lambda: environment.Environment("active", course))
     assert cli.main([command]) == 1

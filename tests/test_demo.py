@@ -9,7 +9,7 @@ from authors.canonical import without_outputs
 from classroom import demo
 from classroom.comparing import BUTTONS, NOTHING, WIDGET, differences
 from nbformat import NotebookNode
-from start.options import options_of
+from start import options
 
 from course_utils import lessons
 from course_utils.machine.doctor import Finding
@@ -89,7 +89,7 @@ def test_a_cell_that_was_not_reached_is_no_difference() -> None:
 
 
 def rehearse(arguments: list[str]) -> int:
-    return demo.main(options_of("demo", arguments))
+    return demo.main(**options.options_of("demo", arguments))
 
 
 class Class:
@@ -99,7 +99,7 @@ class Class:
         self.notebooks = folder / "notebooks"
         self.notebooks.mkdir()
         self.findings = FINE
-        monkeypatch.setattr(demo, "choose", lambda names: lessons.choose(names, folder))
+        monkeypatch.setattr(options, "choose", lambda names: lessons.choose(names, folder))
         monkeypatch.setattr(demo, "examine", lambda: self.findings)
         monkeypatch.setenv("COURSE_DATA", "standin")
         for name in ("COURSE_PROGRESS", "COURSE_DEVICE", "COURSE_WIDGETS"):

@@ -8,14 +8,12 @@ from authors.faults import Fault
 
 from course_utils.lessons import ROOT
 
-EVERY = faults.read_faults()
-
 
 def test_there_are_many_and_each_has_its_name() -> None:
-    assert len({fault.name for fault in EVERY}) == len(EVERY) >= 25
+    assert len({fault.name for fault in faults.FAULTS}) == len(faults.FAULTS) >= 25
 
 
-@pytest.mark.parametrize("fault", EVERY, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_fits_the_course(fault: Fault) -> None:
     assert fault.broken(ROOT) != (ROOT / fault.file).read_text(encoding="utf-8")
     assert fault.tests

@@ -148,7 +148,7 @@ def setup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> types.SimpleNamesp
     monkeypatch.setitem(sys.modules, "course_utils", package)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if state.missing else object())
     monkeypatch.setattr(subprocess, "call", lambda command: state.pip.append(command) or state.exit_code)
-    source = Repository("owner/course", "v1").setup_cell("01_first")
+    source = Repository("owner/course", "v1").text("setup", "01_first")
     state.run = lambda: exec(compile(source, "setup", "exec"), {})
     return state
 

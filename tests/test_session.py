@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 import course_utils
 from course_utils import session, virtual
@@ -189,7 +190,7 @@ def test_a_hosted_notebook_without_a_gpu_says_what_to_click(
 )
 def test_an_old_hosted_pytorch_is_not_to_be_updated_by_hand(variable, click, monkeypatch):
     monkeypatch.setenv(variable, "x")
-    monkeypatch.setattr(torch, "__version__", "2.9.1+cu128")
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1+cu128"))
     with pytest.raises(RuntimeError, match=rf"^This runtime has PyTorch 2\.9\.1\+cu128; .*{click}"):
         course_utils.start("x")
 

@@ -8,7 +8,6 @@ import nbformat
 import pytest
 from authors import canonical
 from classroom import slides
-from classroom.notes import read_notes
 from classroom.slide_types import CODE_COLUMNS, PICTURE_LINES, lines_of, type_of, write_types
 from nbformat import NotebookNode
 from start import cli
@@ -46,7 +45,7 @@ def test_every_cell_of_code_can_be_run_in_the_slides(path: Path) -> None:
 
 @EVERY_LESSON
 def test_every_note_of_the_guide_finds_its_section(path: Path) -> None:
-    notes = read_notes(path.stem[:2])
+    notes = slides.read_notes(path.stem[:2])
     assert notes
     assert slides.place_notes(canonical.read(path).cells, notes) == set()
 
@@ -158,9 +157,9 @@ GUIDE = """# Guide
 def test_notes_come_from_the_guide_and_none_is_lost(small_lesson: NotebookNode, tmp_path: Path) -> None:
     guide = tmp_path / "guide.md"
     guide.write_text(GUIDE, encoding="utf-8")
-    assert read_notes("01", guide) == {"": ["**Point:** one\n  on two lines"], "1": ["say this"]}
-    assert read_notes("02", tmp_path / "missing.md") == {}
-    assert slides.place_notes(small_lesson.cells, read_notes("02", guide)) == {"9"}
+    assert slides.read_notes("01", guide) == {"": ["**Point:** one\n  on two lines"], "1": ["say this"]}
+    assert slides.read_notes("02", tmp_path / "missing.md") == {}
+    assert slides.place_notes(small_lesson.cells, slides.read_notes("02", guide)) == {"9"}
     head, _, section, _ = small_lesson.cells
     assert section.metadata["speaker_notes"] == "<p>say that</p>\n"
     assert "a section that is not there" in head.metadata["speaker_notes"]

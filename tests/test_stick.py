@@ -218,7 +218,7 @@ def test_the_readme_says_for_which_machines_the_packages_are(folder: Path) -> No
 def test_a_lesson_runs_from_a_stick_without_a_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COURSE_DATA", "standin")
     monkeypatch.setattr(stick, "build", lambda *_: None)  # the decks have tests of their own
-    assert demo.main(options_of("demo", ["--stick", str(folder)])) == 0
+    assert demo.main(**options_of("demo", ["--stick", str(folder)])) == 0
     assert "COURSE_DATA=standin" in (folder / "README.txt").read_text(encoding="utf-8")
     nowhere = "http://127.0.0.1:9"  # a port that nobody listens on
     variables = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere)

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.torch_version import TorchVersion
 from torch.utils.checkpoint import checkpoint
 
 import course_utils
@@ -104,7 +105,7 @@ def test_bad_memory_sizes_are_refused_in_one_line(text):
 
 
 def test_an_old_torch_is_refused(monkeypatch):
-    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1+cpu"))
     with pytest.raises(RuntimeError, match=r"need torch 2\.10 or newer; this is torch 2\.9\.1"):
         virtual.switch_on()
 

@@ -110,7 +110,7 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
                 f"Switch them off first to have {count} with {capacity} bytes each."
             )
         return machine
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
+    if torch.__version__ < "2.10":  # compares as versions, not as texts
         raise RuntimeError(
             f"Virtual GPUs need torch 2.10 or newer; this is torch {torch.__version__}. "
             "Install the course's requirements: pip install -r requirements.txt"

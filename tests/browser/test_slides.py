@@ -71,7 +71,7 @@ def picture_file(name: str) -> Path:
 def decks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the decks of all lessons."""
     folder = tmp_path_factory.mktemp("decks")
-    assert slides.main(options_of("slides", ["--output", str(folder)])) == 0
+    assert slides.main(**options_of("slides", ["--output", str(folder)])) == 0
     return folder
 
 

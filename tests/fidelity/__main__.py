@@ -17,9 +17,7 @@ def main() -> None:
             print(f"| `{call}` | {outcome} |" if row.run is None else f"| {call} | {outcome} |")
     print("\n## Known differences of the virtual GPUs\n\n| call | why | torch |\n|---|---|---|")
     for call, gap in GAPS.items():
-        print(
-            f"| `{call}` | {gap.reason} | {' '.join(gap.only) if isinstance(gap.only, tuple) else gap.only or 'all'} |"
-        )
+        print(f"| `{call}` | {gap.reason} | {' '.join(gap.only) or 'all'} |")
     print(f"\n{len(ROWS)} rows, {len(GAPS)} of them with a known difference.")
 
 

@@ -7,6 +7,7 @@ is stored for each version of PyTorch, and meets each kind of failure once for r
 import json
 import socket
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import tomllib
@@ -89,7 +90,7 @@ def port_taken() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-def record_all(names: list[str], python: str) -> None:
+def record_all(names: list[str], python: str = sys.executable) -> None:
     """Store the named cases, all by default, as they end with an interpreter's PyTorch.
 
     Raises ValueError for an unknown name.

@@ -1,14 +1,14 @@
 """What leads to the lessons: the Colab badges, `colab_badges.md`, and the table in README.md.
 
 In README.md the table stands between the lines `<!-- lessons:begin -->` and `<!-- lessons:end -->`; elsewhere
-in it only OWNER/REPO is replaced.
+in it, and in pyproject.toml, only OWNER/REPO is replaced, and the ref in `[tool.course]`.
 """
 
 import re
 from pathlib import Path
 
 from authors import canonical, rules
-from authors.repository import Repository, read_repository, write_repository
+from authors.repository import Repository, read_repository
 from course_utils.lessons import ROOT, lesson_paths
 
 BEGIN, END = "<!-- lessons:begin -->", "<!-- lessons:end -->"
@@ -24,7 +24,7 @@ def table(paths: list[Path], repository: Repository) -> str:
             raise ValueError(f"{path.name}: the first cell is not the skeleton in tools/authors/rules.py")
         name = f"[{head['number']} {head['title']}](notebooks/{path.name})"
         outcome = head["outcome"].replace("|", "\\|")
-        opened = f"{repository.badge(path.stem)} [with its results](notebooks/executed/{path.name})"
+        opened = f"{repository.text('badge', path.stem)} [with its results](notebooks/executed/{path.name})"
         rows.append(f"| {name} | {opened} | {head['time']} | {outcome} |")
     return "\n".join(rows)
 
@@ -38,27 +38,18 @@ def wanted(repository: Repository, root: Path = ROOT) -> dict[Path, str]:
     texts = {file: text for path in paths for file, text in rules.files(path, repository).items()}
     rows = table(paths, repository)
     texts[root / "colab_badges.md"] = PAGE.read_text(encoding="utf-8").format(table=rows)
-    readme = root / "README.md"
+    old = read_repository(root).slug
+    readme, pyproject = (
+        (root / name).read_text(encoding="utf-8").replace(old, repository.slug)
+        for name in ("README.md", "pyproject.toml")
+    )
     place = re.compile(f"{BEGIN}\n.*?{END}", re.DOTALL)
-    text = readme.read_text(encoding="utf-8").replace(read_repository(root).slug, repository.slug)
-    if not place.search(text):
+    if not place.search(readme):
         raise ValueError(f"README.md has no lines {BEGIN} and {END} to put the table between")
-    texts[readme] = place.sub(lambda _: f"{BEGIN}\n{rows}\n{END}", text)
+    texts[root / "README.md"] = place.sub(lambda _: f"{BEGIN}\n{rows}\n{END}", readme)
+    ref = f'ref = "{repository.ref}"'
+    texts[root / "pyproject.toml"] = re.sub(r'^ref = ".*"$', ref, pyproject, flags=re.M)
     return texts
-
-
-def out_of_date(repository: Repository, root: Path = ROOT) -> dict[Path, str]:
-    """The wanted texts of the files that have another one."""
-    texts = wanted(repository, root)
-    return {
-        path: text for path, text in texts.items() if not path.exists() or path.read_bytes() != text.encode()
-    }
-
-
-def check(root: Path = ROOT) -> list[str]:
-    """The files that are out of date, one line each."""
-    stale = out_of_date(read_repository(root), root)
-    return [f"{path.relative_to(root)}: out of date; run: python tools/authors badges" for path in stale]
 
 
 def update(slug: str | None = None, ref: str | None = None, root: Path = ROOT) -> None:
@@ -68,7 +59,6 @@ def update(slug: str | None = None, ref: str | None = None, root: Path = ROOT) -
     """
     now = read_repository(root)
     repository = Repository(slug or now.slug, ref or now.ref)
-    stale = out_of_date(repository, root)
+    stale = canonical.stale(wanted(repository, root))
     canonical.write(stale)
-    write_repository(repository, root)
     print(f"{len(stale)} files changed; everything points to {repository.slug} at {repository.ref}")

@@ -9,7 +9,6 @@ import statistics
 import subprocess
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Callable
 from timeit import timeit
 
@@ -49,17 +48,12 @@ def training_step(net: type[nn.Module], device: str, batch: int, *, parallel: bo
 
 def costs(net: type[nn.Module], rounds: int) -> tuple[float, float, float]:
     """Return how many times the CPU time a step takes on a virtual GPU, on eight, and inside a ledger."""
-
-    def tracked() -> None:
-        with track_memory():
-            one()
-
     with virtual_gpus(8):
         one, eight = training_step(net, "cuda:0", 128), training_step(net, "cuda:0", 256, parallel=True)
         pairs = [
             (one, training_step(net, "cpu", 128)),
             (eight, training_step(net, "cpu", 256)),
-            (tracked, one),
+            (track_memory()(one), one),
         ]
         return tuple(ratio(*pair, rounds, time.process_time) for pair in pairs)
 
@@ -75,15 +69,15 @@ def import_time(rounds: int) -> str:
     return f"{statistics.median(float(ms) for ms, _ in outputs):.0f} ms, {outputs[0][1]} torch"
 
 
-def main(options: Namespace) -> int:
+def main(rounds: int = 30, pictures: int = 10_000) -> int:
     """Measure and print one line a figure: what, how much, the target."""
-    threads, size = torch.get_num_threads(), options.pictures
+    threads = torch.get_num_threads()
     print(f"torch {torch.__version__}, {threads} threads where not said otherwise")
     os.environ.setdefault("COURSE_DATA", "standin")  # a download is no part of it
-    sizes = {"TRAIN_SIZE": size, "TEST_SIZE": 10, "TIMED_SIZE": size}
+    sizes = {"TRAIN_SIZE": pictures, "TEST_SIZE": 10, "TIMED_SIZE": pictures}
     lesson = taken("training_loop", device=torch.device("cpu"), **sizes)
     torch.set_num_threads(1)
-    one, eight, ledger = costs(lesson["Net"], options.rounds)
+    one, eight, ledger = costs(lesson["Net"], rounds)
     torch.set_num_threads(threads)
     print(f"one virtual GPU / plain CPU, a step at batch 128, one thread: {one:.2f} times (target 1.2)")
     print(f"DataParallel on 8 / plain CPU, a step at batch 256, one thread: {eight:.2f} times (target 2)")

@@ -15,12 +15,12 @@ import re
 import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 
 import nbformat
 from classroom.slide_types import write_types
+from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
 from nbval.plugin import coalesce_streams
 
@@ -28,6 +28,7 @@ from course_utils.lessons import executed
 
 METADATA_FILE = Path(__file__).with_name("notebook_metadata.toml")
 SANITIZE_FILE = Path(__file__).with_name("nbval_sanitize.cfg")  # nbval's format: pytest reads it as well
+SANITIZE = re.findall(r"^regex: (.*)\nreplace: (.*)$", SANITIZE_FILE.read_text(encoding="utf-8"), re.M)
 NOTEBOOK_METADATA = tomllib.loads(METADATA_FILE.read_text(encoding="utf-8"))
 CELL_KEYS = ("tags", "reason", "slideshow")
 WIDGET_TYPES = {"application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"}
@@ -47,6 +48,13 @@ def to_text(notebook: NotebookNode) -> str:
     """The text of a notebook file, valid by nbformat's schema."""
     nbformat.validate(notebook)
     return nbformat.writes(notebook) + "\n"
+
+
+def stale(texts: Mapping[Path, str]) -> dict[Path, str]:
+    """Those texts that their files do not have."""
+    return {
+        file: text for file, text in texts.items() if not file.is_file() or file.read_bytes() != text.encode()
+    }
 
 
 def write(texts: Mapping[Path, str]) -> None:
@@ -72,36 +80,23 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
 
 
 def both_files(path: Path, notebook: NotebookNode, run: NotebookNode | None = None) -> dict[Path, str]:
-    """The texts of a lesson's two files, by their paths.
-
-    Args:
-        path: of the file that a reader opens.
-        notebook: the cells.
-        run: where the outputs come from; by default the executed file that is there.
-    """
-    stored = executed(path)
-    if run is None and stored.is_file():
-        run = read(stored)
+    """The texts of a lesson's two files, by their paths; the outputs are those of `run`, if there was one."""
     # once for ids and code, by which outputs are found; again for the slides, which need room for outputs
     complete = canonical(with_outputs(canonical(notebook), run))
-    return {path: to_text(without_outputs(complete)), stored: to_text(complete)}
+    return {path: to_text(without_outputs(complete)), executed(path): to_text(complete)}
 
 
 def without_outputs(notebook: NotebookNode) -> NotebookNode:
     """A copy that tells no answers."""
-    result = deepcopy(notebook)
-    for cell in result.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    return result
+    return ClearOutputPreprocessor().preprocess(deepcopy(notebook), {})[0]
 
 
 def with_outputs(notebook: NotebookNode, run: NotebookNode | None) -> NotebookNode:
     """A copy with the outputs of those cells of `run` that have the same id and the same code."""
     result = deepcopy(notebook)
-    known = {(cell.id, cell.source): cell for cell in run.cells if cell.cell_type == "code"} if run else {}
+    known = {(cell.id, cell.source, cell.cell_type): cell for cell in run.cells} if run else {}
     for cell in result.cells:
-        if cell.cell_type == "code" and (ran := known.get((cell.id, cell.source))):
+        if cell.cell_type == "code" and (ran := known.get((cell.id, cell.source, "code"))):
             cell.outputs, cell.execution_count = deepcopy(ran.outputs), ran.execution_count
     return result
 
@@ -133,21 +128,14 @@ def _clean_output(output: NotebookNode) -> NotebookNode:
         pictures = {mime: about for mime, about in output.metadata.items() if mime.startswith("image/")}
         texts = {mime: {"alt": about["alt"]} for mime, about in pictures.items() if about.get("alt")}
         output.metadata = nbformat.from_dict(texts)
-        for mime in set(output.data) & WIDGET_TYPES:
-            del output.data[mime]
-        for mime in [mime for mime in output.data if mime.startswith("text/")]:
-            output.data[mime] = scrub(output.data[mime])
+        kept = {mime: data for mime, data in output.data.items() if mime not in WIDGET_TYPES}
+        scrubbed = {mime: scrub(text) for mime, text in kept.items() if mime.startswith("text/")}
+        output.data = nbformat.from_dict(kept | scrubbed)
     return output
 
 
 def scrub(text: str) -> str:
     """Replace memory addresses and machine paths in an output's text."""
-    for pattern, replacement in _patterns():
-        text = pattern.sub(replacement, text)
+    for pattern, replacement in SANITIZE:
+        text = re.sub(pattern, replacement, text)
     return text
-
-
-@cache
-def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    pairs = re.findall(r"^regex: (.*)\nreplace: (.*)$", SANITIZE_FILE.read_text(encoding="utf-8"), re.M)
-    return [(re.compile(pattern), replacement) for pattern, replacement in pairs]

@@ -5,14 +5,17 @@ pip can build the course without a network. PyTorch is the usual build of Colab'
 differs. About 5 GB. Standard library only. The tests want its interpreter in COURSE_COLAB_PYTHON.
 """
 
-import hashlib
 import os
 import re
 import subprocess
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from start.bootstrap import run_pip
+
 from course_utils.lessons import ROOT
+from course_utils.machine.system import text_of
 
 PACKAGES = ROOT / "tests" / "colab" / "packages.txt"
 # What the lessons import, the kernel, and pytest; what these need comes with them, in Colab's versions too.
@@ -46,32 +49,23 @@ def find_python() -> str:
     raise ValueError(f"An imitation of Colab needs Python {' or '.join(PYTHONS)} with venv and ensurepip.")
 
 
-def build(folder: Path) -> None:
-    """Make the environment; raises CalledProcessError where pip fails."""
-    subprocess.run([find_python(), "-m", "venv", "--clear", folder], check=True)
-    limits = folder / "constraints.txt"
-    limits.write_text(constraints(), encoding="utf-8")
-    pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "-q", f"pip=={packages()['pip']}"], check=True)
-    # what is not imported needs no bytecode; the rest gets it when it is
-    subprocess.run([*pip, "install", "-q", "--no-compile", "-c", limits, *WANTED.split()], check=True)
-    # what pyproject.toml builds with; Colab's own is older, and pip fetches this one there
-    wheels = ["--no-deps", "-d", folder / "wheels", "setuptools>=77"]
-    subprocess.run([*pip, "download", "-q", *wheels], check=True)
-
-
-def make(folder: Path) -> list[str]:
+def make(folder: Path) -> None:
     """Build the environment where it is missing or of an older list, and print its interpreter.
 
-    Returns what is wrong.
+    Raises CourseError where pip fails.
     """
-    stamp = folder / "complete"
-    wanted = hashlib.sha256(f"{constraints()}{WANTED}".encode()).hexdigest()
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != wanted:
-        try:
-            build(folder)
-        except subprocess.CalledProcessError:  # pip has said what happened
-            return [f"{folder} could not be made. Check the network and the disk."]
+    folder = folder.absolute()
+    python, stamp = folder / "bin" / "python", folder / "complete"
+    wanted = f"{constraints()}{WANTED}"
+    if text_of(stamp) != wanted:
+        subprocess.run([find_python(), "-m", "venv", "--clear", folder], check=True)
+        limits = folder / "constraints.txt"
+        limits.write_text(constraints(), encoding="utf-8")
+        pip = partial(run_pip, python, ROOT)
+        pip(["install", "-q", f"pip=={packages()['pip']}"])
+        # what is not imported needs no bytecode; the rest gets it when it is
+        pip(["install", "-q", "--no-compile", "-c", str(limits), *WANTED.split()])
+        # what pyproject.toml builds with; Colab's own is older, and pip fetches this one there
+        pip(["download", "-q", "--no-deps", "-d", str(folder / "wheels"), "setuptools>=77"])
         stamp.write_text(wanted, encoding="utf-8")
-    print(folder / "bin" / "python")
-    return []
+    print(python)

@@ -24,11 +24,11 @@ def write_exercises(notebook: NotebookNode) -> None:
     Raises ValueError where one of them has no cells.
     """
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    imported = IMPORT.search(code)
-    module = import_module(f"course_utils.exercises.{imported[1]}") if imported else None
-    lesson = getattr(module, "lesson", None)
+    if not (imported := IMPORT.search(code)):
+        return
+    lesson = import_module(f"course_utils.exercises.{imported[1]}").lesson
     cells = dict(_cells(notebook))
-    for name, table in lesson.tables.items() if lesson else ():
+    for name, table in lesson.tables.items():
         if name not in cells:
             raise ValueError(f"the exercise {name!r} has no cells; see tools/authors/exercise_cells.py")
         heading, check = cells[name]

@@ -17,7 +17,6 @@ from classroom.stick import course_files
 
 from course_utils.lessons import ROOT
 
-LIST = ROOT / "tests" / "faults.toml"
 COPY = ROOT / "build" / "faults"
 
 
@@ -39,17 +38,8 @@ class Fault:
         return text.replace(self.old, self.new)
 
 
-def read_faults(file: Path = LIST) -> list[Fault]:
-    """The list, in its order."""
-    return [Fault(**fault) for fault in tomllib.loads(file.read_text(encoding="utf-8"))["fault"]]
-
-
-def copy_checkout(root: Path, copy: Path) -> None:
-    """Copy the files that git knows or would add."""
-    shutil.rmtree(copy, ignore_errors=True)
-    for name in course_files(root, "--cached", "--others", "--exclude-standard"):
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / name, copy / name)
+LIST = (ROOT / "tests" / "faults.toml").read_text(encoding="utf-8")
+FAULTS = [Fault(**fault) for fault in tomllib.loads(LIST)["fault"]]
 
 
 def is_found(fault: Fault, root: Path) -> bool:
@@ -82,11 +72,13 @@ def _fail(tests: Iterable[str], root: Path) -> bool:
 
 def try_all(names: list[str]) -> list[str]:
     """Try the named faults, all by default, and print a line for each; return what is wrong."""
-    faults = read_faults()
-    if unknown := set(names) - {fault.name for fault in faults}:
+    if unknown := set(names) - {fault.name for fault in FAULTS}:
         raise ValueError(f"no fault is named {', '.join(sorted(unknown))}; see tests/faults.toml")
-    chosen = [fault for fault in faults if not names or fault.name in names]
-    copy_checkout(ROOT, COPY)
+    chosen = [fault for fault in FAULTS if not names or fault.name in names]
+    shutil.rmtree(COPY, ignore_errors=True)
+    for name in course_files(ROOT, "--cached", "--others", "--exclude-standard"):  # also what git would add
+        (COPY / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, COPY / name)
     if _fail(sorted({test for fault in chosen for test in fault.tests}), COPY):
         return [f"without any fault their tests fail, too, in {COPY}: mend that first"]
     missed = 0

@@ -34,9 +34,8 @@ def lesson_code(lesson: str, names: Iterable[str], **given: Any) -> dict[str, An
             missing -= found
     if missing:
         raise LookupError(f"lesson {lesson} does not define: {', '.join(sorted(missing))}")
-    namespace: dict[str, Any] = dict(given)
-    exec(compile(ast.Module(kept, []), path.name, "exec"), namespace)
-    return namespace
+    exec(compile(ast.Module(kept, []), path.name, "exec"), given)
+    return given
 
 
 def _bound(node: ast.stmt) -> set[str]:

@@ -57,16 +57,13 @@ def _problem(url: str, path: Path, root: Path) -> str:
     if parts.scheme or parts.netloc or url.startswith(("/", "~", "\\")):
         return f"link {url} leads to one machine only"
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-    if not target.is_relative_to(root) or not _exists(target):
+    # under exactly this name, on file systems that ignore case too
+    there = target.is_dir() or (target.exists() and target in target.parent.iterdir())
+    if not there or not target.is_relative_to(root):
         return f"link {url} leads to no file"
     if parts.fragment and unquote(parts.fragment) not in read_page(target).anchors:
         return f"link {url} leads to no heading"
     return ""
-
-
-def _exists(target: Path) -> bool:
-    """Whether the file is there under exactly this name, on file systems that ignore case too."""
-    return target.is_dir() or (target.exists() and target in target.parent.iterdir())
 
 
 @cache

@@ -27,11 +27,7 @@ def check(path: Path) -> list[str]:
         path: f"{path.name}: not as `fix` writes it (form, badge, setup cell, exercises), or with outputs",
         executed(path): f"executed/{path.name}: not the cells of the lesson, as `fix` writes them",
     }
-    found = [
-        f"{wrong[file]}; run: python tools/authors fix"
-        for file, text in texts.items()
-        if not file.is_file() or text.encode() != file.read_bytes()
-    ]
+    found = [f"{wrong[file]}; run: python tools/authors fix" for file in canonical.stale(texts)]
     return found + rules.problems(nbformat.reads(texts[executed(path)], as_version=4), path)
 
 

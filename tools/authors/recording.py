@@ -27,6 +27,7 @@ from course_utils.exercises import progress
 from course_utils.lessons import ROOT
 from course_utils.machine.doctor.inspection import ask_driver
 from course_utils.machine.recorded import FOLDER, SCHEMA
+from course_utils.machine.system import ask, text_of
 
 PART_SECONDS = 900  # after that a part is taken to hang
 UNFINISHED = f"its process crashed, or did not end within {PART_SECONDS} seconds"
@@ -58,7 +59,9 @@ def record(
         card = describe(rehearse)
         file = (folder or FOLDER) / f"{re.sub(r'[^a-z0-9]+', '-', card['card'].lower()).strip('-')}.json"
         kept = {name: part for name, part in _parts_of(file, card).items() if name not in names}
-        card["parts"] = kept | {name: unfinished() for name in names}
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        part = {"date": date, "commit": commit(), "status": "failed", "error": UNFINISHED}
+        card["parts"] = kept | {name: part | {"figures": {}} for name in names}
         write(file, card)
         if len(names) == 1:
             run_part(names[0], file, card)
@@ -67,12 +70,6 @@ def record(
     print(f"wrote {file}")
     done = read(file)["parts"]
     return [f"failed: {name}: {done[name]['error']}" for name in names if done[name]["status"] != "done"]
-
-
-def unfinished() -> dict[str, Any]:
-    """What is written of a part before it runs, and stays where its process does not come back."""
-    date = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"date": date, "commit": commit(), "status": "failed", "error": UNFINISHED, "figures": {}}
 
 
 def run_part(name: str, file: Path, card: Card) -> None:
@@ -145,17 +142,11 @@ def describe(rehearse: bool) -> Card:
 
 def cpu() -> str:
     """The CPU's name where the system tells it, else its architecture."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+    name = re.search(r"^model name\s*: (.+)$", text_of(Path("/proc/cpuinfo")), re.M)
+    return name[1].strip() if name else platform.processor() or platform.machine()
 
 
 def commit() -> str | None:
     """The git commit of the course, with "+" where files were changed since; None where it is not known."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    return ask(command, limit=60).out.strip() or None

@@ -19,15 +19,13 @@ import torch
 import course_utils
 from authors.lesson_code import lesson_code
 from course_utils.distributed.scripts import speedrun as script
-from course_utils.machine.timing import Timing, format_seconds
+from course_utils.machine.timing import format_seconds
 
 sys.path.append(str(Path(script.__file__).parent))  # lesson 08 imports the file it has taken home
 
 TAKEN = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 DEVICE = torch.device("cuda", 0)
 Figures = dict[str, Any]
-
-
 LARGER = (2048, 4096)  # a laptop need not compute these matmuls in the lesson
 Scale = dict[str, Any]  # how much is measured: [full] of the TOML file, or [tiny] to try the recording itself
 FULL = TAKEN["full"] | {"recipe": script.RECIPES["gpu"]}
@@ -69,13 +67,9 @@ def training_loop(figures: Figures, scale: Scale) -> Iterator[str]:
     figures |= {"units": "seconds per epoch", "source": lesson["train_set"].source, "pictures": size}
     figures |= {"cpu_threads": torch.get_num_threads(), "rungs": {}}
     for name, run in lesson["rungs"].items():
-        timing = _measure(run, scale)
+        timing = course_utils.measure(run, DEVICE, repeats=scale["repeats"], warmup=1)
         figures["rungs"][name] = list(timing.times)
         yield f"{name}: {format_seconds(timing)} an epoch, {size / timing:,.0f} pictures per second"
-
-
-def _measure(run: Callable[[], object], scale: Scale) -> Timing:
-    return course_utils.measure(run, DEVICE, repeats=scale["repeats"], warmup=1)
 
 
 def data_parallel(figures: Figures, scale: Scale) -> Iterator[str]:
@@ -86,15 +80,15 @@ def data_parallel(figures: Figures, scale: Scale) -> Iterator[str]:
     figures |= {"units": "seconds per epoch in batches of 100", "pictures": len(lesson["labels"])}
     figures |= {"source": lesson["train_set"].source, "gpus": {}}
     for n in lesson["numbers"]:
-        timing = _measure(partial(lesson["train"], n, epochs=1), scale)
+        epoch = partial(lesson["train"], n, epochs=1)
+        timing = course_utils.measure(epoch, DEVICE, repeats=scale["repeats"], warmup=1)
         figures["gpus"][str(n)] = list(timing.times)
         yield f"{n} x GPU: {format_seconds(timing)} an epoch"
 
 
 def memory(figures: Figures, scale: Scale) -> Iterator[str]:
     """Set the peak that lesson 06 predicts for each of its cases beside the measured ones."""
-    lesson, cases = _memory_lesson(scale)
-    step = partial(lesson["run_case"], lesson["measure_step"])
+    lesson, step, cases = _memory_lesson(scale)
     figures |= {"units": "bytes at the peak of a training step", "half": str(lesson["HALF"]), "cases": {}}
     for job in lesson["jobs"].values():
         step(job, {})  # the first step also loads libraries and their work space
@@ -116,8 +110,7 @@ def memory(figures: Figures, scale: Scale) -> Iterator[str]:
 
 def levers(figures: Figures, scale: Scale) -> Iterator[str]:
     """Time a training step of lesson 06 with each of its levers."""
-    lesson, cases = _memory_lesson(scale)
-    step = partial(lesson["run_case"], lesson["measure_step"])
+    lesson, step, cases = _memory_lesson(scale)
     figures |= {"units": "seconds per training step", "half": str(lesson["HALF"]), "steps": {}}
     for name, job, case in cases:
         step(job, case)  # not counted: it chooses and loads kernels
@@ -125,12 +118,12 @@ def levers(figures: Figures, scale: Scale) -> Iterator[str]:
         yield f"{name}: {format_seconds(median(figures['steps'][name]))} a step"
 
 
-def _memory_lesson(scale: Scale) -> tuple[Figures, list[tuple[str, Any, dict[str, Any]]]]:
-    """Return lesson 06's names, and its cases as (name, job, levers)."""
+def _memory_lesson(scale: Scale) -> tuple[Figures, Callable[..., Any], list[tuple[str, Any, dict[str, Any]]]]:
+    """Return lesson 06's names, what measures a step of a job, and the cases as (name, job, levers)."""
     lesson = taken("memory", device=DEVICE, BATCH=scale["batch"])
     pairs = product(lesson["jobs"].items(), lesson["CASES"].items())
     cases = [(f"{net}, {name}", job, case) for (net, job), (name, case) in pairs]
-    return lesson, cases[: scale.get("cases")]
+    return lesson, partial(lesson["run_case"], lesson["measure_step"]), cases[: scale.get("cases")]
 
 
 def ladder(figures: Figures, scale: Scale) -> Iterator[str]:

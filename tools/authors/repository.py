@@ -8,8 +8,7 @@ from string import Template
 
 from course_utils.lessons import ROOT
 
-COLAB = "https://colab.research.google.com"
-SETUP = Path(__file__).with_name("setup_cell.txt")
+TEXTS = tomllib.loads(Path(__file__).with_name("lesson_texts.toml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -26,34 +25,13 @@ class Repository:
         if not re.fullmatch(r"[\w.-]+(?:/[\w.-]+)*", self.ref):
             raise ValueError(f"ref must be a branch, a tag or a commit, not {self.ref!r}")
 
-    def badge(self, name: str) -> str:
-        """The badge that opens lesson `name` in Colab, as markdown."""
-        address = f"{COLAB}/github/{self.slug}/blob/{self.ref}/notebooks/{name}.ipynb"
-        return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({address})"
-
-    def opening_links(self, name: str) -> str:
-        """The badge of lesson `name`, and a link to the page that shows what it prints.
-
-        In full: both files of a lesson have the same text, and in Colab there is no folder around it.
-        """
-        page = f"https://github.com/{self.slug}/blob/{self.ref}/notebooks/executed/{name}.ipynb"
-        return f"{self.badge(name)} [With its results]({page})"
-
-    def setup_cell(self, name: str) -> str:
-        """The code of the setup cell of lesson `name`."""
-        template = Template(SETUP.read_text(encoding="utf-8").strip("\n"))
-        return template.substitute(repository=self.slug, ref=self.ref, lesson=name)
+    def text(self, kind: str, lesson: str) -> str:
+        """What lesson_texts.toml has of this kind, "badge", "results" or "setup", for one lesson."""
+        text = Template(TEXTS[kind].strip("\n"))
+        return text.substitute(repository=self.slug, ref=self.ref, lesson=lesson)
 
 
 def read_repository(root: Path = ROOT) -> Repository:
     """Read the setting; raises KeyError where the section is missing."""
     course = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["course"]
     return Repository(course["repository"], course["ref"])
-
-
-def write_repository(repository: Repository, root: Path = ROOT) -> None:
-    """Replace OWNER/REPO in all of pyproject.toml, and the ref in its section; every other byte stays."""
-    pyproject = root / "pyproject.toml"
-    text = pyproject.read_text(encoding="utf-8").replace(read_repository(root).slug, repository.slug)
-    text = re.sub(r'^ref = ".*"$', f'ref = "{repository.ref}"', text, flags=re.M)
-    pyproject.write_text(text, encoding="utf-8", newline="\n")

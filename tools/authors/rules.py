@@ -10,8 +10,8 @@ The first cell (markdown, id `head`) reads, with one blank line between its four
 
     **Time:** about 20 minutes. **Needs:** what the reader has to have or know.
 
-Anything may follow. The second cell (code, id `setup`) is tools/authors/setup_cell.txt with the lesson's
-name, written by `fix`. For a table of contents there is one `#` (the lesson's title), then sections
+Anything may follow. The second cell (code, id `setup`) is the one of tools/authors/lesson_texts.toml with the
+lesson's name, written by `fix`. For a table of contents there is one `#` (the lesson's title), then sections
 `## 1. Title`, `## 2. Title` and so on, `###` below them; no title comes twice. The sections of CLOSING come
 last and have no number. A text fits on a slide; a picture in an output has an alternative text.
 
@@ -64,13 +64,13 @@ def write_common_cells(notebook: NotebookNode, name: str, repository: Repository
     cells = notebook.cells
     if not cells or cells[0].cell_type != "markdown" or not BADGE_LINE.match(cells[0].source):
         raise ValueError(f"{name}: the first cell must be markdown and begin with '# Lesson NN: title'")
-    head, links = cells[0], repository.opening_links(name)
+    head, links = cells[0], f"{repository.text('badge', name)} {repository.text('results', name)}"
     head.id = "head"
     head.source = BADGE_LINE.sub(lambda found: f"{found[1]}\n\n{links}\n\n", head.source)
     if len(cells) < 2 or cells[1].cell_type != "code" or "course_utils.start(" not in cells[1].source:
         cells.insert(1, nbformat.v4.new_code_cell())
     cells[1].id = "setup"
-    cells[1].source = repository.setup_cell(name)
+    cells[1].source = repository.text("setup", name)
     exercise_cells.write_exercises(notebook)
 
 
@@ -114,28 +114,19 @@ def _headings(notebook: NotebookNode) -> Iterator[str]:
 
 
 def _cell(cell: NotebookNode) -> Iterator[str]:
-    yield from _tags(cell)
-    if not cell.source.strip():
-        yield "is empty"
-    elif cell.cell_type == "markdown":
-        yield from _text(cell)
-    else:
-        yield from _code(cell)
-        yield from _outputs(cell)
-
-
-def _tags(cell: NotebookNode) -> Iterator[str]:
     tags = set(cell.metadata.get("tags", []))
     yield from (f"tag {tag!r} is not one of {sorted(TAGS)}" for tag in sorted(tags - TAGS))
     needs_reason = sorted(tags & REASONED_TAGS)
     if needs_reason and len(str(cell.metadata.get("reason", "")).split()) < 3:
         yield f"tag {needs_reason[0]!r} needs a reason of a few words in the cell's metadata"
-
-
-def _text(cell: NotebookNode) -> Iterator[str]:
-    lines = slide_types.lines_of(cell)
-    if lines > TEXT_LINES:
-        yield f"about {lines:.0f} lines on a slide, at most {TEXT_LINES}; split it"
+    if not cell.source.strip():
+        yield "is empty"
+    elif cell.cell_type == "markdown":
+        if (lines := slide_types.lines_of(cell)) > TEXT_LINES:
+            yield f"about {lines:.0f} lines on a slide, at most {TEXT_LINES}; split it"
+    else:
+        yield from _code(cell)
+        yield from _outputs(cell)
 
 
 def _code(cell: NotebookNode) -> Iterator[str]:

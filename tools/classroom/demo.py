@@ -2,7 +2,7 @@
 
 import io
 import time
-from argparse import Namespace
+import tomllib
 from contextlib import redirect_stdout
 from pathlib import Path
 from textwrap import wrap
@@ -11,24 +11,29 @@ import nbformat
 from start.runner import attempt, kernel_environment
 
 from classroom.comparing import BUTTONS, Difference, differences
+from classroom.stick import make_stick
 from course_utils.data.cifar10 import STANDIN, load_cifar10
 from course_utils.data.folder import data_folder
-from course_utils.lessons import choose, executed
+from course_utils.lessons import executed
 from course_utils.machine.doctor import examine
 
+TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 WIDTH = 100  # columns of a terminal on a projector
-MARKS = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
 
 
-def main(options: Namespace) -> int:
+def main(
+    lessons: list[Path],
+    real_data: bool = False,
+    download: bool = False,
+    stick: Path | None = None,
+    packages: bool = False,
+) -> int:
     """Rehearse, or make a stick; returns 0 where the class can begin, else 1."""
-    if options.stick:
-        from classroom.stick import make_stick
-
-        return make_stick(options.stick, packages=options.packages)
+    if stick:
+        return make_stick(stick, packages=packages)
     try:
-        obstacles = machine() + pictures(options.download)
-        looks = rehearse(choose(options.lessons), obstacles, real_data=options.real_data)
+        obstacles = machine() + pictures(download)
+        looks = rehearse(lessons, obstacles, real_data=real_data)
     except KeyboardInterrupt:
         print("\nStopped. No notebook and no progress was changed.")
         return 130
@@ -41,7 +46,7 @@ def machine() -> list[str]:
     findings = examine()
     for finding in findings:
         if finding.level != "ok" or finding is findings[-1]:
-            tell(f"{MARKS[finding.level]}: {finding.title}")
+            tell(f"{finding.level.replace('problem', 'PROBLEM')}: {finding.title}")
             tell(finding.meaning, f"To do: {finding.fix}" if finding.fix else "", indent=4)
     passed = sum(finding.level == "ok" for finding in findings)
     tell(f"{passed} of {len(findings)} checks are fine. All of them: python3 -m course_utils doctor")
@@ -60,17 +65,10 @@ def pictures(download: bool) -> list[str]:
         tell(f"PROBLEM: {error}")
         return ["the folder of pictures is faulty"]
     tell(*(line for line in said.getvalue().splitlines() if not line.startswith("Data: ")))
-    if folder is None:
-        tell("Stand-in pictures, because COURSE_DATA=standin asks for them.")
-    elif source == STANDIN:
-        missing = "could not be fetched to" if download else "is not in"
-        tell(
-            f"CIFAR-10 {missing} {folder}. So each learner's lesson 04 will download 170 MB, or draw "
-            "stand-in pictures where there is no network.",
-            "To do: python3 -m course_utils demo --download   (once)",  # a line of its own, to be copied
-        )
-    else:
-        tell(f"{source}, in {folder}. COURSE_DATA names such a folder.")
+    kind = "asked" if folder is None else "missing" if source == STANDIN else "there"
+    missing = "could not be fetched to" if download else "is not in"
+    texts = TEXTS["pictures"][kind]
+    tell(*(text.format(source=source, folder=folder, missing=missing) for text in texts))
     return []
 
 
@@ -117,17 +115,9 @@ def report(name: str, seconds: float, failure: str, found: list[Difference]) -> 
 def verdict(obstacles: list[str], looks: int) -> int:
     """Print whether the class can begin; return 0 where it can, else 1."""
     heading("The verdict")
-    if obstacles:
-        tell(f"NOT READY: {'; '.join(obstacles)}.")
-        return 1
-    if not looks:
-        tell("Ready.")
-        return 0
-    tell(
-        f"Ready, but look at {looks} cell{'s' * (looks > 1)} first: listed above. Another CPU or number of "
-        "threads changes digits of a loss; another device, an error or a missing line has another reason."
-    )
-    return 0
+    text = TEXTS["verdict"]["stopped" if obstacles else "look" if looks else "ready"]
+    tell(text.format(obstacles="; ".join(obstacles), cells=f"{looks} cell{'s' * (looks > 1)}"))
+    return int(bool(obstacles))
 
 
 def heading(text: str) -> None:

@@ -32,7 +32,8 @@ def write_types(cells: list[NotebookNode], room: float = LINES) -> None:
     before = None
     for cell in cells:
         height = lines_of(cell)
-        kind = _tagged(cell) or _kind(cell, before, fits=used + height <= room)
+        tagged = [tag.removeprefix(TAG) for tag in cell.metadata.get("tags", []) if tag in TAGS]
+        kind = tagged[0] if tagged else _kind(cell, before, fits=used + height <= room)
         if kind in ("slide", "subslide"):
             used = 0.0
         if kind not in ("skip", "notes"):
@@ -63,11 +64,6 @@ def lines_of(cell: NotebookNode) -> float:
 
 def _lines(text: str, columns: int) -> float:
     return sum(max(1, len(line) / columns) for line in text.splitlines())
-
-
-def _tagged(cell: NotebookNode) -> str:
-    tags = cell.metadata.get("tags", [])
-    return next((tag.removeprefix(TAG) for tag in tags if tag in TAGS), "")
 
 
 def _kind(cell: NotebookNode, before: NotebookNode | None, *, fits: bool) -> str:

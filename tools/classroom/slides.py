@@ -9,7 +9,6 @@ docs/instructors_guide.md.
 import math
 import re
 import shutil
-from argparse import Namespace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,14 +16,14 @@ import nbformat
 from jinja2 import Environment, FileSystemLoader
 from nbconvert import SlidesExporter
 from nbconvert.filters import markdown2html
+from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
-from traitlets.config import Config
 
-from classroom.notes import GUIDE, Notes, read_notes, section_of
 from classroom.slide_types import type_of, write_types
 from course_utils.figures.text import in_words
-from course_utils.lessons import CourseError, choose, lesson_paths, with_results
+from course_utils.lessons import ROOT, CourseError, lesson_paths, with_results
 
+GUIDE = ROOT / "docs" / "instructors_guide.md"
 DECK = Path(__file__).with_name("deck")
 REVEAL = Path(__file__).with_name("reveal.js")
 HIDDEN = "remove-input"  # nbconvert leaves out the code of a cell with this tag
@@ -36,13 +35,16 @@ IMAGE = re.compile(r"!\[([^\]]*)\]\(https?:[^)]*\)")
 LESSON_LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb(?:#[^)]*)?\)")
 OTHER_LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\((?!https?:|\d\d_\w+\.html\))[^\s()]*\)")
 
+LESSON = re.compile(r"^### Lesson (\d\d):.*\n((?:(?!#{1,3} ).*\n?)*)", re.M)  # of the guide
+ITEM = re.compile(r"^- (\*\*.*(?:\n(?!- |#|\n).*)*)", re.M)
+ABOUT = re.compile(r'\*\*Section (?:(\d+)|"([^"]+)"):\*\* *')
+SECTION = re.compile(r"## +(?:(\d+)\. +)?(.+)")  # of a lesson
+Notes = dict[str, list[str]]  # section -> paragraphs of markdown; "" is the whole lesson
 
-def main(options: Namespace) -> int:
-    """Build decks for the named lessons, all by default; returns 0.
 
-    Raises CourseError for an unknown lesson or a folder that cannot be written.
-    """
-    index = build(choose(options.lessons), options.output)
+def main(lessons: list[Path], output: Path = ROOT / "build" / "slides") -> int:
+    """Build decks for the named lessons; returns 0. Raises CourseError where `output` cannot be written."""
+    index = build(lessons, output)
     print(f"Open {index} in a browser. Arrow keys move, S shows the speaker's notes, F fills the screen.")
     return 0
 
@@ -73,13 +75,9 @@ def deck(path: Path, guide: Path = GUIDE) -> str:
     notebook = nbformat.read(with_results(path), as_version=4)
     prepare(notebook.cells)
     place_notes(notebook.cells, read_notes(path.stem[:2], guide))
-    settings = Config()
-    settings.SlidesExporter.preprocessors = ["nbconvert.preprocessors.TagRemovePreprocessor"]
-    settings.TagRemovePreprocessor.remove_input_tags = {HIDDEN}
-    exporter = SlidesExporter(
-        config=settings, template_name="deck", extra_template_basedirs=[str(DECK.parent)]
-    )
+    exporter = SlidesExporter(template_name="deck", extra_template_basedirs=[str(DECK.parent)])
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={HIDDEN}), enabled=True)
     page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": title(notebook)}})
     return in_words(page, notebook)
 
@@ -91,7 +89,9 @@ def prepare(cells: list[NotebookNode]) -> None:
     """
     for cell in cells:
         if cell.cell_type == "markdown":
-            cell.source = _text(cell.source)
+            source = IMAGE.sub(r"\1", BADGE.sub("", cell.source))
+            # links to lessons lead to their decks, others stay a name
+            cell.source = OTHER_LINK.sub(r"\1", LESSON_LINK.sub(r"](\1.html)", source))
         elif cell.cell_type == "code":
             _clean(cell)
     write_types(cells, room=math.inf)
@@ -99,12 +99,6 @@ def prepare(cells: list[NotebookNode]) -> None:
         seen = before.cell_type == "markdown" or HIDDEN in cell.metadata.get("tags", [])
         if cell.cell_type == "code" and seen and type_of(cell) == "fragment":
             del cell.metadata["slideshow"]
-
-
-def _text(source: str) -> str:
-    """Markdown without pictures from the net; links to lessons lead to their decks, others stay a name."""
-    source = IMAGE.sub(r"\1", BADGE.sub("", source))
-    return OTHER_LINK.sub(r"\1", LESSON_LINK.sub(r"](\1.html)", source))
 
 
 def _clean(cell: NotebookNode) -> None:
@@ -132,6 +126,23 @@ def title(notebook: NotebookNode) -> str:
     return notebook.cells[0].source.splitlines()[0].lstrip("# ")
 
 
+def read_notes(number: str, guide: Path = GUIDE) -> Notes:
+    """The notes of lesson `number` ("03"); empty where there is no guide or the lesson is not in it.
+
+    Below a heading `### Lesson 03: ...` of the guide stand list items that begin with a bold label.
+    `- **Section 2:** ...` or `- **Section "Two GPUs":** ...` belongs to that section (`## 2. ...`,
+    `## Two GPUs`); every other label (Point, Ask, Goes wrong, Exercise) belongs to the whole lesson.
+    """
+    text = guide.read_text(encoding="utf-8") if guide.is_file() else ""
+    notes: Notes = {}
+    for lesson, body in LESSON.findall(text):
+        for item in ITEM.findall(body) if lesson == number else ():
+            section = ABOUT.match(item)
+            key = (section[1] or section[2]) if section else ""
+            notes.setdefault(key, []).append(item[section.end() :] if section else item)
+    return notes
+
+
 def place_notes(cells: list[NotebookNode], notes: Notes) -> set[str]:
     """Put each note on the first slide of its section, the others on the title slide.
 
@@ -140,15 +151,12 @@ def place_notes(cells: list[NotebookNode], notes: Notes) -> set[str]:
     unplaced = dict(notes)
     own = unplaced.pop("", [])
     for cell in cells:
-        for name in section_of(cell.source) & set(unplaced):
-            cell.metadata["speaker_notes"] = _html(unplaced.pop(name))
+        opened = SECTION.match(cell.source)  # the guide may speak of its number or of its title
+        for name in set(opened.groups() if opened else ()) & set(unplaced):
+            cell.metadata["speaker_notes"] = markdown2html("\n\n".join(unplaced.pop(name)))
     rest = [f"**{name}:** {text}" for name, texts in unplaced.items() for text in texts]
-    cells[0].metadata["speaker_notes"] = _html([*own, *rest])
+    cells[0].metadata["speaker_notes"] = markdown2html("\n\n".join([*own, *rest]))
     return set(unplaced)
-
-
-def _html(paragraphs: list[str]) -> str:
-    return markdown2html("\n\n".join(paragraphs))
 
 
 def index_page(folder: Path) -> str:

@@ -11,11 +11,9 @@ A second call copies what is missing or has changed, and removes what the course
 import errno
 import filecmp
 import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -28,14 +26,11 @@ from course_utils.data.cifar10 import REAL, STANDIN, load_cifar10
 from course_utils.data.folder import BATCHES, data_folder
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 from course_utils.machine.environment import requirements
+from course_utils.machine.system import ask
 
-README = Path(__file__).with_name("stick_readme.toml")
+TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 LIST = ".files"  # in course/: what a call has put there, so that the next one can remove what is gone
 SKIPPED = {".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", LIST, FOLDER, PROGRESS}
-REFUSED = {
-    errno.ENOSPC: "is full. Free some space",
-    errno.EFBIG: "cannot hold so large a file (FAT32 ends at 4 GB). Format it as exFAT",
-}
 
 
 def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> int:
@@ -56,8 +51,9 @@ def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> in
         text = readme(wheels_for(folder / "packages"), pictures)
         (folder / "README.txt").write_text(text, encoding="utf-8")
     except OSError as error:
-        other = f"cannot be written ({error.strerror or error}). Choose another one"
-        reason = REFUSED.get(error.errno, other)
+        reasons = TEXTS["refused"]
+        reason = reasons.get(errno.errorcode.get(error.errno), reasons["other"])
+        reason = reason.format(error.strerror or error)
         raise CourseError(f"{folder} {reason}, then run this again: what is there is kept") from error
     print(f"{folder} is ready, {used(folder) / 1e6:,.0f} MB in all. Learners begin with README.txt there.")
     return 0
@@ -70,10 +66,9 @@ def used(folder: Path) -> int:
 
 def readme(machine: str, pictures: bool) -> str:
     """The text of README.txt; `machine` is what the packages are for, empty where there are none."""
-    texts = tomllib.loads(README.read_text(encoding="utf-8"))
-    return texts["readme"].format(
-        packages=texts["packages"]["there" if machine else "missing"].format(machine=machine),
-        pictures=texts["pictures"]["there" if pictures else "missing"],
+    return TEXTS["readme"].format(
+        packages=TEXTS["packages"]["there" if machine else "missing"].format(machine=machine),
+        pictures=TEXTS["pictures"]["there" if pictures else "missing"],
         python=machine.partition(" on ")[0] or "Python 3.11 or newer",
         linux=".venv/bin/python" if machine else "python3",
         windows=".venv\\Scripts\\python" if machine else "py",
@@ -107,10 +102,8 @@ def course_files(root: Path, *which: str) -> list[str]:
 
     `which` are options of `git ls-files`, for other files than those.
     """
-    command, listed = ["git", "-C", str(root), "ls-files", "-z", *which], ""
-    if (root / ".git").exists():
-        with suppress(OSError, subprocess.CalledProcessError):  # no git here, or it distrusts the folder
-            listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # nothing where git is not there, or distrusts the folder
+    listed = ask(["git", "-C", str(root), "ls-files", "-z", *which], limit=60).out
     everything = (path.relative_to(root) for path in root.rglob("*"))
     names = listed.split("\0") if listed else [path.as_posix() for path in everything if _own(path)]
     return sorted(name for name in names if (root / name).is_file())
@@ -123,11 +116,9 @@ def _own(path: Path) -> bool:
 
 def find_pictures() -> list[tuple[Path, Path]]:
     """The pictures' folder and each of their files; they are downloaded first where they are not here."""
-    source = STANDIN
     try:
         folder = data_folder()
-        if folder is not None:
-            source = load_cifar10()[0].source
+        source = load_cifar10()[0].source if folder else STANDIN
     except (ValueError, FileNotFoundError) as error:
         raise CourseError(f"the pictures cannot be used. {error}") from error
     if source == STANDIN:
@@ -141,9 +132,8 @@ def check_room(folder: Path, needed: float) -> None:
     """Raise CourseError where the disk has less than `needed` bytes left."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise CourseError(
-            f"{folder} is full: {needed / 1e6:,.0f} MB more are needed, {free / 1e6:,.0f} are free"
-        )
+        more = f"{needed / 1e6:,.0f} MB more are needed, {free / 1e6:,.0f} are free"
+        raise CourseError(f"{folder} is full: {more}")
 
 
 def remove_old(course: Path, files: list[str]) -> None:

@@ -15,15 +15,18 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import BinaryIO
 
 from course_utils.lessons import ROOT, CourseError
 from course_utils.machine.environment import SIZES, Environment, find, requirements
 from course_utils.machine.system import text_of
+
+if os.name == "nt":
+    import msvcrt
+else:
+    import fcntl
 
 PIP_ERRORS = Path(__file__).with_name("pip_errors.toml")
 
@@ -53,35 +56,26 @@ def prepare(root: Path = ROOT) -> Path:
     return place.python
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Keep others from installing meanwhile: two at once delete each other's files.
+def _alone(root: Path) -> AbstractContextManager:
+    """Keep others from installing until this is closed: two at once delete each other's files.
 
     The lock is the system's and goes with the process. Raises CourseError where another process has it.
     """
-    with ExitStack() as stack:
-        with suppress(OSError):  # a folder that cannot be written to, or a file system without locks
-            (root / "build").mkdir(exist_ok=True)
-            file = stack.enter_context((root / "build" / "installing.lock").open("a+b"))
-            try:
-                _lock(file)
-            except (BlockingIOError, PermissionError):  # the latter is how Windows says it
-                raise CourseError(
-                    f"another command is installing the course in {root}. Wait for it, then run this again"
-                ) from None
-        yield
-
-
-def _lock(file: BinaryIO) -> None:
-    """Lock a file for this process, or raise OSError at once."""
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file = nullcontext()
+    with suppress(OSError):  # a folder that cannot be written to, or a file system without locks
+        (root / "build").mkdir(exist_ok=True)
+        file = (root / "build" / "installing.lock").open("a+b")
+        try:
+            if os.name == "nt":
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # the latter is how Windows says it
+            file.close()
+            raise CourseError(
+                f"another command is installing the course in {root}. Wait for it, then run this again"
+            ) from None
+    return file
 
 
 def digest(root: Path, version: str) -> str:
@@ -171,14 +165,12 @@ def run_pip(python: str | Path, root: Path, arguments: list[str], scratch: Path 
 
 def pip_error(stderr: str) -> str:
     """Turn pip's error output into what happened and what to do, in one line."""
-    python = ".".join(map(str, sys.version_info[:2]))
-    facts = {
-        "again": "then run the same command again: finished downloads are kept",
-        "place": f"Python {python} on {platform.system()} {platform.machine()}",
-    }
-    for reason in tomllib.loads(PIP_ERRORS.read_text(encoding="utf-8"))["reason"]:
+    known = tomllib.loads(PIP_ERRORS.read_text(encoding="utf-8"))
+    version = ".".join(map(str, sys.version_info[:2]))
+    place = f"Python {version} on {platform.system()} {platform.machine()}"
+    for reason in known["reason"]:
         if re.search(reason["says"], stderr):
-            return reason["tell"].format(**facts)
+            return reason["tell"].format(again=known["again"], place=place)
     lines = stderr.strip().splitlines() or ["it gave no reason"]
     errors = [line for line in lines if line.lower().startswith("error")]
     return f"pip failed: {(errors or lines)[-1].strip()}"

@@ -10,7 +10,7 @@ from course_utils import __version__
 from course_utils.lessons import ROOT, CourseError, choose
 from course_utils.machine import environment
 from start import bootstrap, workspace
-from start.options import options_of
+from start.options import TABLE, function_of, options_of
 
 COMMANDS = ("lab", "test", "run", "doctor", "demo", "slides", "bench")
 HELP = Path(__file__).with_name("help.txt")
@@ -40,28 +40,11 @@ def test(arguments: list[str]) -> int:
     return hand_over([bootstrap.prepare(), "-m", "pytest", *arguments])
 
 
-def in_environment(command: str, arguments: list[str]) -> int:
-    """Run a command that needs packages, in the course's own .venv where no other environment is active."""
-    options = options_of(command, arguments)  # before anything is installed
-    lessons = choose(options.lessons)
-    if environment.find().kind == "own":
-        return hand_over([bootstrap.prepare(), "-m", "course_utils", command, *arguments])
-    match command:
-        case "run":
-            from start.runner import run_lessons
-
-            return run_lessons(lessons)
-        case "demo":
-            from classroom.demo import main
-        case "slides":
-            from classroom.slides import main
-        case "bench":
-            from authors.benchmark import main
-    return main(options)
-
-
 def do(command: str, arguments: list[str]) -> int:
-    """Run one command; return its exit code."""
+    """Run one command; return its exit code.
+
+    What needs packages runs in the course's own .venv where no other environment is active.
+    """
     match command:
         case "lab":
             return lab(arguments)
@@ -71,7 +54,10 @@ def do(command: str, arguments: list[str]) -> int:
             from course_utils.machine.doctor import main
 
             return main(arguments)
-    return in_environment(command, arguments)
+    options = options_of(command, arguments)  # before anything is installed
+    if environment.find().kind == "own":
+        return hand_over([bootstrap.prepare(), "-m", "course_utils", command, *arguments])
+    return function_of(TABLE[command])(**options)
 
 
 def main(arguments: list[str]) -> int:

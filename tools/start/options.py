@@ -1,38 +1,47 @@
-"""The options of the longer commands, known before anything is installed. Standard library only."""
+"""The options of a command, known before anything is installed. Standard library only."""
 
 import argparse
 import tomllib
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from course_utils.lessons import ROOT
+from course_utils.lessons import choose
 
-ABOUT = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
-def options_of(command: str, arguments: list[str]) -> argparse.Namespace:
-    """Return the options of a command; ends the program at --help and at what it does not know."""
+def options_of(command: str, arguments: list[str]) -> dict[str, Any]:
+    """The options of a command of `python3 -m course_utils`, as `read_options` gives them."""
+    return read_options(f"python3 -m course_utils {command}", TABLE[command], arguments)
+
+
+def read_options(program: str, table: dict[str, Any], arguments: list[str]) -> dict[str, Any]:
+    """What a command's function is called with; ends the program at --help and at what it does not know.
+
+    Args:
+        program: how the command is called.
+        table: `about`, for its help, and `arguments`: of each what argparse is to know.
+        arguments: what was typed. `lessons` among them become paths; what was not typed is left out.
+
+    Raises CourseError for an unknown lesson.
+    """
+    layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        f"python3 -m course_utils {command}",
-        description=ABOUT[command],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        program, description=table.get("about"), formatter_class=layout, argument_default=argparse.SUPPRESS
     )
-    add = parser.add_argument
-    if command == "bench":
-        parser.set_defaults(lessons=[])
-        add("--rounds", type=int, default=30, help="rounds of each training-step pair (default 30)")
-        add("--pictures", type=int, default=10_000, help="pictures in an epoch (default 10000)")
-    else:
-        add("lessons", nargs="*", metavar="LESSON", help="a name or a number; all by default")
-    if command == "slides":
-        folder = ROOT / "build" / "slides"
-        add("--output", type=Path, default=folder, help="the folder, by default build/slides")
-    if command == "demo":
-        add("--real-data", action="store_true", help="rehearse with the pictures that are here")
-        add("--download", action="store_true", help="fetch CIFAR-10 first (170 MB), once")
-        about = "instead: prepare FOLDER for a room without internet"
-        add("--stick", type=Path, metavar="FOLDER", help=about)
-        add("--packages", action="store_true", help="with --stick: the wheels for this platform, too")
-    options = parser.parse_args(arguments)
-    if command == "demo" and options.packages and not options.stick:
+    parser.register("type", "int", int)
+    parser.register("type", "path", Path)
+    for name, settings in table.get("arguments", {}).items():
+        parser.add_argument(name, **settings)
+    options = vars(parser.parse_args(arguments))
+    if "packages" in options and "stick" not in options:
         parser.error("--packages needs --stick FOLDER")
-    return options
+    return options | ({"lessons": choose(options["lessons"])} if "lessons" in options else {})
+
+
+def function_of(table: dict[str, Any]) -> Callable[..., Any]:
+    """What `does` names in a command's table, imported only now: it may need packages."""
+    module, _, name = table["does"].rpartition(".")
+    return getattr(import_module(module), name)

@@ -8,46 +8,28 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
 from tqdm import tqdm
-from traitlets import Unicode
 
 from course_utils.figures.text import in_words
 from course_utils.lessons import ROOT
 
 OUTPUT = ROOT / "build" / "lessons"
 
-# The order of a sum, and so its last digits, depends on the number of threads and the vector instructions.
-SAME_DIGITS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-if platform.machine() in {"x86_64", "AMD64"}:  # elsewhere torch warns about the names
-    SAME_DIGITS |= {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
-    # torch.compile's cache does not ask for these: code made for AVX-512 would compute nonsense here
-    compiled = Path(tempfile.gettempdir()) / f"torchinductor-avx2-{Path.home().name}"  # one a user
-    SAME_DIGITS["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
-
-
-class Kernel(AsyncKernelManager):
-    """A kernel of one interpreter; one registered as python3 may belong to another environment."""
-
-    python = Unicode(sys.executable)
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        """How to start it, whatever name the notebook asks for."""
-        start = [self.python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=start, display_name="Python 3", language="python")
+SETTINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def execute(
@@ -70,38 +52,27 @@ def execute(
         nbclient.exceptions.CellExecutionError: a cell failed that is not tagged `raises-exception`.
         RuntimeError: the kernel died (DeadKernelError), or did not start.
     """
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+    ClearOutputPreprocessor().preprocess(notebook, {})
+    # no registered kernel: the one named python3 may belong to another environment
+    kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    kernel.kernel_spec.argv[0] = python
     client = NotebookClient(
         notebook,
-        km=Kernel(python=python),
+        km=kernel,
         resources={"metadata": {"path": str(folder)}},
         on_notebook_start=_let_ctrl_c_through,
         **options,
     )
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # the kernel's own; not its cells'
-    try:
-        client.execute(env=env, cleanup_kc=True, **quiet)
-    except KeyboardInterrupt:
-        _end_kernel()
-        raise
+    asyncio.run(client.async_execute(env=env, cleanup_kc=True, **quiet))  # it ends the kernel at Ctrl-C, too
 
 
 def _let_ctrl_c_through(notebook: NotebookNode) -> None:
     """Undo nbclient's own handler, which ends the kernel and would make Ctrl-C look like a failed lesson."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # nbclient takes the end of its tasks for a dead kernel
     with suppress(NotImplementedError):  # Windows, where nbclient installs none
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-
-
-def _end_kernel() -> None:
-    """Let a run that Ctrl-C has stopped end its kernel now; at exit nbclient does it with a traceback."""
-    loop = ensure_event_loop()  # the one that nbclient runs in
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 def kernel_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -116,10 +87,12 @@ def repeatable_environment(environ: Mapping[str, str] = os.environ) -> dict[str,
     That is: the stand-in data, virtual GPUs (unless COURSE_DEVICE is set), no progress of exercises that the
     author solved once, no buttons (they have random names), and arithmetic with the same digits.
     """
-    settings = {"COURSE_DEVICE": "virtual", "COURSE_PROGRESS": "off"} | kernel_environment(environ)
-    # With the last one ipykernel leaves out what child processes print, which may come under a later cell.
-    fixed = {"COURSE_DATA": "standin", "COURSE_WIDGETS": "off", "PYTEST_CURRENT_TEST": "lesson"}
-    return settings | fixed | SAME_DIGITS
+    settings = SETTINGS["usual"] | kernel_environment(environ) | SETTINGS["fixed"]
+    if platform.machine() in {"x86_64", "AMD64"}:  # elsewhere torch warns about the names
+        # torch.compile's cache does not ask for these: code made for AVX-512 would compute nonsense here
+        compiled = Path(tempfile.gettempdir()) / f"torchinductor-avx2-{Path.home().name}"  # one a user
+        settings |= SETTINGS["x86"] | {"TORCHINDUCTOR_CACHE_DIR": str(compiled)}
+    return settings
 
 
 def run_lessons(lessons: list[Path], output: Path = OUTPUT) -> int:
