@@ -17,8 +17,7 @@ from .lesson import Lesson
 from .trying import Seen, mistake_if
 
 lesson = Lesson("02")
-summary = lesson.summary
-globals().update(lesson.exercises)
+globals().update(lesson.exercises, summary=lesson.summary)
 
 
 @lesson.trial()

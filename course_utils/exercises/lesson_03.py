@@ -21,8 +21,7 @@ from .lesson import Lesson
 from .trying import Mistake, Seen, mistake_if, same, told
 
 lesson = Lesson("03")
-summary = lesson.summary
-globals().update(lesson.exercises)
+globals().update(lesson.exercises, summary=lesson.summary)
 
 
 @lesson.trial()

@@ -17,8 +17,7 @@ from .lesson import Lesson
 from .trying import Mistake, Seen, mistake_if, same
 
 lesson = Lesson("04")
-summary = lesson.summary
-globals().update(lesson.exercises)
+globals().update(lesson.exercises, summary=lesson.summary)
 
 
 # ---- a repaired network --------------------------------------------------------------------------------

@@ -23,14 +23,6 @@ Answers = tuple[Any, ...]  # what `check` gets: one function or value as a rule
 _LIBRARY = str(Path(__file__).parents[1])
 
 
-class NotYet(Exception):
-    """Raised for an answer that is not right; `key` names the mistake, `hint` is its text for the reader."""
-
-    def __init__(self, key: str, hint: str) -> None:
-        super().__init__(hint)
-        self.key, self.hint = key, hint
-
-
 @dataclass(frozen=True)
 class Score:
     """What an open challenge reached.
@@ -150,7 +142,7 @@ class Trial:
             for case in self.cases:
                 best = self._quietly(right, case) if self.right else Seen(None)
                 if isinstance(best.value, Exception):
-                    raise RuntimeError(f"the worked answer fails here, too: {best.value!r}") from best.value
+                    raise Mistake("worked_fails", error=repr(best.value)) from best.value
                 bests.append((case, best))
                 seen = self._see(answers, case)
                 if not self._is_right(seen, best):
