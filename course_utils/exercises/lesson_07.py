@@ -71,10 +71,10 @@ def _step(answer: Callable[..., Any], parts: int, case: str) -> torch.Tensor:
     after, world = flat(net.parameters()), dist.get_world_size()
     sent = sum(count for name, count in calls if name != "broadcast")  # which is DDP's own
     times = round(sent / max(2 * (world - 1) / world * after.nbytes, 1), 2)
-    facts = {"case": case, "steps": steps.call_count, "most": max(rows), "times": times}
-    mistake_if(facts["steps"] != 1, "steps" if facts["steps"] else "no_step", **facts)
-    mistake_if(facts["most"] > _ROWS, "whole", **facts)
-    mistake_if(times > 1.01, "forward" if quiet.called else "sent", **facts)
+    taken = steps.call_count
+    mistake_if(taken != 1, "steps" if taken else "no_step", case=case, steps=taken)
+    mistake_if(max(rows) > _ROWS, "whole", case=case, most=max(rows))
+    mistake_if(times > 1.01, "forward" if quiet.called else "sent", case=case, times=times)
     return after
 
 
@@ -173,15 +173,9 @@ def exact_accuracy(answer: Callable[..., Any], world: int, n: int, mistaken: tup
     said, asked = zip(*on_ranks(world, _measure, answer, n, mistaken), strict=True)
     missing = sorted(set(range(n)).difference(*asked))
     everything = world > 1 and n >= world and n in map(len, asked)
-    return Seen(
-        (said, everything, bool(missing)),
-        case=f"{n} samples, {world} rank{'s' * (world > 1)}",
-        said=", ".join(f"{one:.4f}" for one in said),
-        first=said[0],
-        asked=sum(map(len, asked)),
-        missing=missing[:5],
-        exact=(n - len(mistaken)) / n,
-    )
+    case, all_said = f"{n} samples, {world} rank{'s' * (world > 1)}", ", ".join(f"{one:.4f}" for one in said)
+    facts = {"case": case, "said": all_said, "asked": sum(map(len, asked)), "missing": missing[:5]}
+    return Seen((said, everything, bool(missing)), **facts)
 
 
 # ---- section 10: many GPUs -----------------------------------------------------------------------------
