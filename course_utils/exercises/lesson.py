@@ -28,7 +28,7 @@ The table of an exercise has
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,11 @@ class Lesson:
             name: _filled(name, _merged(data.get(table.get("like"), {}), table))
             for name, table in data.items()
         }
-        self.exercises = {name: self._exercise(name, table) for name, table in self.tables.items()}
+        self.exercises = {}
+        for name, table in self.tables.items():
+            written = {one.name: table[one.name] for one in fields(Exercise) if one.name in table}
+            judge = partial(self._judge, name)
+            self.exercises[name] = Exercise(number, list(data), name, judge, **written)
         self.summary = partial(progress.summary, number, list(data))
 
     def trial(
@@ -99,8 +103,8 @@ class Lesson:
 
     def answers(self, name: str, code: str) -> Answers:
         """Run the code of an answer, and return what `check` is called with."""
-        space = dict(_space(self.context))
-        exec(compile(code, f"answer to {name}", "exec"), space)
+        space: dict[str, Any] = {}
+        exec(compile(f"{self.context}\n{code}", f"answer to {name}", "exec"), space)
         found = eval(self.tables[name].get("check", name), space)
         return found if isinstance(found, tuple) else (found,)
 
@@ -143,11 +147,6 @@ class Lesson:
         unit, par = table.get("unit", "").format_map(seen.facts), table.get("par", best.score)
         return Score(seen.score, unit, par, lower=not table.get("higher_is_better", False))
 
-    def _exercise(self, name: str, table: dict[str, Any]) -> Exercise:
-        """Return what an author's table describes."""
-        written = {one.name: table[one.name] for one in fields(Exercise) if one.name in table}
-        return Exercise(self.number, list(self.tables), name, partial(self._judge, name), **written)
-
 
 def _merged(above: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
     """Return a table with what it does not say taken from another, mistake by mistake."""
@@ -168,11 +167,3 @@ def _filled(name: str, table: dict[str, Any]) -> dict[str, Any]:
         for key, text in USUAL.get(table["kind"], {}).items()
     }
     return _merged(_merged(USUAL["every"], kind), table | {"mistakes": own})
-
-
-@cache
-def _space(context: str) -> dict[str, Any]:
-    """Return the names that a lesson's cells have made before its exercises."""
-    space: dict[str, Any] = {}
-    exec(compile(context, "context", "exec"), space)
-    return space

@@ -18,8 +18,7 @@ def five_machines(answer: Any, letter: str, part: str) -> Any:
     """See one row of the table: what torch.cuda answers, or why."""
     mistake_if(not isinstance(answer, dict) or set(answer) != set("ABCDE"), "rows")
     row = answer[letter]
-    mistake_if(not isinstance(row, tuple | list) or len(row) != 3, "gaps")
-    mistake_if(any(item in (None, ...) for item in row), "gaps")
+    mistake_if(not isinstance(row, tuple | list) or len(row) != 3 or None in row or ... in row, "gaps")
     available, count, why = row
     mistake_if((type(available), type(count)) != (bool, int), "types")
     mistake_if(str(why).strip().lower() not in ("build", "driver", "hidden", "free"), "word")

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from .instruments.placement import some_gpus
+from .instruments.placement import flat, peak_of, some_gpus
 from .instruments.recorder import recording
-from .instruments.vectors import agree, flat, peak_of
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if, same
+from .trying import Mistake, Seen, agree, mistake_if, same
 
 lesson = Lesson("06")
 globals().update(lesson.exercises, summary=lesson.summary)

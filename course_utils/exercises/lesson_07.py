@@ -18,10 +18,10 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler
 
+from .instruments.placement import flat
 from .instruments.ranks import on_ranks
-from .instruments.vectors import agree, flat
 from .lesson import Lesson
-from .trying import Seen, mistake_if, same
+from .trying import Seen, agree, mistake_if, same
 
 lesson = Lesson("07")
 globals().update(lesson.exercises, summary=lesson.summary)

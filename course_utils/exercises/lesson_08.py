@@ -1,7 +1,10 @@
 """The trials of lesson 08: where the time goes, what a rung of the ladder is worth, and how to tell."""
 
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from copy import deepcopy
+from functools import cache
+from io import StringIO
 from random import Random
 from statistics import mean
 from typing import Any
@@ -11,12 +14,13 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
+from course_utils.data.standin import make_standin
+
 from .guessing import read_guess
 from .instruments.graphs import PretendGraph
-from .instruments.placement import some_gpus
+from .instruments.placement import flat, some_gpus
 from .instruments.pretend import Queues
-from .instruments.trainings import drawings as drawings
-from .instruments.trainings import judge_operations, watch_epoch
+from .instruments.recorder import Record, recording
 from .lesson import Lesson
 from .trying import Mistake, Seen, mistake_if, same
 
@@ -37,6 +41,15 @@ def _number(said: Any) -> float:
     """Return the number that an answer returned."""
     mistake_if(not hasattr(said, "__float__"), "number", said=said)
     return float(said)
+
+
+def _two_numbers(said: Any) -> tuple[float, float]:
+    """Return the two numbers that an answer returned."""
+    try:
+        one, two = map(float, said)
+    except (TypeError, ValueError, RuntimeError):
+        raise Mistake("returned", said=said) from None
+    return one, two
 
 
 # ---- sections 1 and 2: timelines, operations for each byte ---------------------------------------------
@@ -99,10 +112,7 @@ def honest_benchmark(answer: Callable[..., Any], seeds: Sequence[int], epochs: i
 
 def _judge_numbers(said: Any, measured: list[_Network], epochs: int) -> None:
     """Ask for the mean of the final accuracies, and for that of the training times."""
-    try:
-        share, seconds = map(float, said)
-    except (TypeError, ValueError):
-        raise Mistake("returned", said=said) from None
+    share, seconds = _two_numbers(said)
     final = [network.accuracies[epochs] for network in measured]
     best = [max(network.accuracies[: epochs + 1]) for network in measured]
     percent, best_epoch = [100 * mean(final), 100 * max(final)], [max(best), mean(best)]
@@ -123,11 +133,35 @@ def _judge(said: float, right: float, known: dict[str, list[float]], other: str)
         raise Mistake(next(keys, other), said=said, mean=right)
 
 
+_SIZE = 8  # of a batch
+
+
 @lesson.trial([(4, False), (110, False), (4, True)])  # the long epoch for what is done now and then
 def no_waiting(answer: Callable[..., Any], batches: int, bad: bool) -> Seen:
     """See what an epoch gives, and where it waits for the GPU; with `bad`, a loss is no number."""
-    with some_gpus() as gpus:
-        return watch_epoch(answer, gpus[0], batches, bad)
+    samples = batches * _SIZE - 3  # the last batch is smaller
+    pictures, labels = torch.randint(256, (samples, 3, 8, 8)).float(), torch.randint(10, (samples,))
+    if bad:
+        pictures[samples // 2] = float("nan")
+    with some_gpus() as (gpu, *_):
+        model, forwards, steps = nn.Sequential(nn.Flatten(), nn.Linear(192, 10)).to(gpu), [], []
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model.register_forward_hook(lambda layer, x, scores: forwards.append(scores.device.type))
+        optimizer.register_step_post_hook(lambda *_: steps.append(len(forwards)))
+        data = pictures.to(gpu), labels.to(gpu)
+        try:
+            with recording(lambda: (len(forwards), len(steps))) as record, redirect_stdout(StringIO()):
+                said = answer(model, optimizer, *data, _SIZE)
+        except ValueError:
+            if bad:
+                return Seen("a ValueError")
+            raise
+        mistake_if(bad, "nan_lost")
+        mistake_if(set(forwards) == {"cpu"}, "elsewhere")
+        for kind, (step, done) in record.waits:  # from the first batch to the last step
+            mistake_if(step > 0 and done < len(steps), kind, step=step)
+        loss, share = map(torch.tensor, _two_numbers(said))
+        return Seen({"loss": loss, "share": share, "parameters": flat(model.parameters()).cpu()})
 
 
 @lesson.trial([(epoch, begin) for epoch in range(4) for begin in (0, 16, 32)])
@@ -218,7 +252,48 @@ def whiten_patches(answer: Callable[..., Any], size: int, grey: bool) -> Seen:
 
 
 # ---- Your turn -----------------------------------------------------------------------------------------
+_DRAWINGS, _WANTED = 1000, 0.55  # to train on, and as many to test; the share to get right
+_HEAVY = tuple("_cdist _euclidean_dist _pdist _fft linalg_ _linalg mkldnn_rnn lstm gru mv dot vdot".split())
+_LARGE = 10_000  # numbers: below, an operation that nobody counts is small
+
+
+@cache
+def drawings(train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the stand-in drawings: float32 pictures (n, 3, 32, 32) around 0, and labels (n,) int64."""
+    data, labels = make_standin(train, _DRAWINGS)
+    pictures = torch.from_numpy(data).permute(0, 3, 1, 2).float().sub_(120).div_(60).contiguous()
+    return pictures, torch.tensor(labels)
+
+
 @lesson.trial(right=None)
 def fewest_operations(answer: Callable[..., Any]) -> Seen:
     """See the GFLOP that a training and a test take, and the accuracy that is reached."""
-    return Seen(None, score=judge_operations(answer))
+    names = torch.tensor([3, 8, 5, 0, 7, 9, 1, 6, 2, 4])  # the classes' numbers, as only this judge has them
+    (pictures, labels), (unseen, answers) = drawings(True), drawings(False)
+    print("Training with your function; this takes some seconds.", flush=True)
+    with recording() as record:
+        torch.default_generator.manual_seed(0)
+        model = answer(pictures.clone(), names[labels])
+        mistake_if(not callable(model), "returned", said=model)
+        if isinstance(model, torch.nn.Module):
+            model.eval()
+        with torch.no_grad():
+            scores = model(unseen.clone())
+    mistake_if(tuple(getattr(scores, "shape", ())) != (_DRAWINGS, 10), "shape", pictures=_DRAWINGS)
+    _judge_counts(record)
+    chosen, right = scores.argmax(1), names[answers]
+    accuracy, by_old_names = ((chosen == one).float().mean().item() for one in (right, answers))
+    mistake_if(by_old_names > max(0.2, accuracy + 0.1), "known", elsewhere=by_old_names, accuracy=accuracy)
+    mistake_if(accuracy < 0.2, "untrained", accuracy=accuracy)
+    mistake_if(accuracy < _WANTED, "accuracy", accuracy=accuracy)
+    return Seen(None, score=record.flop / 1e9)
+
+
+def _judge_counts(record: Record) -> None:
+    """See that the operations are of a kind that the counter counts."""
+    unknown = [operation for operation in record.operations if operation.launch and not operation.flop]
+    for operation in unknown:
+        heavy = operation.numbers > _LARGE and operation.name.startswith(_HEAVY)
+        mistake_if(heavy, "heavy", name=operation.name)
+    gflop, billions = record.flop / 1e9, sum(operation.numbers for operation in unknown) / 1e9
+    mistake_if(billions > gflop, "unseen", gflop=gflop, billions=billions)

@@ -103,8 +103,12 @@ def _close(one: torch.Tensor, two: torch.Tensor) -> bool:
     """Compare tensors of one shape and dtype; those of floats by the length of their difference."""
     if not one.is_floating_point() or not torch.equal(one.isnan(), two.isnan()):
         return torch.equal(one, two)
-    one, two = one.double().nan_to_num(), two.double().nan_to_num()
-    return bool((one - two).norm() <= 1e-4 * two.norm() + 1e-9)
+    return agree(one.double().nan_to_num(), two.double().nan_to_num())
+
+
+def agree(one: torch.Tensor, two: torch.Tensor, relative: float = 1e-4) -> bool:
+    """Tell whether two tensors of floats are the same but for rounding."""
+    return bool((one - two).norm() <= relative * two.norm() + 1e-9)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
-"""What judges of placement need: GPUs to try an answer on, real or virtual."""
+"""GPUs to try an answer on, real or virtual, and what an answer leaves on them."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -25,3 +27,17 @@ def two_devices() -> Iterator[tuple[torch.device, torch.device]]:
     """
     with torch.random.fork_rng(devices=[]), some_gpus() as gpus, torch.cuda.device(0):
         yield tuple([*gpus, torch.device("cpu")][:2])
+
+
+def flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return some tensors, such as parameters, as one long one."""
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def peak_of(run: Callable[[], Any], gpu: torch.device) -> int:
+    """Return how many bytes more than before a call has allocated at its peak."""
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats(gpu)
+    before = torch.cuda.memory_allocated(gpu)
+    run()
+    return torch.cuda.max_memory_allocated(gpu) - before

@@ -127,11 +127,11 @@ class Record(TorchDispatchMode):
     @property
     def busiest(self) -> int:
         """The most bytes that one device sent, or received."""
-        sent, received = Counter[torch.device](), Counter[torch.device]()
+        bytes_by_end = Counter[tuple[str, torch.device]]()
         for copy in self.copies:
-            sent[copy.source] += copy.nbytes
-            received[copy.target] += copy.nbytes
-        return max((0, *sent.values(), *received.values()))
+            bytes_by_end["sent", copy.source] += copy.nbytes
+            bytes_by_end["received", copy.target] += copy.nbytes
+        return max(bytes_by_end.values(), default=0)
 
     @property
     def waits(self) -> list[tuple[str, Any]]:
