@@ -160,11 +160,10 @@ def _functions_in(code: CodeType) -> Iterator[CodeType]:
 
 def _is_stub(answer: Any, stub: CodeType) -> bool:
     """Tell whether a function, or each function of a class, is one of the compiled stub."""
-    if isinstance(answer, type):
-        own = [value for value in vars(answer).values() if hasattr(value, "__code__")]
-        return bool(own) and all(_is_stub(function, stub) for function in own)
-    code = getattr(answer, "__code__", None)
-    return code is not None and _meaning(code) in map(_meaning, _functions_in(stub))
+    own = vars(answer).values() if isinstance(answer, type) else [answer]
+    codes = [_meaning(value.__code__) for value in own if hasattr(value, "__code__")]
+    known = [_meaning(code) for code in _functions_in(stub)]
+    return bool(codes) and all(code in known for code in codes)
 
 
 def _meaning(code: CodeType) -> tuple[Any, ...]:

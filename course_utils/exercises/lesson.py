@@ -13,6 +13,7 @@ The table of an exercise has
     right                              of a prediction: what came out in the stored run; of a myth: a word
     choices, several, within           of a prediction: what to choose from, whether any number of that, how
                                        far off a number may be
+    also                               of a prediction: other words for choices
     unsettled                          of a prediction: what comes out on a device that cannot settle it
     cases                              of many times: what the trial is given, one list for each time
     case                               how those mistakes name it that `say` {case}
@@ -22,7 +23,7 @@ The table of an exercise has
                                        list of [old, new] for the worked one (with `from = "stub"`, for the
                                        stub); of a prediction, `guesses`, or an `example` that its trial knows
     items                              what to say where one of several choices is in doubt
-    like                               the name of an exercise above, of which all else is taken
+    like                               the name of an exercise above, whose trial and all else is taken
 """
 
 import tomllib
@@ -70,21 +71,18 @@ class Lesson:
         self,
         cases: Sequence[Case] | None = None,
         right: Callable[[Any, Any], bool] | None = same,
-        choices: Callable[[], Sequence[Any]] | None = None,
     ) -> Callable[[Callable[..., Any]], Exercise]:
         """Make a function the trial of the exercise of its name.
 
         Args:
-            cases, right: as in `Trial`; without cases those of its table, else one without arguments.
-            choices: of a prediction, where they depend on the machine. Its trial reads a guess: it is called
-                with the guess and with what came out.
+            cases, right: as in `Trial`; without cases those of its table, else one without arguments. The
+                trial of a prediction reads a guess: it is called with the guess and with what came out.
         """
 
         def register(observe: Callable[..., Any]) -> Exercise:
             exercise = self.exercises[observe.__name__]
             known = cases or self.tables[exercise.name].get("cases", [()])
             self._trials[exercise.name] = Trial(observe, known, right)
-            exercise.choices = choices or exercise.choices
             return exercise
 
         return register
@@ -129,9 +127,11 @@ class Lesson:
 
     def _compare(self, name: str, guess: Any, actual: Any) -> None:
         """Compare a guess with what came out; raise Mistake where it is wrong."""
-        table, trial, exercise = self.tables[name], self._trials.get(name), self.exercises[name]
+        table, exercise = self.tables[name], self.exercises[name]
+        trial = self._trials.get(table.get("like", name))
         if actual == table.get("unsettled", ...):
             raise Mistake("unsettled")
+        guess = table.get("also", {}).get(str(guess).strip().lower(), guess)
         plain = partial(read_guess, choices=exercise.offered, several=exercise.several)
         read = (lambda one: trial.observe(one, actual)) if trial else plain
         judge_guess(guess, actual, read, table)
@@ -144,7 +144,7 @@ class Lesson:
         seen, best = self._trials[name].judge(answers, partial(self.answers, name, table["worked"]), wrong)
         if seen.score is None:
             return None
-        unit, par = table.get("unit", "").format_map(seen.facts), table.get("par", best.score)
+        unit, par = table["unit"].format_map(seen.facts), table.get("par", best.score)
         return Score(seen.score, unit, par, lower=not table.get("higher_is_better", False))
 
 

@@ -13,7 +13,6 @@ from torch.utils._pytree import tree_map_only
 
 from course_utils.memory.labels import tensors_in
 
-from .guessing import read_guess
 from .instruments.placement import flat, some_gpus, two_devices
 from .instruments.recorder import CPU, recording
 from .lesson import Lesson
@@ -21,13 +20,6 @@ from .trying import Mistake, Seen, mistake_if, same, told
 
 lesson = Lesson("03")
 globals().update(lesson.exercises, summary=lesson.summary)
-
-
-@lesson.trial()
-def named(guess: Any, actual: str) -> str:
-    """Read the name of an argument, as the message has it or as the layer does."""
-    word = str(guess).strip().lower()
-    return read_guess({"input": "mat1", "weight": "mat2", "bias": "self"}.get(word, word), named.choices)
 
 
 # ---- the tensor that stayed behind ---------------------------------------------------------------------

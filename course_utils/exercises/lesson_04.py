@@ -19,6 +19,7 @@ from tqdm import tqdm
 from course_utils.data.cifar10 import PictureSet
 from course_utils.machine.timing import Stopwatch
 
+from .instruments.placement import two_devices
 from .lesson import Lesson
 from .trying import Mistake, Seen, mistake_if, same
 
@@ -78,14 +79,15 @@ def OneConv(answer: Any, look: Callable[[nn.Module, int], Any], count: int) -> A
 @lesson.trial([(10, 4, False, 0.0), (12, 3, False, 0.0), (11, 4, True, 0.0), (9, 4, False, 0.3)])
 def mean_loss(answer: Any, size: int, batch_size: int, drop_last: bool, smoothing: float) -> Seen:
     """See the loss of a model for batches of unequal size, and what became of the model."""
-    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 10)).eval()  # in train() mode it says something else
     x, y = 5 * torch.randn(size, 6), torch.randint(10, (size,))
     loader = DataLoader(TensorDataset(x, y), batch_size=batch_size, drop_last=drop_last)
-    said = answer(model.to(device), loader, nn.CrossEntropyLoss(label_smoothing=smoothing), device)
-    mistake_if(not isinstance(said, int | float | torch.Tensor), "number", said=said)
-    sizes, loss = [len(target) for _, target in loader], torch.as_tensor(said)
-    seen = (model.training, loss.requires_grad, loss.detach().cpu().float())
+    with two_devices() as (_, device):  # not the GPU that a hard-coded "cuda" means
+        said = answer(model.to(device), loader, nn.CrossEntropyLoss(label_smoothing=smoothing), device)
+        mistake_if(not isinstance(said, int | float | torch.Tensor), "number", said=said)
+        loss = torch.as_tensor(said)
+        seen = (model.training, loss.requires_grad, loss.detach().cpu().float())
+    sizes = [len(target) for _, target in loader]
     return Seen(seen, sizes=sizes, said=seen[2].item())
 
 

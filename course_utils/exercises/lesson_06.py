@@ -87,12 +87,7 @@ class _Hungry(nn.Module):
         return scores
 
 
-def _few_enough(seen: list[Any], best: list[Any]) -> bool:
-    """Compare steps; samples without a label may be left out, and so need fewer parts."""
-    return seen[0] <= best[0] and same(seen[1:], best[1:])
-
-
-@lesson.trial(right=_few_enough)
+@lesson.trial()
 def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: list[int]) -> Seen:
     """See the step that is taken with n samples, some without a label: its parts, and its peak."""
     steps: list[int] = []
@@ -109,7 +104,8 @@ def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: list[i
         sizes, step = model.sizes[1:], before - flat(model.parameters())
     most, taken = max(sizes, default=0), step.cpu() if len(steps) == 1 else bool(steps)
     facts = {"sizes": sizes, "rows": sum(sizes), "most": most, "steps": len(steps)}
-    seen = [len(sizes), most, peak > 1.2 * needed, taken]
+    too_many = len(sizes) > -(-n // size)  # samples without a label may be left out, and so need fewer parts
+    seen = [too_many, most, peak > 1.2 * needed, taken]
     return Seen(seen, peak=peak / MIB, needed=needed / MIB, **facts)
 
 
@@ -130,8 +126,7 @@ def careful_step(
             error = raised
         step = (before - flat(model.parameters())).cpu()
     if not reached:
-        kinds = (torch.OutOfMemoryError, Exception, type(None))
-        kind = next(kind for kind in kinds if isinstance(error, kind))
+        kind = "memory" if isinstance(error, torch.OutOfMemoryError) else error and "another"
         return Seen([kind, len(model.sizes) > _PATIENCE], error=type(error).__name__)
     if error is not None:
         raise error

@@ -34,7 +34,7 @@ def four_times_the_batch(guess: Any, actual: tuple[float, float]) -> str:
     if isinstance(guess, tuple):
         small, large = guess
         return "the same" if abs(large - small) < 1 else "lower" if large < small else "higher"
-    return read_guess("the same" if guess == "same" else guess, four_times_the_batch.choices)
+    return read_guess(guess, four_times_the_batch.choices)
 
 
 def _number(said: Any) -> float:
@@ -158,8 +158,9 @@ def no_waiting(answer: Callable[..., Any], batches: int, bad: bool) -> Seen:
             raise
         mistake_if(bad, "nan_lost")
         mistake_if(set(forwards) == {"cpu"}, "elsewhere")
-        for kind, (step, done) in record.waits:  # from the first batch to the last step
-            mistake_if(step > 0 and done < len(steps), kind, step=step)
+        for operation in record.operations:  # those from the first batch to the last step
+            step, done = operation.moment
+            mistake_if(operation.wait != "" and step > 0 and done < len(steps), operation.wait, step=step)
         loss, share = map(torch.tensor, _two_numbers(said))
         return Seen({"loss": loss, "share": share, "parameters": flat(model.parameters()).cpu()})
 

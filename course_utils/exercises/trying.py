@@ -150,10 +150,9 @@ class Trial:
                 bests.append((case, best))
                 seen = self._see(answers, case)
                 if not self._is_right(seen, best):
-                    names = list(inspect.signature(self.observe).parameters)[len(answers) :]
                     mistake = self._mistake(seen, bests, wrong)
-                    facts = dict(zip(names, case, strict=False)) | {"best": best.value} | mistake.facts
-                    raise Mistake(mistake.key, **facts)
+                    arguments = inspect.signature(self.observe).bind(*answers, *case).arguments
+                    raise Mistake(mistake.key, **(arguments | {"best": best.value} | mistake.facts))
             return seen, best
 
     def _see(self, answers: Answers, case: Case) -> Seen:
@@ -171,9 +170,8 @@ class Trial:
             return self._see(answers, case)
 
     def _is_right(self, seen: Seen, best: Seen) -> bool:
-        if isinstance(seen.value, Exception):
-            return False
-        return self.right is None or self.right(seen.value, best.value)
+        failed = isinstance(seen.value, Exception)
+        return not failed and (self.right is None or self.right(seen.value, best.value))
 
     def _mistake(
         self, seen: Seen, bests: list[tuple[Case, Seen]], wrong: Mapping[str, Callable[[], Answers]]

@@ -1,6 +1,5 @@
 """What an answer did while it was tried: the functions of PyTorch it called, the operations they came to."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -105,11 +104,6 @@ class Record(TorchDispatchMode):
         return result
 
     @property
-    def launches(self) -> int:
-        """How many operations a GPU would get."""
-        return sum(operation.launch for operation in self.operations)
-
-    @property
     def flop(self) -> int:
         """The multiplications and additions that PyTorch's counter counts."""
         return sum(operation.flop for operation in self.operations)
@@ -123,20 +117,6 @@ class Record(TorchDispatchMode):
     def host(self) -> list[int]:
         """The bytes of each copy between host memory and a GPU, either way."""
         return [copy.nbytes for copy in self.copies if CPU in (copy.source, copy.target)]
-
-    @property
-    def busiest(self) -> int:
-        """The most bytes that one device sent, or received."""
-        bytes_by_end = Counter[tuple[str, torch.device]]()
-        for copy in self.copies:
-            bytes_by_end["sent", copy.source] += copy.nbytes
-            bytes_by_end["received", copy.target] += copy.nbytes
-        return max(bytes_by_end.values(), default=0)
-
-    @property
-    def waits(self) -> list[tuple[str, Any]]:
-        """Why and at what moment Python waited for a GPU."""
-        return [(operation.wait, operation.moment) for operation in self.operations if operation.wait]
 
 
 @contextmanager
