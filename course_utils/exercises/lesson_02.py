@@ -92,13 +92,9 @@ def load_checkpoint(answer: Any, epoch: int, visible: int, writer: int) -> Any:
                 return False
             found = answer(path, model)
         now = [*model.parameters(), *model.buffers()]
-        return {
-            "moved": any(tensor.device != home for tensor in now),
-            "replaced": any(one is not two for one, two in zip(held, model.parameters(), strict=True)),
-            "parameters": [tensor.cpu() for tensor in model.parameters()],
-            "buffers": [tensor.cpu() for tensor in model.buffers()],
-            "epoch": isinstance(found, int) and found == epoch,
-        }
+        moved = any(tensor.device != home for tensor in now)
+        replaced = any(one is not two for one, two in zip(held, model.parameters(), strict=True))
+        return moved, replaced, [tensor.cpu() for tensor in now], isinstance(found, int) and found == epoch
 
 
 # ---- few copies ----------------------------------------------------------------------------------------

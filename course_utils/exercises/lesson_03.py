@@ -81,14 +81,9 @@ def add_positions(answer: Any, count: bool, number: int, shape: tuple[int, int])
         with recording() as record:
             result = answer(x)
         mistake_if(not isinstance(result, torch.Tensor), "return")
-        seen = {
-            "values": result.detach().cpu().float(),
-            "x": x.detach().cpu(),
-            "device": result.device == place,
-            "dtype": result.dtype,
-            "gradient": result.requires_grad,
-            "copies": count and len(record.host) > 0,
-        }
+        numbers, copied = (result.detach().cpu().float(), x.detach().cpu()), len(record.host) > 0
+        kind = result.device == place, result.dtype, result.requires_grad
+        seen = numbers, kind, count and copied
         return Seen(seen, place=place, device=result.device, dtype=result.dtype)
 
 

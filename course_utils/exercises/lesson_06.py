@@ -56,6 +56,10 @@ def _plain(said: Any) -> Any:
 _PATIENCE = 300  # calls of a model, after which all fits: an answer that would try for ever comes to its end
 
 
+class _CudaError(RuntimeError, ValueError, TypeError, LookupError):
+    """Caught by whoever catches anything but out of memory."""
+
+
 class _Hungry(nn.Module):
     """A classifier of 16 numbers that keeps 64 KiB of activations a row, and runs out of memory when told.
 
@@ -78,7 +82,7 @@ class _Hungry(nn.Module):
         self.sizes.append(len(x))
         self.entry.append(torch.cuda.memory_allocated(x.device))
         if self.breaks and len(self.sizes) == 1:
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            raise _CudaError("CUDA error: an illegal memory access was encountered")
         wide = self.first(x).repeat(1, 256).tanh()
         scores = self.last(wide.view(len(x), 256, 64).mean(1))
         full = len(x) > self.fits or len(self.sizes) == self.trips
