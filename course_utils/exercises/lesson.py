@@ -56,21 +56,16 @@ class Lesson:
         data = tomllib.loads((folder / f"lesson_{number}.toml").read_text(encoding="utf-8"))
         self.context = data.pop("context", "")
         self._trials: dict[str, Trial] = {}
-        self.tables = {
-            name: _filled(name, _merged(data.get(table.get("like"), {}), table))
-            for name, table in data.items()
-        }
-        self.exercises = {}
-        for name, table in self.tables.items():
+        self.tables: dict[str, dict[str, Any]] = {}
+        self.exercises: dict[str, Exercise] = {}
+        for name, own in data.items():
+            self.tables[name] = table = _filled(name, _merged(data.get(own.get("like"), {}), own))
             written = {one.name: table[one.name] for one in fields(Exercise) if one.name in table}
-            judge = partial(self._judge, name)
-            self.exercises[name] = Exercise(number, list(data), name, judge, **written)
+            self.exercises[name] = Exercise(number, list(data), name, partial(self._judge, name), **written)
         self.summary = partial(progress.summary, number, list(data))
 
     def trial(
-        self,
-        cases: Sequence[Case] | None = None,
-        right: Callable[[Any, Any], bool] | None = same,
+        self, cases: Sequence[Case] | None = None, right: Callable[[Any, Any], bool] | None = same
     ) -> Callable[[Callable[..., Any]], Exercise]:
         """Make a function the trial of the exercise of its name.
 
