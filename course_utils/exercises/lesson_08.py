@@ -34,7 +34,7 @@ def four_times_the_batch(guess: Any, actual: tuple[float, float]) -> str:
     if isinstance(guess, tuple):
         small, large = guess
         return "the same" if abs(large - small) < 1 else "lower" if large < small else "higher"
-    return read_guess(guess, four_times_the_batch.choices)
+    return read_guess("the same" if guess == "same" else guess, four_times_the_batch.choices)
 
 
 def _number(said: Any) -> float:
