@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from . import progress
 from .showing import Page, ask, show
-from .trying import NotYet, Score, told
+from .trying import Score
 
 Kind = Literal["predict", "write", "repair", "myth", "challenge"]
 Difficulty = Literal["easy", "medium", "hard"]
@@ -32,22 +32,16 @@ class Exercise:
         lesson: number of the lesson, such as "05".
         siblings: the names of all exercises of the lesson, in order.
         name: its name in the lesson's module, as a rule of the answer, too.
-        judge: raises NotYet for a wrong answer; may return a Score.
-        question: of a prediction or a myth card, one sentence.
-        kind, minutes, difficulty: shown in its heading.
-        stub: the cell that the reader fills in, without the call of `check`.
-        worked: a right answer to the cell, and `reasoning`, why it is one.
-        hints: from a nudge to nearly everything.
-        why: one sentence for a right answer: why it matters.
-        choices: of a "predict" or "myth" exercise: what to choose from, or a function that
-            returns it for this machine. Other answers can be written.
-        several: whether more than one may be chosen; the guess is then the list of them.
+        judge: gets answers that are no longer the stub's.
+        choices: what to choose from, or a function that returns it for this machine.
+
+    The others are what its author wrote: see `lesson.py`.
     """
 
     lesson: str
     siblings: Sequence[str]
     name: str
-    judge: Callable[..., Score | None]
+    judge: Callable[..., Verdict]
     question: str
     kind: Kind
     minutes: int
@@ -137,15 +131,7 @@ class Exercise:
     # ---- judging --------------------------------------------------------------------------------------
     def verdict(self, *answers: Any) -> Verdict:
         """Judge the answers and tell nobody."""
-        if self._untouched(answers):
-            return Verdict(NOT_ATTEMPTED, "")
-        try:
-            score = self.judge(*answers)
-        except NotYet as mistake:
-            return Verdict(NOT_YET, mistake.hint, mistake.key)
-        except Exception as error:  # the reader's own code raised while it was tried
-            return Verdict(NOT_YET, f"Your code raised {told(error)}", "raises")
-        return Verdict(RIGHT, self.why, score=score)
+        return Verdict(NOT_ATTEMPTED, "") if self._untouched(answers) else self.judge(*answers)
 
     def _untouched(self, answers: tuple[Any, ...]) -> bool:
         """Tell whether every answer is still as the stub has it."""
@@ -174,11 +160,10 @@ def _functions_in(code: CodeType) -> Iterator[CodeType]:
 
 def _is_stub(answer: Any, stub: CodeType) -> bool:
     """Tell whether a function, or each function of a class, is one of the compiled stub."""
-    if isinstance(answer, type):
-        own = [value for value in vars(answer).values() if hasattr(value, "__code__")]
-        return bool(own) and all(_is_stub(function, stub) for function in own)
-    code = getattr(answer, "__code__", None)
-    return code is not None and _meaning(code) in map(_meaning, _functions_in(stub))
+    own = vars(answer).values() if isinstance(answer, type) else [answer]
+    codes = [_meaning(value.__code__) for value in own if hasattr(value, "__code__")]
+    known = [_meaning(code) for code in _functions_in(stub)]
+    return bool(codes) and all(code in known for code in codes)
 
 
 def _meaning(code: CodeType) -> tuple[Any, ...]:

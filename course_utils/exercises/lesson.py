@@ -6,32 +6,37 @@ The table of an exercise has
     text                               what follows there, in Markdown
     stub, check                        its cell: what the reader fills in, and what `check` is called with
                                        (by default the exercise's name)
-    worked, reasoning, hints, why      as in `Exercise`
+    worked, reasoning                  a right answer to the cell, and why it is one
+    hints                              from a nudge to nearly everything
+    why                                one sentence for a right answer: why it matters
     question or claim                  of a prediction, of a myth card: one sentence
     right                              of a prediction: what came out in the stored run; of a myth: a word
     choices, several, within           of a prediction: what to choose from, whether any number of that, how
                                        far off a number may be
+    also                               of a prediction: other words for choices
     unsettled                          of a prediction: what comes out on a device that cannot settle it
+    cases                              of many times: what the trial is given, one list for each time
+    case                               how those mistakes name it that `say` {case}
     unit, par, higher_is_better        of a challenge: what its score is, and what the worked answer reaches
                                        (found out by itself where answers are compared)
     mistakes                           by key: what to `say`, and the wrong answer: its `code`, or `change`, a
                                        list of [old, new] for the worked one (with `from = "stub"`, for the
                                        stub); of a prediction, `guesses`, or an `example` that its trial knows
     items                              what to say where one of several choices is in doubt
-    like                               the name of an exercise above, of which all else is taken
+    like                               the name of an exercise above, whose trial and all else is taken
 """
 
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import progress
-from .exercise import Exercise
+from .exercise import NOT_YET, RIGHT, Exercise, Verdict
 from .guessing import judge_guess, read_guess
-from .trying import Answers, Case, Mistake, NotYet, Score, Trial, same
+from .trying import Answers, Case, Mistake, Score, Trial, same, told
 
 USUAL = tomllib.loads(Path(__file__).with_name("usual.toml").read_text(encoding="utf-8"))
 
@@ -51,31 +56,28 @@ class Lesson:
         data = tomllib.loads((folder / f"lesson_{number}.toml").read_text(encoding="utf-8"))
         self.context = data.pop("context", "")
         self._trials: dict[str, Trial] = {}
-        self.tables = {
-            name: _filled(name, _merged(data.get(table.get("like"), {}), table))
-            for name, table in data.items()
-        }
-        self.exercises = {name: self._exercise(name, table) for name, table in self.tables.items()}
+        self.tables: dict[str, dict[str, Any]] = {}
+        self.exercises: dict[str, Exercise] = {}
+        for name, own in data.items():
+            self.tables[name] = table = _filled(name, _merged(data.get(own.get("like"), {}), own))
+            written = {one.name: table[one.name] for one in fields(Exercise) if one.name in table}
+            self.exercises[name] = Exercise(number, list(data), name, partial(self._judge, name), **written)
         self.summary = partial(progress.summary, number, list(data))
 
     def trial(
-        self,
-        cases: Sequence[Case] = ((),),
-        right: Callable[[Any, Any], bool] | None = same,
-        choices: Callable[[], Sequence[Any]] | None = None,
+        self, cases: Sequence[Case] | None = None, right: Callable[[Any, Any], bool] | None = same
     ) -> Callable[[Callable[..., Any]], Exercise]:
         """Make a function the trial of the exercise of its name.
 
         Args:
-            cases, right: as in `Trial`.
-            choices: of a prediction, where they depend on the machine. Its trial reads a guess: it is called
-                with the guess and with what came out.
+            cases, right: as in `Trial`; without cases those of its table, else one without arguments. The
+                trial of a prediction reads a guess: it is called with the guess and with what came out.
         """
 
         def register(observe: Callable[..., Any]) -> Exercise:
             exercise = self.exercises[observe.__name__]
-            self._trials[exercise.name] = Trial(observe, cases, right)
-            exercise.choices = choices or exercise.choices
+            known = cases or self.tables[exercise.name].get("cases", [()])
+            self._trials[exercise.name] = Trial(observe, known, right)
             return exercise
 
         return register
@@ -94,41 +96,51 @@ class Lesson:
 
     def answers(self, name: str, code: str) -> Answers:
         """Run the code of an answer, and return what `check` is called with."""
-        space = dict(_space(self.context))
-        exec(compile(code, f"answer to {name}", "exec"), space)
+        space: dict[str, Any] = {}
+        exec(compile(f"{self.context}\n{code}", f"answer to {name}", "exec"), space)
         found = eval(self.tables[name].get("check", name), space)
         return found if isinstance(found, tuple) else (found,)
 
     # ---- judging --------------------------------------------------------------------------------------
-    def _judge(self, name: str, *answers: Any) -> Score | None:
-        """Judge answers to an exercise; return the score of a challenge, raise NotYet for wrong ones."""
-        table, trial, facts = self.tables[name], self._trials.get(name), {}
+    def _judge(self, name: str, *answers: Any) -> Verdict:
+        """Judge answers to an exercise."""
+        table = self.tables[name]
+        guess, actual = (*answers, table.get("right"))[:2]
         try:
             if table["kind"] in ("predict", "myth"):
-                guess, actual = (*answers, table["right"])[:2]
-                facts = {"guess": guess, "actual": actual}
-                if actual == table.get("unsettled", ...):
-                    raise Mistake("unsettled")
-                choices, several = self.exercises[name].offered, self.exercises[name].several
-                plain = partial(read_guess, choices=choices, several=several)
-                read = (lambda one: trial.observe(one, actual)) if trial else plain
-                return judge_guess(guess, actual, read, table)
-            codes = {key: self.code(name, key) for key in table["mistakes"]}
-            wrong = {key: partial(self.answers, name, code) for key, code in codes.items() if code}
-            worked = partial(self.answers, name, table["worked"])
-            seen, best = trial.judge(answers, worked, wrong)
+                score = self._compare(name, guess, actual)
+            else:
+                score = self._try(name, answers)
         except Mistake as mistake:
             say = table.get("items", {}).get(mistake.key) or table["mistakes"][mistake.key]["say"]
-            raise NotYet(mistake.key, say.format_map(facts | mistake.facts)) from None
+            say = say.replace("{case}", table.get("case", "{case}"))
+            facts = {"guess": guess, "actual": actual} | mistake.facts
+            return Verdict(NOT_YET, say.format_map(facts), mistake.key)
+        except Exception as error:  # the reader's own code raised while it was tried
+            return Verdict(NOT_YET, f"Your code raised {told(error)}", "raises")
+        return Verdict(RIGHT, table["why"], score=score)
+
+    def _compare(self, name: str, guess: Any, actual: Any) -> None:
+        """Compare a guess with what came out; raise Mistake where it is wrong."""
+        table, exercise = self.tables[name], self.exercises[name]
+        trial = self._trials.get(table.get("like", name))
+        if actual == table.get("unsettled", ...):
+            raise Mistake("unsettled")
+        guess = table.get("also", {}).get(str(guess).strip().lower(), guess)
+        plain = partial(read_guess, choices=exercise.offered, several=exercise.several)
+        read = (lambda one: trial.observe(one, actual)) if trial else plain
+        judge_guess(guess, actual, read, table)
+
+    def _try(self, name: str, answers: Answers) -> Score | None:
+        """Try answers; return the score of a challenge, raise Mistake where they are wrong."""
+        table = self.tables[name]
+        codes = {key: self.code(name, key) for key in table["mistakes"]}
+        wrong = {key: partial(self.answers, name, code) for key, code in codes.items() if code}
+        seen, best = self._trials[name].judge(answers, partial(self.answers, name, table["worked"]), wrong)
         if seen.score is None:
             return None
-        unit, par = table.get("unit", "").format_map(seen.facts), table.get("par", best.score)
+        unit, par = table["unit"].format_map(seen.facts), table.get("par", best.score)
         return Score(seen.score, unit, par, lower=not table.get("higher_is_better", False))
-
-    def _exercise(self, name: str, table: dict[str, Any]) -> Exercise:
-        """Return what an author's table describes."""
-        written = {one.name: table[one.name] for one in fields(Exercise) if one.name in table}
-        return Exercise(self.number, list(self.tables), name, partial(self._judge, name), **written)
 
 
 def _merged(above: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
@@ -150,11 +162,3 @@ def _filled(name: str, table: dict[str, Any]) -> dict[str, Any]:
         for key, text in USUAL.get(table["kind"], {}).items()
     }
     return _merged(_merged(USUAL["every"], kind), table | {"mistakes": own})
-
-
-@cache
-def _space(context: str) -> dict[str, Any]:
-    """Return the names that a lesson's cells have made before its exercises."""
-    space: dict[str, Any] = {}
-    exec(compile(context, "context", "exec"), space)
-    return space

@@ -10,8 +10,7 @@ from .lesson import Lesson
 from .trying import Mistake, Seen, mistake_if, same
 
 lesson = Lesson("01")
-summary = lesson.summary
-globals().update(lesson.exercises)
+globals().update(lesson.exercises, summary=lesson.summary)
 
 
 @lesson.trial([(letter, part) for part in ("found", "why") for letter in "ABCDE"])
@@ -19,8 +18,7 @@ def five_machines(answer: Any, letter: str, part: str) -> Any:
     """See one row of the table: what torch.cuda answers, or why."""
     mistake_if(not isinstance(answer, dict) or set(answer) != set("ABCDE"), "rows")
     row = answer[letter]
-    mistake_if(not isinstance(row, tuple | list) or len(row) != 3, "gaps")
-    mistake_if(any(item in (None, ...) for item in row), "gaps")
+    mistake_if(not isinstance(row, tuple | list) or len(row) != 3 or None in row or ... in row, "gaps")
     available, count, why = row
     mistake_if((type(available), type(count)) != (bool, int), "types")
     mistake_if(str(why).strip().lower() not in ("build", "driver", "hidden", "free"), "word")
@@ -41,18 +39,7 @@ def pick_device(answer: Any, kind: str | None, count: int) -> Any:
     return Seen((got.type, got.index if got.type != "cpu" else None), device=got)
 
 
-@lesson.trial(
-    [
-        ("cuda:0", 2, 0, 0),
-        ("cuda:0", 2, 300, 0),
-        ("cuda:0", 2, 0, 3_000),
-        ("cpu", 0, 0, 3_000),
-        ("cpu", 2, 0, 3_000),
-        ("cuda:1", 2, 300, 3_000),
-        ("mps:0", 1, 0, 0),
-    ],
-    right=lambda seen, _: 0.95 < seen[0] < 1.06,
-)
+@lesson.trial(right=lambda seen, _: 0.95 < seen[0] < 1.06)
 def seconds_per_call(answer: Any, name: str, gpus: int, backlog: float, first: float) -> Seen:
     """See how many times too long or too short work is timed; backlog and first call are multiples of it."""
     device, seconds = torch.device(name), 0.004
@@ -72,18 +59,18 @@ def seconds_per_call(answer: Any, name: str, gpus: int, backlog: float, first: f
     return Seen(seen, calls=queues.calls, times=got / seconds)
 
 
-_SIZES = ((60, 7, 3), (7, 60, 3), (20, 20, 2), (30, 1, 4), (1, 5, 2), (40, 6, 1), (200, 10, 3))
 _GIVEN = 200 * (10 * 3 + 2) + 1  # launches of the function as given, for 200 points and 10 centres
 _WAYS_OUT = ("numpy", "tolist", "__array__", "__dlpack__", "cpu", "to cpu")  # data that left are not counted
 
 
-@lesson.trial(_SIZES, right=lambda reached, least: bool((reached <= least + 0.01).all()))  # for rounding
+@lesson.trial(right=lambda reached, least: bool((reached <= least + 0.01).all()))  # for rounding
 def nearest(answer: Any, n: int, k: int, d: int) -> Seen:
     """See how far each point is from the centre that is named for it, and how many launches that takes."""
     points, centres = torch.randn(n, d), torch.randn(k, d)
     before = points.clone(), centres.clone()
     with recording() as record:
         got = answer(points, centres)
+    launches = sum(operation.launch for operation in record.operations)
     for call in record.calls:
         mistake_if(call in _WAYS_OUT, "left", way="It" if call.endswith("cpu") else f"{call}()")
     mistake_if(not same((points, centres), before), "changed")
@@ -94,6 +81,6 @@ def nearest(answer: Any, n: int, k: int, d: int) -> Seen:
     mistake_if(n != k and got.shape == (k,), "swapped")
     mistake_if(got.shape != (n,), "shape", shape=tuple(got.shape))
     mistake_if(got.dtype == torch.bool or not ((got >= 0) & (got < k)).all(), "range")
-    mistake_if(n == 200 and record.launches >= _GIVEN, "as_many", launches=record.launches)
+    mistake_if(n == 200 and launches >= _GIVEN, "as_many", launches=launches)
     distances = (points[:, None].double() - centres.double()).norm(dim=-1)
-    return Seen(distances.gather(1, got.long()[:, None])[:, 0], score=record.launches)
+    return Seen(distances.gather(1, got.long()[:, None])[:, 0], score=launches)

@@ -17,8 +17,7 @@ from .lesson import Lesson
 from .trying import Seen, mistake_if
 
 lesson = Lesson("02")
-summary = lesson.summary
-globals().update(lesson.exercises)
+globals().update(lesson.exercises, summary=lesson.summary)
 
 
 @lesson.trial()
@@ -30,8 +29,8 @@ def who_changes(guess: Any, actual: list[str]) -> str:
 
 
 # ---- a layer with constants ----------------------------------------------------------------------------
-def _look_at(layer: nn.Module, x: torch.Tensor, look: str, gpu: torch.device) -> Any:
-    """See how a layer computes and moves."""
+def _look_at(look: str, layer: nn.Module, other: nn.Module, x: torch.Tensor, gpu: torch.device) -> Any:
+    """See how a layer computes and moves, and how another one does with its numbers."""
     match look:
         case "before":
             found = layer(x.requires_grad_())
@@ -47,6 +46,9 @@ def _look_at(layer: nn.Module, x: torch.Tensor, look: str, gpu: torch.device) ->
             return found.cpu(), len(record.host) > 0
         case "back":
             return layer.to(gpu).to(CPU)(x)
+        case "saved":
+            other.to(gpu).to(CPU).load_state_dict(layer.state_dict())
+            return other(x)
         case "modes":
             return [layer.train(mode)(x) for mode in (True, False)]
 
@@ -58,11 +60,8 @@ def standardize(answer: Any, look: str) -> Any:
     layer, other = answer(mean, std), answer(torch.zeros(3), torch.ones(3))
     mistake_if(not isinstance(layer, nn.Module), "module")
     with some_gpus() as gpus:
-        if look == "saved":
-            other.to(gpus[-1]).to(CPU).load_state_dict(layer.state_dict())
-            return other(x)
         try:
-            return _look_at(layer, x, look, gpus[-1])
+            return _look_at(look, layer, other, x, gpus[-1])
         except RuntimeError as error:
             if "same device" not in str(error):
                 raise
@@ -93,13 +92,9 @@ def load_checkpoint(answer: Any, epoch: int, visible: int, writer: int) -> Any:
                 return False
             found = answer(path, model)
         now = [*model.parameters(), *model.buffers()]
-        return {
-            "moved": any(tensor.device != home for tensor in now),
-            "replaced": any(one is not two for one, two in zip(held, model.parameters(), strict=True)),
-            "parameters": [tensor.cpu() for tensor in model.parameters()],
-            "buffers": [tensor.cpu() for tensor in model.buffers()],
-            "epoch": isinstance(found, int) and found == epoch,
-        }
+        moved = any(tensor.device != home for tensor in now)
+        replaced = any(one is not two for one, two in zip(held, model.parameters(), strict=True))
+        return moved, replaced, [tensor.cpu() for tensor in now], isinstance(found, int) and found == epoch
 
 
 # ---- few copies ----------------------------------------------------------------------------------------
@@ -126,5 +121,4 @@ def evaluate(answer: Any, sizes: tuple[int, ...], gpu: int) -> Seen:
     mistake_if(not all(type(number) in (float, int) for number in found), "tensor")
     counted = sum(record.host) >= sum(image.nbytes for image in images)  # no answer gets by with less
     seen = [torch.tensor(found), bool(saw_all), counted]
-    facts = {"kib": sum(record.host) / 1024, "loss": found[0], "share": found[1]}
-    return Seen(seen, score=len(record.host), **facts)
+    return Seen(seen, score=len(record.host), kib=sum(record.host) / 1024)

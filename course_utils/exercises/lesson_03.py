@@ -13,23 +13,13 @@ from torch.utils._pytree import tree_map_only
 
 from course_utils.figures.nested import tensors_in
 
-from .guessing import read_guess
-from .instruments.placement import some_gpus, two_devices
+from .instruments.placement import flat, some_gpus, two_devices
 from .instruments.recorder import CPU, recording
-from .instruments.vectors import flat
 from .lesson import Lesson
 from .trying import Mistake, Seen, mistake_if, same, told
 
 lesson = Lesson("03")
-summary = lesson.summary
-globals().update(lesson.exercises)
-
-
-@lesson.trial()
-def named(guess: Any, actual: str) -> str:
-    """Read the name of an argument, as the message has it or as the layer does."""
-    word = str(guess).strip().lower()
-    return read_guess({"input": "mat1", "weight": "mat2", "bias": "self"}.get(word, word), named.choices)
+globals().update(lesson.exercises, summary=lesson.summary)
 
 
 # ---- the tensor that stayed behind ---------------------------------------------------------------------
@@ -63,26 +53,12 @@ def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-_ASTRAY = (
-    "",
-    "first.weight scale",
-    "parts.0.count",
-    "mean",
-    "parts.1.offset",
-    "parts.0.cache",
-    "first.weight mean",  # on another GPU
-    "scale offset parts.0.offset parts.1.cache parts.1.count",
-    " ".join(_tensors(_whole())),
-)
-
-
-@lesson.trial([(turned, astray) for turned in (False, True) for astray in _ASTRAY])
-def left_behind(answer: Any, turned: bool, astray: str) -> Seen:
+@lesson.trial()
+def left_behind(answer: Any, number: int, far: bool, astray: str) -> Seen:
     """See which names are given for a model on one of two GPUs, but for some tensors."""
     model, wanted = _whole(), set(astray.split())
     with some_gpus(2) as gpus:
-        home, other = gpus[1::-1] if turned else gpus[:2]
-        elsewhere = other if astray == _ASTRAY[6] else CPU
+        home, elsewhere = gpus[number], gpus[1 - number] if far else CPU
         for name, tensor in _tensors(model).items():
             tensor.data = tensor.data.to(elsewhere if name in wanted else home)
         before = {name: tensor.device for name, tensor in _tensors(model).items()}
@@ -105,14 +81,9 @@ def add_positions(answer: Any, count: bool, number: int, shape: tuple[int, int])
         with recording() as record:
             result = answer(x)
         mistake_if(not isinstance(result, torch.Tensor), "return")
-        seen = {
-            "values": result.detach().cpu().float(),
-            "x": x.detach().cpu(),
-            "device": result.device == place,
-            "dtype": result.dtype,
-            "gradient": result.requires_grad,
-            "copies": count and len(record.host) > 0,
-        }
+        numbers, copied = (result.detach().cpu().float(), x.detach().cpu()), len(record.host) > 0
+        kind = result.device == place, result.dtype, result.requires_grad
+        seen = numbers, kind, count and copied
         return Seen(seen, place=place, device=result.device, dtype=result.dtype)
 
 
@@ -121,23 +92,9 @@ def add_positions(answer: Any, count: bool, number: int, shape: tuple[int, int])
 # mix is mended shows all bugs that are left.
 _Batch = tuple[torch.Tensor, torch.Tensor]
 _Script = Callable[[torch.device, list[_Batch], list[_Batch]], tuple[nn.Module, Any]]
-_BUGS = {
-    "constants": "mean and std",
-    "layers": "the hidden layers",
-    "mask": "the mask",
-    "loss": "the loss weight",
-    "loop": "the test loop",
-    "metric": "the metric",
-}
+_MISTAKES = lesson.tables["six_bugs"]["mistakes"]
+_BUGS = {key: mistake["bug"] for key, mistake in _MISTAKES.items() if "bug" in mistake}
 _TRAINING = 3  # batches
-
-
-@lesson.trial([("results", 0), ("results", 1), ("copies", 0), ("copies", 2), ("moves", 0)])
-def six_bugs(net: type[nn.Module], script: _Script, look: str, number: int) -> Any:
-    """See which bugs are left, how the training ends, how much is copied, and whether the model moves."""
-    looks = {"results": _results, "copies": _copies, "moves": _moves}
-    with two_devices() as gpus:
-        return looks[look](script, (*gpus, CPU)[number])
 
 
 def _results(script: _Script, place: torch.device) -> Seen:
@@ -182,6 +139,13 @@ def _moves(script: _Script, place: torch.device) -> None:
     for name, tensor in _tensors(model.to(place)).items():
         mistake_if(tensor.device != place, "stuck", place=place, name=name, device=tensor.device)
     model(torch.rand(2, 6).to(place))
+
+
+@lesson.trial([(_results, 0), (_results, 1), (_copies, 0), (_copies, 2), (_moves, 0)])
+def six_bugs(net: type[nn.Module], script: _Script, look: Callable[..., Any], number: int) -> Any:
+    """See which bugs are left, how the training ends, how much is copied, and whether the model moves."""
+    with two_devices() as gpus:
+        return look(script, (*gpus, CPU)[number])
 
 
 def _batches(count: int, seed: int) -> list[_Batch]:

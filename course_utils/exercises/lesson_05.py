@@ -1,6 +1,6 @@
 """The trials of lesson 05: who gets which rows, checkpoints of wrapped models, gradients put together."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
@@ -18,8 +18,7 @@ from .lesson import Lesson
 from .trying import Seen, mistake_if, told
 
 lesson = Lesson("05")
-summary = lesson.summary
-globals().update(lesson.exercises)
+globals().update(lesson.exercises, summary=lesson.summary)
 
 Reduce = Callable[[list[torch.Tensor]], Any]
 
@@ -44,7 +43,12 @@ def _splits(batch: int) -> list[list[int]]:
     return sorted(map(list, [*dict.fromkeys(map(tuple, thinkable))][:5]))
 
 
-def _read_split(guess: Any, actual: Sequence[int]) -> list[float]:
+for _name, _batch in (("first_split", 30), ("last_batch", 10)):
+    lesson.exercises[_name].choices = partial(_splits, _batch)
+
+
+@lesson.trial()
+def first_split(guess: Any, actual: Sequence[int]) -> list[float]:
     """Read a guessed split; GPUs without rows may be left out or be 0."""
     sizes, rows = read_guess(guess, ()), sum(actual)
     while sizes and not sizes[-1]:
@@ -56,22 +60,10 @@ def _read_split(guess: Any, actual: Sequence[int]) -> list[float]:
     return sizes
 
 
-@lesson.trial(choices=partial(_splits, 30))
-def first_split(guess: Any, actual: list[int]) -> list[float]:
-    return _read_split(guess, actual)
-
-
-@lesson.trial(choices=partial(_splits, 10))
-def last_batch(guess: Any, actual: list[int]) -> list[float]:
-    return _read_split(guess, actual)
-
-
 @lesson.trial([(30, 8), (10, 8), (10, 4), *product(range(1, 41), range(1, 10)), (10_007, 8), (50_000, 7)])
 def split_by_hand(answer: Any, batch: int, gpus: int) -> list[int]:
     with recording() as record:
-        sizes = answer(batch, gpus)
-        mistake_if(sizes is None, "nothing")
-        sizes = list(map(index, sizes))
+        sizes = list(map(index, answer(batch, gpus)))
     mistake_if(record.calls and sizes == _chunks(batch, gpus), "torch")
     return sizes
 
@@ -139,7 +131,7 @@ def _reduced(answer: Reduce, devices: list[torch.device], shape: tuple[int, ...]
 
 @lesson.trial(list(product((2, 3, 4), [(4,), (6, 5)])))
 def all_reduce(answer: Reduce, count: int, shape: tuple[int, ...]) -> list[tuple[str, torch.Tensor]]:
-    with some_gpus(2, most=4) as devices:
+    with some_gpus(2) as devices:
         return _reduced(answer, devices[:count], shape)[0]
 
 
@@ -150,5 +142,9 @@ def fair_all_reduce(answer: Reduce, count: int, length: int) -> Seen:
         ends, traffic = _reduced(answer, devices[:n], (length,))
     if traffic.host:
         return Seen((ends, "through the CPU"))
-    share, least = traffic.busiest / (4 * length), 2 * (n - 1) / n
+    moved = Counter[tuple[str, torch.device]]()
+    for copy in traffic.copies:
+        moved["sent", copy.source] += copy.nbytes
+        moved["received", copy.target] += copy.nbytes
+    share, least = max(moved.values(), default=0) / (4 * length), 2 * (n - 1) / n
     return Seen((ends, "uncounted" if share < least - 1e-9 and length % n == 0 else "counted"), score=share)

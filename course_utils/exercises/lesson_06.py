@@ -2,23 +2,20 @@
 
 import gc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from .instruments.golfing import golf_job, judge_golf
-from .instruments.placement import some_gpus
-from .instruments.vectors import flat, peak_of
+from .instruments.placement import flat, peak_of, some_gpus
+from .instruments.recorder import recording
 from .lesson import Lesson
-from .trying import Seen, mistake_if, same
-
-__all__ = ["golf_job"]
+from .trying import Mistake, Seen, agree, mistake_if, same
 
 lesson = Lesson("06")
-summary = lesson.summary
-globals().update(lesson.exercises)
+globals().update(lesson.exercises, summary=lesson.summary)
 
 KIB, MIB = 2**10, 2**20
 
@@ -59,6 +56,10 @@ def _plain(said: Any) -> Any:
 _PATIENCE = 300  # calls of a model, after which all fits: an answer that would try for ever comes to its end
 
 
+class _CudaError(RuntimeError, ValueError, TypeError, LookupError):
+    """Caught by whoever catches anything but out of memory."""
+
+
 class _Hungry(nn.Module):
     """A classifier of 16 numbers that keeps 64 KiB of activations a row, and runs out of memory when told.
 
@@ -81,7 +82,7 @@ class _Hungry(nn.Module):
         self.sizes.append(len(x))
         self.entry.append(torch.cuda.memory_allocated(x.device))
         if self.breaks and len(self.sizes) == 1:
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            raise _CudaError("CUDA error: an illegal memory access was encountered")
         wide = self.first(x).repeat(1, 256).tanh()
         scores = self.last(wide.view(len(x), 256, 64).mean(1))
         full = len(x) > self.fits or len(self.sizes) == self.trips
@@ -90,21 +91,13 @@ class _Hungry(nn.Module):
         return scores
 
 
-def _few_enough(seen: list[Any], best: list[Any]) -> bool:
-    """Compare steps; samples without a label may be left out, and so need fewer parts."""
-    return seen[0] <= best[0] and same(seen[1:], best[1:])
-
-
-@lesson.trial(
-    [(10, 3, ()), (7, 10, ()), (203, 40, ()), (23, 5, (0, 1, 2, 9, 22)), (12, 4, (4, 5, 6, 7, 11))],
-    right=_few_enough,
-)
-def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: tuple[int, ...]) -> Seen:
+@lesson.trial()
+def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: list[int]) -> Seen:
     """See the step that is taken with n samples, some without a label: its parts, and its peak."""
     steps: list[int] = []
     with some_gpus() as (gpu, *_):
         model, x, y = _Hungry(fits=n).to(gpu), torch.randn(n, 16), torch.randint(5, (n,))
-        y[list(unlabelled)] = -100  # cross_entropy leaves these out
+        y[unlabelled] = -100  # cross_entropy leaves these out
         x, y, before = x.to(gpu), y.to(gpu), flat(model.parameters())
         needed = peak_of(lambda: cross_entropy(model(x[:size]), y[:size], reduction="sum").backward(), gpu)
         for parameter in model.parameters():
@@ -115,23 +108,16 @@ def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: tuple[
         sizes, step = model.sizes[1:], before - flat(model.parameters())
     most, taken = max(sizes, default=0), step.cpu() if len(steps) == 1 else bool(steps)
     facts = {"sizes": sizes, "rows": sum(sizes), "most": most, "steps": len(steps)}
-    seen = [len(sizes), most, peak > 1.2 * needed, taken]
+    too_many = len(sizes) > -(-n // size)  # samples without a label may be left out, and so need fewer parts
+    seen = [too_many, most, peak > 1.2 * needed, taken]
     return Seen(seen, peak=peak / MIB, needed=needed / MIB, **facts)
 
 
-@lesson.trial(
-    [
-        (8, 8, 100, 0, True, None),
-        (6, 4, 0, 0, False, None),
-        (103, 64, 20, 0, False, 16),
-        (30, 30, 100, 0, False, 30),
-        (40, 20, 100, 2, False, 10),
-    ]
-)
+@lesson.trial()
 def careful_step(
-    answer: Callable[..., Any], n: int, size: int, fits: int, trips: int, breaks: bool, reached: int | None
+    answer: Callable[..., Any], n: int, size: int, fits: int, trips: int, breaks: bool, reached: int
 ) -> Seen:
-    """See what becomes of errors, and which step is taken in the end, with parts of `reached`."""
+    """See what becomes of errors, and which step is taken in the end, with parts of `reached`, if any."""
     steps, error, returned = [], None, None
     with some_gpus() as (gpu, *_):
         model, x, y = _Hungry(fits, trips, breaks).to(gpu), torch.randn(n, 16), torch.randint(5, (n,))
@@ -143,9 +129,8 @@ def careful_step(
         except Exception as raised:
             error = raised
         step = (before - flat(model.parameters())).cpu()
-    if reached is None:
-        kinds = (torch.OutOfMemoryError, Exception, type(None))
-        kind = next(kind for kind in kinds if isinstance(error, kind))
+    if not reached:
+        kind = "memory" if isinstance(error, torch.OutOfMemoryError) else error and "another"
         return Seen([kind, len(model.sizes) > _PATIENCE], error=type(error).__name__)
     if error is not None:
         raise error
@@ -157,8 +142,88 @@ def careful_step(
 
 
 # ---- Your turn -----------------------------------------------------------------------------------------
+_SMALL = 64  # numbers that may be elsewhere, such as Adam's count of steps
+_Job = tuple[nn.Sequential, torch.optim.Optimizer, torch.Tensor, torch.Tensor]
+
+
+def golf_job(gpu: torch.device | str) -> _Job:
+    """Return the golf's model, its AdamW after a first step, and the batch to train on.
+
+    The model is an `nn.Sequential` of 8 blocks, each a linear layer of 512 x 512 and a ReLU, and one linear
+    layer for 10 classes; x is (256, 512), y is (256,).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # the GPU's random numbers belong to the lesson
+        blocks = [nn.Sequential(nn.Linear(512, 512), nn.ReLU()) for _ in range(8)]
+        model = nn.Sequential(*blocks, nn.Linear(512, 10)).to(gpu)
+        x, y = torch.randn(256, 512).to(gpu), torch.randint(10, (256,)).to(gpu)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=True)  # as is the default on CUDA
+    _plain_step(model, optimizer, x, y)
+    return model, optimizer, x, y
+
+
+def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    cross_entropy(model(x), y).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
 @lesson.trial(right=None)
 def smallest_step(answer: Callable[..., Any]) -> Seen:
-    """See the step that is taken beside the plain one, and the MiB at its peak."""
+    """See the step that is taken beside the plain one, and the MiB at its peak, besides what was there."""
     with some_gpus() as (gpu, *_):
-        return Seen(None, score=judge_golf(answer, gpu))
+        played, plain, peaks = golf_job(gpu), golf_job(gpu), list[int]()
+
+        def watched(model: nn.Sequential, *rest: Any) -> None:
+            peaks.append(_watched_peak(partial(answer, model, *rest), gpu))
+            kinds = [[str(m), *((p.dtype, p.device) for p in m.parameters())] for m in (model, plain[0])]
+            mistake_if(kinds[0] != kinds[1], "changed")
+
+        _compare(_effect(watched, played), _effect(_plain_step, plain))
+        cross_entropy(played[0](played[2]), played[3]).backward()
+        mistake_if(any(parameter.grad is None for parameter in played[0].parameters()), "left")
+        _, move, steps = _effect(_plain_step, played)
+        mistake_if(steps != {1} or not agree(move, _effect(_plain_step, plain)[1], 2e-2), "left")
+        return Seen(None, score=peaks[0] / MIB)
+
+
+def _watched_peak(step: Callable[[], Any], gpu: torch.device) -> int:
+    """Return the bytes at a step's peak; it has to stay on the card."""
+    start = torch.cuda.memory_allocated(gpu)
+    with recording(lambda: torch.cuda.memory_allocated(gpu) - start) as record:
+        peak = peak_of(step, gpu)
+    places = [place for one in record.operations for place, numbers in one.results if numbers > _SMALL]
+    elsewhere = next((place for place in places if place != gpu), None)
+    mistake_if(elsewhere is not None, "elsewhere", place=elsewhere)
+    mistake_if(any(operation.moment > peak for operation in record.operations), "reset")
+    return peak
+
+
+def _effect(step: Callable[..., None], job: _Job) -> tuple[torch.Tensor, torch.Tensor, set[int]]:
+    """Take a step; return its gradient, the parameters' move, and how many steps they were counted."""
+
+    def state() -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+        states = [job[1].state[parameter] for parameter in job[0].parameters()]
+        average = flat(state["exp_avg"] for state in states)
+        return average, flat(job[0].parameters()), [int(state["step"]) for state in states]
+
+    average, parameters, counts = state()
+    step(*job)
+    new_average, new_parameters, new_counts = state()
+    gradient = 10 * new_average - 9 * average  # Adam adds 0.1 of it to 0.9 of the average
+    steps = {now - then for now, then in zip(new_counts, counts, strict=True)}
+    return gradient, new_parameters - parameters, steps
+
+
+def _compare(played: tuple[Any, ...], plain: tuple[Any, ...]) -> None:
+    """Compare the effect of a step with that of the plain one."""
+    (gradient, move, steps), (right, wanted, _) = played, plain
+    mistake_if(steps == {0}, "no_step")
+    mistake_if(steps != {1}, "steps")
+    if not agree(gradient, right, 2e-4):
+        times = (gradient @ right / (right @ right)).item()
+        similar = torch.cosine_similarity(gradient, right, dim=0)
+        mistake_if(similar > 0.9999 and not 0.99 < times < 1.01, "scale", times=times)
+        raise Mistake("precision" if similar > 0.98 else "gradient")
+    mistake_if(not agree(move, wanted, 1e-2), "other_step")

@@ -23,14 +23,6 @@ Answers = tuple[Any, ...]  # what `check` gets: one function or value as a rule
 _LIBRARY = str(Path(__file__).parents[1])
 
 
-class NotYet(Exception):
-    """Raised for an answer that is not right; `key` names the mistake, `hint` is its text for the reader."""
-
-    def __init__(self, key: str, hint: str) -> None:
-        super().__init__(hint)
-        self.key, self.hint = key, hint
-
-
 @dataclass(frozen=True)
 class Score:
     """What an open challenge reached.
@@ -111,8 +103,12 @@ def _close(one: torch.Tensor, two: torch.Tensor) -> bool:
     """Compare tensors of one shape and dtype; those of floats by the length of their difference."""
     if not one.is_floating_point() or not torch.equal(one.isnan(), two.isnan()):
         return torch.equal(one, two)
-    one, two = one.double().nan_to_num(), two.double().nan_to_num()
-    return bool((one - two).norm() <= 1e-4 * two.norm() + 1e-9)
+    return agree(one.double().nan_to_num(), two.double().nan_to_num())
+
+
+def agree(one: torch.Tensor, two: torch.Tensor, relative: float = 1e-4) -> bool:
+    """Tell whether two tensors of floats are the same but for rounding."""
+    return bool((one - two).norm() <= relative * two.norm() + 1e-9)
 
 
 @dataclass(frozen=True)
@@ -150,14 +146,13 @@ class Trial:
             for case in self.cases:
                 best = self._quietly(right, case) if self.right else Seen(None)
                 if isinstance(best.value, Exception):
-                    raise RuntimeError(f"the worked answer fails here, too: {best.value!r}") from best.value
+                    raise Mistake("worked_fails", error=repr(best.value)) from best.value
                 bests.append((case, best))
                 seen = self._see(answers, case)
                 if not self._is_right(seen, best):
-                    names = list(inspect.signature(self.observe).parameters)[len(answers) :]
                     mistake = self._mistake(seen, bests, wrong)
-                    facts = dict(zip(names, case, strict=False)) | {"best": best.value} | mistake.facts
-                    raise Mistake(mistake.key, **facts)
+                    arguments = inspect.signature(self.observe).bind(*answers, *case).arguments
+                    raise Mistake(mistake.key, **(arguments | {"best": best.value} | mistake.facts))
             return seen, best
 
     def _see(self, answers: Answers, case: Case) -> Seen:
@@ -175,9 +170,8 @@ class Trial:
             return self._see(answers, case)
 
     def _is_right(self, seen: Seen, best: Seen) -> bool:
-        if isinstance(seen.value, Exception):
-            return False
-        return self.right is None or self.right(seen.value, best.value)
+        failed = isinstance(seen.value, Exception)
+        return not failed and (self.right is None or self.right(seen.value, best.value))
 
     def _mistake(
         self, seen: Seen, bests: list[tuple[Case, Seen]], wrong: Mapping[str, Callable[[], Answers]]

@@ -1,1 +1,1 @@
-"""What the judges of the exercises try an answer on: pretended machines, counted copies, planted bugs."""
+"""What several trials try an answer on: pretended machines and ranks, counted copies, GPUs for everybody."""

@@ -1,7 +1,9 @@
-"""What judges of placement need: GPUs to try an answer on, real or virtual."""
+"""GPUs to try an answer on, real or virtual, and what an answer leaves on them."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
@@ -9,19 +11,33 @@ from course_utils.virtual import virtual_gpus
 
 
 @contextmanager
-def some_gpus(needed: int = 1, most: int = 8) -> Iterator[list[torch.device]]:
-    """Yield at most `most` GPUs, real or virtual; where there are fewer than `needed`, virtual ones."""
+def some_gpus(needed: int = 1) -> Iterator[list[torch.device]]:
+    """Yield at most 8 GPUs, real or virtual; where there are fewer than `needed`, virtual ones."""
     with ExitStack() as stack:
         if torch.cuda.device_count() < needed:
-            stack.enter_context(virtual_gpus(count=most))
-        yield [torch.device("cuda", index) for index in range(min(most, torch.cuda.device_count()))]
+            stack.enter_context(virtual_gpus(count=8))
+        yield [torch.device("cuda", index) for index in range(min(8, torch.cuda.device_count()))]
 
 
 @contextmanager
 def two_devices() -> Iterator[tuple[torch.device, torch.device]]:
     """Yield two devices to try an answer on: two GPUs, real or virtual, or the one there is and the CPU.
 
-    After the block random numbers go on as if none had been drawn, and the current GPU is that of before.
+    After the block the current GPU is that of before.
     """
-    with torch.random.fork_rng(devices=[]), some_gpus() as gpus, torch.cuda.device(0):
+    with some_gpus() as gpus, torch.cuda.device(0):
         yield tuple([*gpus, torch.device("cpu")][:2])
+
+
+def flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return some tensors, such as parameters, as one long one."""
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def peak_of(run: Callable[[], Any], gpu: torch.device) -> int:
+    """Return how many bytes more than before a call has allocated at its peak."""
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats(gpu)
+    before = torch.cuda.memory_allocated(gpu)
+    run()
+    return torch.cuda.max_memory_allocated(gpu) - before

@@ -99,6 +99,10 @@ class Queues:
         self.now += READING
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
     @contextmanager
     def on(self, device: Any) -> Iterator[None]:
         """Make a GPU the current one, as `torch.cuda.device` does."""
@@ -123,20 +127,16 @@ class Queues:
 
     def _replacements(self) -> Iterator[tuple[Any, dict[str, Any]]]:
         """Yield what is replaced, by the names in its owner."""
-        clocks = {
-            name: _here(getattr(time, name), self.read) for name in ("perf_counter", "monotonic", "time")
-        }
-        for name in list(clocks):
+        clocks = {"sleep": _here(time.sleep, self.sleep)}
+        for name in ("perf_counter", "monotonic", "time"):
+            clocks[name] = _here(getattr(time, name), self.read)
             clocks[f"{name}_ns"] = _here(getattr(time, f"{name}_ns"), lambda: round(self.read() * 1e9))
         timer = clocks["perf_counter"]
         for function in (timeit.Timer.__init__, timeit.timeit, timeit.repeat):
             defaults = [timer if value is timeit.default_timer else value for value in function.__defaults__]
             yield function, {"__defaults__": tuple(defaults)}
         yield timeit, {"default_timer": timer}
-        yield (
-            time,
-            clocks | {"sleep": _here(time.sleep, lambda seconds: setattr(self, "now", self.now + seconds))},
-        )
+        yield time, clocks
         yield torch.accelerator, {"synchronize": self.wait}
         yield torch, {"Event": lambda *_, **__: Mark(self)}
         mps = {"synchronize": self.wait, "Event": lambda **_: Mark(self)}

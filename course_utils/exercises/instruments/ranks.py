@@ -60,10 +60,10 @@ class _Rank(threading.Thread):
         self._random = torch.get_rng_state()
 
     def run(self) -> None:
-        which = {"rank": self.number, "world_size": self.world}
         try:
             self._turn.acquire()
-            dist.init_process_group("exercise", store=dist.HashStore(), **which)
+            store = dist.HashStore()
+            dist.init_process_group("exercise", store=store, rank=self.number, world_size=self.world)
             self.value = self.trial()
         except BaseException as error:  # also SystemExit: a rank that wants to leave
             self.error = error

@@ -1,6 +1,5 @@
 """What an answer did while it was tried: the functions of PyTorch it called, the operations they came to."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -54,8 +53,8 @@ class Operation(NamedTuple):
     moment: Any = None
 
 
-class Record:
-    """What was done with PyTorch.
+class Record(TorchDispatchMode):
+    """What was done with PyTorch while this mode was on.
 
     Attributes:
         calls: names of the functions that were called, with the devices that they were given: "to cpu".
@@ -63,6 +62,7 @@ class Record:
     """
 
     def __init__(self, moment: Callable[[], Any]) -> None:
+        super().__init__()
         self.calls: list[str] = []
         self.operations: list[Operation] = []
         self._moment = moment
@@ -71,10 +71,37 @@ class Record:
         """Note an operation."""
         self.operations.append(Operation(name, copies, wait, moment=self._moment(), **more))
 
-    @property
-    def launches(self) -> int:
-        """How many operations a GPU would get."""
-        return sum(operation.launch for operation in self.operations)
+    def add_crossing(self, method: str, source: torch.Tensor, result: torch.Tensor | None) -> None:
+        """Note what a virtual GPU did without PyTorch's modes."""
+        copies = _copies("copy_", [source], [] if result is None else [result])
+        self.add(method, copies, _why_waiting(method, copies))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Note an operation; one that is made of others, as in inference mode, by its parts."""
+        name, kwargs = func.overloadpacket.__name__, kwargs or {}
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is None and _is_composite(func):
+            with self:
+                return func.decompose(*args, **kwargs)
+        given = list(tensors_in((args, kwargs)))
+        result = func(*args, **kwargs)
+        made = list(tensors_in(result))
+        copies = _copies(name, given, made)
+        called = self.calls[-1] if self.calls else ""
+        wait = _why_waiting(called if called in _WAITS else name, copies)
+        asks_for_size = torch.Tag.dynamic_output_shape in func.tags and given[0].is_cuda
+        if name == "index":
+            asks_for_size &= any(tensor.dtype == torch.bool for tensor in given[1:])  # a mask
+        self.add(
+            name,
+            copies,
+            wait or "size" * asks_for_size,
+            launch=not (func.is_view or name in _NO_WORK),
+            flop=formula(*args, **kwargs, out_val=result) if formula else 0,
+            numbers=max((tensor.numel() for tensor in given + made), default=0),
+            results=[(tensor.device, tensor.numel()) for tensor in made],
+        )
+        return result
 
     @property
     def flop(self) -> int:
@@ -91,20 +118,6 @@ class Record:
         """The bytes of each copy between host memory and a GPU, either way."""
         return [copy.nbytes for copy in self.copies if CPU in (copy.source, copy.target)]
 
-    @property
-    def busiest(self) -> int:
-        """The most bytes that one device sent, or received."""
-        sent, received = Counter[torch.device](), Counter[torch.device]()
-        for copy in self.copies:
-            sent[copy.source] += copy.nbytes
-            received[copy.target] += copy.nbytes
-        return max((0, *sent.values(), *received.values()))
-
-    @property
-    def waits(self) -> list[tuple[str, Any]]:
-        """Why and at what moment Python waited for a GPU."""
-        return [(operation.wait, operation.moment) for operation in self.operations if operation.wait]
-
 
 @contextmanager
 def recording(moment: Callable[[], Any] = lambda: None) -> Iterator[Record]:
@@ -114,83 +127,34 @@ def recording(moment: Callable[[], Any] = lambda: None) -> Iterator[Record]:
         moment: called after each operation; what it returns is noted with it.
     """
     record = Record(moment)
-
-    def crossing(method: str, source: torch.Tensor, result: torch.Tensor | None) -> None:
-        copies = _copies("copy_", [source], [] if result is None else [result])
-        record.add(method, copies, _why_waiting(method, copies))
-
     with ExitStack() as stack:
         for owner in (torch.cuda, torch.accelerator, torch.cuda.Stream, torch.cuda.Event):
             wait = Mock(side_effect=lambda *_: record.add("synchronize", wait="synchronize"))
             stack.enter_context(patch.object(owner, "synchronize", wait))
-        listeners.append(crossing)
-        stack.callback(listeners.remove, crossing)
-        stack.enter_context(_Functions(record))
-        stack.enter_context(_Operations(record))
-        yield record
+        listeners.append(record.add_crossing)
+        stack.callback(listeners.remove, record.add_crossing)
+        stack.enter_context(_Calls(record.calls))
+        yield stack.enter_context(record)
 
 
-class _Functions(TorchFunctionMode):
-    def __init__(self, record: Record) -> None:
+class _Calls(TorchFunctionMode):
+    """Notes the functions that are called."""
+
+    def __init__(self, calls: list[str]) -> None:
         super().__init__()
-        self._record = record
+        self._calls = calls
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is not torch.device:  # a name, no computation
             places = [str(one) for one in (*args, *kwargs.values()) if isinstance(one, str | torch.device)]
-            self._record.calls.append(" ".join([getattr(func, "__name__", ""), *places]))
+            self._calls.append(" ".join([getattr(func, "__name__", ""), *places]))
         return func(*args, **kwargs)
 
 
-class _Facts(NamedTuple):
-    """What is known of an operator."""
-
-    name: str
-    composite: bool
-    launch: bool
-    sized_by_data: bool
-
-
-@cache
-def _facts(func: Any) -> _Facts:
-    name = func.overloadpacket.__name__
-    composite = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
-    launch = not (func.is_view or name in _NO_WORK)
-    return _Facts(name, composite, launch, torch.Tag.dynamic_output_shape in func.tags)
-
-
-class _Operations(TorchDispatchMode):
-    def __init__(self, record: Record) -> None:
-        super().__init__()
-        self._record = record
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note an operation; one that is made of others, as in inference mode, by its parts."""
-        kwargs = kwargs or {}
-        formula, op = flop_registry.get(func.overloadpacket), _facts(func)
-        if formula is None and op.composite:
-            with self:
-                return func.decompose(*args, **kwargs)
-        given = list(tensors_in((args, kwargs)))
-        result = func(*args, **kwargs)
-        made = list(tensors_in(result))
-        copies = _copies(op.name, given, made)
-        called = self._record.calls[-1] if self._record.calls else ""
-        wait = _why_waiting(called if called in _WAITS else op.name, copies)
-        asks_for_size = op.sized_by_data and given[0].is_cuda
-        if op.name == "index":
-            asks_for_size &= any(tensor.dtype == torch.bool for tensor in given[1:])  # a mask
-        self._record.add(
-            op.name,
-            copies,
-            wait or "size" * asks_for_size,
-            launch=op.launch,
-            flop=formula(*args, **kwargs, out_val=result) if formula else 0,
-            numbers=max((tensor.numel() for tensor in given + made), default=0),
-            results=[(tensor.device, tensor.numel()) for tensor in made],
-        )
-        return result
+@cache  # it takes a while to be told
+def _is_composite(func: Any) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
 
 
 def _copies(name: str, given: list[torch.Tensor], made: list[torch.Tensor]) -> list[Copy]:
