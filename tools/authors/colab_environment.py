@@ -2,7 +2,8 @@
 
 It holds what the lessons use, in the versions of tests/colab/packages.txt, or Kaggle's of kaggle.txt, and a
 folder `wheels` from which pip can build the course without a network. PyTorch is the usual build of Colab's
-version; only its CUDA differs. About 5 GB. Standard library only. The tests want its interpreter in COURSE_COLAB_PYTHON.
+version; only its CUDA differs. About 5 GB. Standard library only. The tests want its interpreter in
+COURSE_COLAB_PYTHON.
 """
 
 import os
@@ -24,11 +25,7 @@ WANTED = (
     "torch torchvision numpy pillow matplotlib tqdm nvidia-ml-py psutil "
     "ipython ipykernel ipywidgets notebook jupyter_client pyzmq tornado traitlets setuptools pytest"
 )
-PYTHONS = (
-    "3.13",
-    "3.12",
-    "3.11",
-)  # Colab's own first; its numpy has no wheel for a later one, Kaggle's for 3.12
+PYTHONS = ("3.13", "3.12", "3.11")  # numpy has no wheel for a later one in Colab, for 3.13 on Kaggle
 
 
 def packages(kaggle: bool = False) -> dict[str, str]:
