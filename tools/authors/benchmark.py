@@ -6,8 +6,6 @@ The network and the two loops are taken from lesson 04's notebook: what is measu
 
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from timeit import timeit
@@ -17,7 +15,6 @@ from torch import nn
 
 from authors.recording_parts import taken
 from course_utils import track_memory, virtual_gpus
-from course_utils.lessons import ROOT
 
 Run = Callable[[], object]
 
@@ -58,17 +55,6 @@ def costs(net: type[nn.Module], rounds: int) -> tuple[float, float, float]:
         return tuple(ratio(*pair, rounds, time.process_time) for pair in pairs)
 
 
-def import_time(rounds: int) -> str:
-    """Say how many milliseconds `import course_utils` takes in a new Python, and whether it loads torch."""
-    code = (
-        "import sys, time; start = time.perf_counter(); import course_utils;"
-        "print((time.perf_counter() - start) * 1e3, 'with' if 'torch' in sys.modules else 'without')"
-    )
-    command = [sys.executable, "-c", code]
-    outputs = [subprocess.check_output(command, cwd=ROOT, text=True).split() for _ in range(rounds)]
-    return f"{statistics.median(float(ms) for ms, _ in outputs):.0f} ms, {outputs[0][1]} torch"
-
-
 def main(rounds: int = 30, pictures: int = 10_000) -> int:
     """Measure and print one line a figure: what, how much, the target."""
     threads = torch.get_num_threads()
@@ -85,5 +71,4 @@ def main(rounds: int = 30, pictures: int = 10_000) -> int:
     first, *_, fast = lesson["rungs"].values()
     gain = ratio(first, fast, 3, time.perf_counter)
     print(f"lesson 04, faster loop / first loop: {gain:.1f} times the pictures per second (target 3)")
-    print(f"import course_utils: {import_time(5)} (target 50, without)")
     return 0
