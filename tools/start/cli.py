@@ -5,12 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 from course_utils import __version__
 from course_utils.lessons import ROOT, CourseError, choose
 from course_utils.machine import environment
-from start import bootstrap, workspace
-from start.options import TABLE, function_of, options_of
+from start import bootstrap, options, workspace
 
 COMMANDS = ("lab", "test", "run", "doctor", "demo", "slides", "bench")
 HELP = Path(__file__).with_name("help.txt")
@@ -54,10 +54,10 @@ def do(command: str, arguments: list[str]) -> int:
             from course_utils.machine.doctor import main
 
             return main(arguments)
-    options = options_of(command, arguments)  # before anything is installed
+    given = options.options_of(command, arguments)  # before anything is installed
     if environment.find().kind == "own":
         return hand_over([bootstrap.prepare(), "-m", "course_utils", command, *arguments])
-    return function_of(TABLE[command])(**options)
+    return resolve_name(options.COMMANDS[command]["does"])(**given)
 
 
 def main(arguments: list[str]) -> int:
