@@ -12,16 +12,13 @@ COMMANDS: Commands = tomllib.loads(Path(__file__).with_suffix(".toml").read_text
 
 
 def options_of(
-    command: str,
-    arguments: list[str],
-    program: str = "python3 -m course_utils",
-    commands: Commands = COMMANDS,
+    command: str, typed: list[str], program: str = "python3 -m course_utils", commands: Commands = COMMANDS
 ) -> dict[str, Any]:
     """What a command's function is called with; ends the program at --help and at what it does not know.
 
     Args:
         command: one of `commands`.
-        arguments: what was typed. `lessons` among them become paths; what was not typed is left out.
+        typed: its arguments. `lessons` among them become paths; what was not typed is left out.
         program: what is typed before the command.
         commands: of each command `about`, for its help, and `arguments`: of each what argparse is to know.
 
@@ -37,7 +34,7 @@ def options_of(
     parser.register("type", "path", Path)
     for name, settings in commands[command].get("arguments", {}).items():
         parser.add_argument(name, **settings)
-    options = vars(parser.parse_args(arguments))
+    options = vars(parser.parse_args(typed))
     if "packages" in options and "stick" not in options:
         parser.error("--packages needs --stick FOLDER")
     return options | ({"lessons": choose(options["lessons"])} if "lessons" in options else {})
