@@ -23,6 +23,7 @@ from authors.canonical import scrub
 import course_utils
 from course_utils.distributed import Torchrun, run_agents
 from course_utils.distributed.launching import Agent
+from course_utils.machine.system import text_of
 
 RECORDED = Path(__file__).with_name("recorded")
 HEAD = """\
@@ -150,7 +151,7 @@ def replay(stored: dict[str, Any]) -> Callable[..., list[Agent]]:
             (base / name).parent.mkdir(parents=True, exist_ok=True)
             (base / name).write_text(_replace("\n".join(lines), here), encoding="utf-8", newline="")
         return [
-            Agent(command, base / f"agent{number}", base / f"agent{number}.log", code)
+            Agent(command, base / f"agent{number}", text_of(base / f"agent{number}.log"), code)
             for number, (command, code) in enumerate(zip(commands, stored["codes"], strict=True))
         ]
 
