@@ -94,9 +94,9 @@ def environment(run: str, again: bool) -> dict[str, str]:
     return unless_set | os.environ | fixed
 
 
-def run_agents(commands: tuple[str, ...], base: Path, timeout: float, port: int | None = None) -> list[Agent]:
+def run_agents(commands: tuple[str, ...], base: Path, timeout: float) -> list[Agent]:
     """Run the agents of one job at the same time, and end what is left of them; return them as they ended."""
-    run, variables = uuid4().hex, os.environ | {"PORT": str(port or get_free_port())}
+    run, variables = uuid4().hex, os.environ | {"PORT": str(get_free_port())}
     limit = max(1, round(timeout / 4))
     conf = f"join_timeout={limit},timeout={limit},read_timeout={limit}"
     # options of the reader's own come later, so they win
