@@ -59,10 +59,8 @@ def torchrun(*commands: str, timeout: float = 120) -> Torchrun:
         CourseError: no command, or an open quotation.
     """
     if not commands:
-        raise CourseError(
-            "torchrun() got no command. "
-            'Write what follows torchrun in a terminal: torchrun("--standalone --nproc-per-node 2 script.py")'
-        )
+        example = 'torchrun("--standalone --nproc-per-node 2 script.py")'
+        raise CourseError(f"torchrun() got no command. Write what follows torchrun in a terminal: {example}")
     commands = tuple(command.strip().removeprefix("torchrun ") for command in commands)
     for command in commands:
         print(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}", flush=True)
