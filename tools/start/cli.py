@@ -65,9 +65,8 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         if command not in options.COMMANDS:
-            raise CourseError(
-                f"no command {command!r}. The commands: {', '.join(options.COMMANDS)}; try --help"
-            )
+            known = ", ".join(options.COMMANDS)
+            raise CourseError(f"no command {command!r}. The commands: {known}; try --help")
         return do(command, rest) or 0
     except CourseError as error:
         print(f"course_utils: {error}", file=sys.stderr)
