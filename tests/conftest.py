@@ -6,7 +6,7 @@ from typing import Any
 import nbformat
 import pytest
 import torch
-from authors import canonical, rules
+from authors import canonical, common_cells
 from nbformat import NotebookNode
 
 import course_utils
@@ -23,7 +23,7 @@ def small_lesson() -> NotebookNode:
         "**Time:** about 20 minutes. **Needs:** nothing but this notebook."
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(head)])
-    rules.write_common_cells(notebook, "01_first")
+    common_cells.write_common_cells(notebook, "01_first")
     notebook.cells += [
         nbformat.v4.new_markdown_cell("## 1. Adding numbers"),
         nbformat.v4.new_code_cell("print(1 + 1)", outputs=[nbformat.v4.new_output("stream", text="2\n")]),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from authors import badges, canonical
-from authors.repository import Repository, read_repository
+from authors.common_cells import Repository, read_repository
 
 from course_utils.lessons import ROOT, lesson_paths
 

@@ -150,7 +150,7 @@ def test_help_is_one_screen_and_installs_nothing(
 ) -> None:
     assert cli.main(arguments) == 0
     shown = capsys.readouterr().out
-    assert all(f"\n  {command} " in shown for command in cli.COMMANDS)
+    assert all(f"\n  {command} " in shown for command in options.COMMANDS)
     assert len(shown.splitlines()) < 24
     assert not started
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from authors import canonical, colab_environment
-from authors.repository import read_repository
+from authors.common_cells import read_repository
 from nbformat import NotebookNode
 from start.runner import execute
 

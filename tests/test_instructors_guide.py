@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import nbformat
 import pytest
-from start.cli import COMMANDS
+from start.options import COMMANDS
 
 from course_utils.lessons import ROOT, lesson_paths
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import lesson_cells
 import nbformat
 import pytest
-from authors import canonical, notebooks, rules
-from authors.repository import Repository
+from authors import canonical, common_cells, notebooks
+from authors.common_cells import Repository
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from start.runner import execute, repeatable_environment
@@ -84,7 +84,7 @@ def _failed_cells(root: Path, named: str) -> set[str]:
 def test_a_failing_lesson_is_left_as_it_was(
     small_lesson: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rules, "write_common_cells", lambda *_: None)
+    monkeypatch.setattr(common_cells, "write_common_cells", lambda *_: None)
     small_lesson.cells[1].source = "1 / 0"
     path = tmp_path / "01_first.ipynb"
     canonical.write(canonical.both_files(path, small_lesson))

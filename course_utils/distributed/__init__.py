@@ -40,7 +40,7 @@ class Torchrun:
         return f"<torchrun: {len(self.ranks)} ranks, {'ok' if self.ok else 'failed'}>"
 
 
-def torchrun(*commands: str, timeout: float = 120, port: int | None = None) -> Torchrun:
+def torchrun(*commands: str, timeout: float = 120) -> Torchrun:
     """Run what stands after `torchrun` in a terminal, and print what each rank has printed, rank by rank.
 
     Several commands are several machines' commands, started here at the same time. `$PORT` in a command is a
@@ -54,22 +54,19 @@ def torchrun(*commands: str, timeout: float = 120, port: int | None = None) -> T
             current folder.
         timeout: seconds for the whole run. What is still running then is stopped, and the line says where.
             All machines have to come within a quarter of that, or what a command's own --rdzv-conf says.
-        port: what `$PORT` stands for; a free port by default.
 
     Raises:
         CourseError: no command, or an open quotation.
     """
     if not commands:
-        raise CourseError(
-            "torchrun() got no command. "
-            'Write what follows torchrun in a terminal: torchrun("--standalone --nproc-per-node 2 script.py")'
-        )
+        example = 'torchrun("--standalone --nproc-per-node 2 script.py")'
+        raise CourseError(f"torchrun() got no command. Write what follows torchrun in a terminal: {example}")
     commands = tuple(command.strip().removeprefix("torchrun ") for command in commands)
     for command in commands:
         print(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            agents = run_agents(commands, Path(folder), timeout, port)
+            agents = run_agents(commands, Path(folder), timeout)
         except KeyboardInterrupt:
             print("torchrun was interrupted; its processes are ended.", flush=True)
             raise

@@ -12,7 +12,7 @@ from pathlib import Path, PureWindowsPath
 from course_utils.errors import explain, is_own
 from course_utils.errors.known import NCCL_TIMEOUT
 
-from .launching import Agent, Rank, text_of
+from .launching import Agent, Rank
 
 _KNOWN = tomllib.loads(Path(__file__).with_name("failures.toml").read_text(encoding="utf-8"))
 _PATTERNS = {name: re.compile(text, re.MULTILINE) for name, text in _KNOWN["patterns"].items()}
@@ -116,8 +116,7 @@ def _about_agent(agents: list[Agent]) -> str:
     if agent.code < 0:
         name = signal.Signals(-agent.code).name
         return _TEXTS["torchrun_ended"].format(signal=name, why=_SIGNALS.get(name, ""))
-    log = text_of(agent.log)
-    text = _exception(log) or _last_line(log)
+    text = _exception(agent.said) or _last_line(agent.said)
     return _meaning(text) or _last_line(text)
 
 

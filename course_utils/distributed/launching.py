@@ -8,8 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 from torch.distributed.elastic.utils.distributed import get_free_port
@@ -28,25 +28,23 @@ _FIRST = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 _SUMMARY = re.compile(r"rank +: (\d+) \(local_rank: \d+\)\n +exitcode +: (-?\d+)")
 
 
-@dataclass
-class Agent:
-    """One torchrun: what it was asked for, and where it writes.
+class Agent(NamedTuple):
+    """One torchrun that has ended, or whose time was up.
 
     Attributes:
         command: what stands after `torchrun`, as the reader wrote it.
         folder: the logs of its ranks.
-        log: what torchrun itself says.
+        said: what torchrun itself wrote.
         code: its exit code; None where the time was up.
     """
 
     command: str
     folder: Path
-    log: Path
+    said: str
     code: int | None = None
 
 
-@dataclass(frozen=True)
-class Rank:
+class Rank(NamedTuple):
     """What one rank did in one attempt.
 
     Attributes:
@@ -67,12 +65,9 @@ def restarts_allowed(command: str) -> bool:
 
 def words(command: str, variables: Mapping[str, str]) -> list[str]:
     """Split a command as a shell does, with $NAME filled in; on Windows a backslash is no escape."""
-    lexer = shlex.shlex(string.Template(command).safe_substitute(variables), posix=True)
-    lexer.whitespace_split, lexer.commenters = True, ""
-    if _WINDOWS:
-        lexer.escape = ""
+    line = string.Template(command).safe_substitute(variables)
     try:
-        return list(lexer)
+        return shlex.split(line.replace("\\", r"\\") if _WINDOWS else line)
     except ValueError as error:
         raise CourseError(f"torchrun {command}: {error}. Close the quotation.") from None
 
@@ -99,28 +94,26 @@ def environment(run: str, again: bool) -> dict[str, str]:
     return unless_set | os.environ | fixed
 
 
-def run_agents(commands: tuple[str, ...], base: Path, timeout: float, port: int | None = None) -> list[Agent]:
+def run_agents(commands: tuple[str, ...], base: Path, timeout: float) -> list[Agent]:
     """Run the agents of one job at the same time, and end what is left of them; return them as they ended."""
-    run, variables = uuid4().hex, os.environ | {"PORT": str(port or get_free_port())}
+    run, variables = uuid4().hex, os.environ | {"PORT": str(get_free_port())}
     limit = max(1, round(timeout / 4))
     conf = f"join_timeout={limit},timeout={limit},read_timeout={limit}"
     # options of the reader's own come later, so they win
     options = ["--redirects", "3", "--local-addr", "127.0.0.1", "--rdzv-conf", conf, "--log-dir"]
     streams = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
-    agents, processes = [], []
+    folders, processes = [base / f"agent{number}" for number in range(len(commands))], []
     with guarded(run):
-        for number, command in enumerate(commands):
-            agent = Agent(command, base / f"agent{number}", base / f"agent{number}.log")
-            line = [*_TORCHRUN, *options, str(agent.folder), *words(command, variables)]
+        for folder, command in zip(folders, commands, strict=True):
+            line = [*_TORCHRUN, *options, str(folder), *words(command, variables)]
             env = environment(run, restarts_allowed(command))
-            with agent.log.open("wb") as log:
+            with folder.with_suffix(".log").open("wb") as log:
                 processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **OWN_GROUP))
-            agents.append(agent)
         _wait(processes, timeout)
-        for agent, process in zip(agents, processes, strict=True):
-            agent.code = process.poll()
+        codes = [process.poll() for process in processes]
         make_ranks_say_where([process.pid for process in processes if process.returncode is None])
-    return agents
+    said = [text_of(folder.with_suffix(".log")) for folder in folders]
+    return list(map(Agent, commands, folders, said, codes))
 
 
 def _wait(processes: list[subprocess.Popen], timeout: float) -> None:
@@ -140,7 +133,7 @@ def read_attempts(agents: list[Agent]) -> list[dict[int, Rank]]:
     """
     attempts: list[dict[int, Rank]] = []
     for agent in agents:
-        _, *pieces = _ROUND.split(text_of(agent.log))
+        _, *pieces = _ROUND.split(agent.said)
         rounds = list(zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True))
         attempts += [{} for _ in range(len(rounds) - len(attempts))]
         last_use = {restart: number for number, (restart, _, _) in enumerate(rounds)}  # of a folder

@@ -23,6 +23,7 @@ from authors.canonical import scrub
 import course_utils
 from course_utils.distributed import Torchrun, run_agents
 from course_utils.distributed.launching import Agent
+from course_utils.machine.system import text_of
 
 RECORDED = Path(__file__).with_name("recorded")
 HEAD = """\
@@ -72,11 +73,8 @@ class Failing:
         if self.takes:
             course_utils.take_home(self.takes)
         with port_taken() as taken:
-            return course_utils.torchrun(
-                *[self.command] * self.agents,
-                timeout=self.timeout,
-                port=taken if self.port_taken else None,
-            )
+            command = self.command.replace("$PORT", str(taken)) if self.port_taken else self.command
+            return course_utils.torchrun(*[command] * self.agents, timeout=self.timeout)
 
 
 _TABLE = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
@@ -110,8 +108,8 @@ def record(case: Failing, python: str) -> dict[str, Any]:
     """Run a case, and return what is to be stored."""
     stored: dict[str, Any] = {"case": case.asks()}
 
-    def run_and_keep(commands: tuple[str, ...], base: Path, *limits: Any) -> list[Agent]:
-        agents = run_agents(commands, base, *limits)
+    def run_and_keep(commands: tuple[str, ...], base: Path, timeout: float) -> list[Agent]:
+        agents = run_agents(commands, base, timeout)
         stored.update(codes=[agent.code for agent in agents], files=_texts(base, python))
         return agents
 
@@ -143,14 +141,14 @@ def _replace(text: str, pairs: dict[str, str]) -> str:
 def replay(stored: dict[str, Any]) -> Callable[..., list[Agent]]:
     """What stands for run_agents: it writes what a run wrote that is stored, as if it had been here."""
 
-    def run_again(commands: tuple[str, ...], base: Path, *_limits: Any) -> list[Agent]:
+    def run_again(commands: tuple[str, ...], base: Path, _timeout: float) -> list[Agent]:
         library = Path(sysconfig.get_path("stdlib")).as_posix()
         here = {_LOGS: str(base), _HERE: str(Path.cwd()), _LIBRARY: f'File "{library}/'}
         for name, lines in stored["files"].items():
             (base / name).parent.mkdir(parents=True, exist_ok=True)
             (base / name).write_text(_replace("\n".join(lines), here), encoding="utf-8", newline="")
         return [
-            Agent(command, base / f"agent{number}", base / f"agent{number}.log", code)
+            Agent(command, base / f"agent{number}", text_of(base / f"agent{number}.log"), code)
             for number, (command, code) in enumerate(zip(commands, stored["codes"], strict=True))
         ]
 

@@ -89,7 +89,7 @@ def test_a_port_that_answers_nothing(script: Script) -> None:
     script("")
     command = BY_NAME["not_met"].command.removeprefix("--nnodes 2 --nproc-per-node 1 ")
     with port_taken() as port:
-        result = course_utils.torchrun(command, port=port, timeout=9)
+        result = course_utils.torchrun(command.replace("$PORT", str(port)), timeout=9)
     assert result.error.endswith("Another program on that port has the same effect.")
 
 
@@ -178,17 +178,17 @@ def gloo(rank: int, text: str) -> str:
     ],
 )  # fmt: skip
 def test_the_cause_is_told_from_its_effects(ranks: dict[int, Rank], expected: str, tmp_path: Path) -> None:
-    agent = Agent("train.py", tmp_path, tmp_path / "log", code=1)
+    agent = Agent("train.py", tmp_path, "", code=1)
     line = line_about([agent], [ranks], timeout=9)
     assert line.startswith(expected)
-    other = Agent("train.py", tmp_path, tmp_path / "log")  # still there when its time was up
+    other = Agent("train.py", tmp_path, "")  # still there when its time was up
     assert line_about([other, agent], [ranks], timeout=9) == line
     assert "\n" not in line
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no exit code of a signal; run it elsewhere")
 def test_torchrun_itself_is_killed(tmp_path: Path) -> None:
-    agent = Agent("train.py", tmp_path, tmp_path / "log", code=-signal.SIGKILL)
+    agent = Agent("train.py", tmp_path, "", code=-signal.SIGKILL)
     ranks = {0: Rank("", ""), 1: Rank("", "")}
     line = line_about([agent], [ranks], timeout=9)
     assert line.startswith("torchrun itself was ended by SIGKILL, so its ranks were ended, too. Somebody")

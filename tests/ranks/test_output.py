@@ -15,14 +15,18 @@ Script = Callable[..., str]
 
 @pytest.mark.slow
 def test_each_rank_speaks_in_turn_and_stderr_is_kept_apart(
-    script: Script, capsys: pytest.CaptureFixture, left_behind: Callable[..., list[int]]
+    script: Script,
+    capsys: pytest.CaptureFixture,
+    left_behind: Callable[..., list[int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And a process that a rank has started and left is ended with it."""
+    monkeypatch.setattr(launching, "get_free_port", lambda: 12345)
     command = script(
         STAY + 'print(f"one, \N{EURO SIGN}\\n\\ntwo", end="" if rank else "\\n")\n'
         'print("a warning of", rank, file=sys.stderr)\nprint(*sys.argv[1:])\n'
     )
-    result = course_utils.torchrun(f"{command} --name 'two words' $PORT", port=12345)
+    result = course_utils.torchrun(f"{command} --name 'two words' $PORT")
     assert capsys.readouterr().out.splitlines() == [
         f"$ torchrun {command} --name 'two words' $PORT",
         "[rank 0] one, \N{EURO SIGN}",

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from authors import canonical, rules
-from authors.repository import Repository, read_repository
+from authors.common_cells import Repository, files, read_repository
 from course_utils.lessons import ROOT, lesson_paths
 
 BEGIN, END = "<!-- lessons:begin -->", "<!-- lessons:end -->"
@@ -35,7 +35,7 @@ def wanted(repository: Repository, root: Path = ROOT) -> dict[Path, str]:
     Raises ValueError where a lesson's first cell or README.md has no place for it.
     """
     paths = lesson_paths(root)
-    texts = {file: text for path in paths for file, text in rules.files(path, repository).items()}
+    texts = {file: text for path in paths for file, text in files(path, repository).items()}
     rows = table(paths, repository)
     texts[root / "colab_badges.md"] = PAGE.read_text(encoding="utf-8").format(table=rows)
     old = read_repository(root).slug

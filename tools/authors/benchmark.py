@@ -6,10 +6,8 @@ The network and the two loops are taken from lesson 04's notebook: what is measu
 
 import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from timeit import timeit
 
 import torch
@@ -17,7 +15,6 @@ from torch import nn
 
 from authors.recording_parts import taken
 from course_utils import track_memory, virtual_gpus
-from course_utils.lessons import ROOT
 
 Run = Callable[[], object]
 
@@ -46,27 +43,18 @@ def training_step(net: type[nn.Module], device: str, batch: int, *, parallel: bo
     return step
 
 
-def costs(net: type[nn.Module], rounds: int) -> tuple[float, float, float]:
-    """Return how many times the CPU time a step takes on a virtual GPU, on eight, and inside a ledger."""
+def costs(net: type[nn.Module], rounds: int) -> Iterator[str]:
+    """Say how many times the CPU time a step takes on a virtual GPU, on eight, and inside a ledger."""
     with virtual_gpus(8):
         one, eight = training_step(net, "cuda:0", 128), training_step(net, "cuda:0", 256, parallel=True)
-        pairs = [
-            (one, training_step(net, "cpu", 128)),
-            (eight, training_step(net, "cpu", 256)),
-            (track_memory()(one), one),
+        figures = [
+            ("one virtual GPU / plain CPU, a step at batch 128", 1.2, one, training_step(net, "cpu", 128)),
+            ("DataParallel on 8 / plain CPU, a step at batch 256", 2, eight, training_step(net, "cpu", 256)),
+            ("a step inside track_memory / outside, at batch 128", 1.5, track_memory()(one), one),
         ]
-        return tuple(ratio(*pair, rounds, time.process_time) for pair in pairs)
-
-
-def import_time(rounds: int) -> str:
-    """Say how many milliseconds `import course_utils` takes in a new Python, and whether it loads torch."""
-    code = (
-        "import sys, time; start = time.perf_counter(); import course_utils;"
-        "print((time.perf_counter() - start) * 1e3, 'with' if 'torch' in sys.modules else 'without')"
-    )
-    command = [sys.executable, "-c", code]
-    outputs = [subprocess.check_output(command, cwd=ROOT, text=True).split() for _ in range(rounds)]
-    return f"{statistics.median(float(ms) for ms, _ in outputs):.0f} ms, {outputs[0][1]} torch"
+        for name, target, *pair in figures:
+            times = ratio(*pair, rounds, time.process_time)
+            yield f"{name}, one thread: {times:.2f} times (target {target})"
 
 
 def main(rounds: int = 30, pictures: int = 10_000) -> int:
@@ -77,13 +65,9 @@ def main(rounds: int = 30, pictures: int = 10_000) -> int:
     sizes = {"TRAIN_SIZE": pictures, "TEST_SIZE": 10, "TIMED_SIZE": pictures}
     lesson = taken("training_loop", device=torch.device("cpu"), **sizes)
     torch.set_num_threads(1)
-    one, eight, ledger = costs(lesson["Net"], rounds)
+    print(*costs(lesson["Net"], rounds), sep="\n")
     torch.set_num_threads(threads)
-    print(f"one virtual GPU / plain CPU, a step at batch 128, one thread: {one:.2f} times (target 1.2)")
-    print(f"DataParallel on 8 / plain CPU, a step at batch 256, one thread: {eight:.2f} times (target 2)")
-    print(f"a step inside track_memory / outside, at batch 128, one thread: {ledger:.2f} times (target 1.5)")
     first, *_, fast = lesson["rungs"].values()
     gain = ratio(first, fast, 3, time.perf_counter)
     print(f"lesson 04, faster loop / first loop: {gain:.1f} times the pictures per second (target 3)")
-    print(f"import course_utils: {import_time(5)} (target 50, without)")
     return 0

@@ -125,9 +125,8 @@ def _clean_output(output: NotebookNode) -> NotebookNode:
         output.evalue = scrub(output.evalue)
         output.traceback = [scrub(line) for line in output.traceback]
     else:
-        pictures = {mime: about for mime, about in output.metadata.items() if mime.startswith("image/")}
-        texts = {mime: {"alt": about["alt"]} for mime, about in pictures.items() if about.get("alt")}
-        output.metadata = nbformat.from_dict(texts)
+        alts = {mime: alt for mime in output.data if (alt := output.metadata.get(mime, {}).get("alt"))}
+        output.metadata = nbformat.from_dict({mime: {"alt": alt} for mime, alt in alts.items()})
         kept = {mime: data for mime, data in output.data.items() if mime not in WIDGET_TYPES}
         scrubbed = {mime: scrub(text) for mime, text in kept.items() if mime.startswith("text/")}
         output.data = nbformat.from_dict(kept | scrubbed)

@@ -18,7 +18,6 @@ from authors import canonical
 from course_utils.lessons import ROOT, executed, lesson_paths
 
 NOT_VISITED = {"http", "https", "mailto", "data", "attachment"}
-HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6"]
 _AS_WRITTEN = mistune.HTMLRenderer(escape=False, allow_harmful_protocols=True)
 TO_HTML = mistune.create_markdown(renderer=_AS_WRITTEN, plugins=["table"])
 
@@ -80,7 +79,7 @@ def read_page(path: Path) -> Page:
     html = BeautifulSoup(TO_HTML("\n\n".join(texts)), "html.parser")
     anchors = {tag.get(name) for name in ("id", "name") for tag in html.select(f"[{name}]")}
     seen: Counter[str] = Counter()
-    for heading in html.find_all(HEADINGS):
+    for heading in html.select("h1, h2, h3, h4, h5, h6"):
         name = heading.get_text().strip().replace(" ", "-")
         if not lesson:
             name = re.sub(r"[^\w\-]", "", name.lower())

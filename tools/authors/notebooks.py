@@ -9,7 +9,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from start.runner import execute, repeatable_environment
 
-from authors import canonical, rules
+from authors import canonical, common_cells, rules
 from course_utils.lessons import executed
 
 CELL_TIMEOUT = 120
@@ -22,7 +22,7 @@ def check(path: Path) -> list[str]:
 
     Raises ValueError where the lesson cannot be brought into form.
     """
-    texts = rules.files(path)
+    texts = common_cells.files(path)
     wrong = {
         path: f"{path.name}: not as `fix` writes it (form, badge, setup cell, exercises), or with outputs",
         executed(path): f"executed/{path.name}: not the cells of the lesson, as `fix` writes them",
@@ -36,14 +36,14 @@ def fix(path: Path) -> list[str]:
 
     Raises ValueError where that is not possible.
     """
-    canonical.write(rules.files(path))
+    canonical.write(common_cells.files(path))
     return check(path)
 
 
 def run(path: Path) -> list[str]:
     """Run one lesson, store its outputs and print each cell's seconds; one that fails is left as it was."""
     notebook = canonical.read(path)
-    rules.write_common_cells(notebook, path.stem)
+    common_cells.write_common_cells(notebook, path.stem)
     notebook = canonical.canonical(notebook)
     try:
         execute(notebook, path.parent, repeatable_environment(), timeout=CELL_TIMEOUT)

@@ -108,11 +108,8 @@ def write(file: Path, card: Card) -> None:
 
 def _parts_of(file: Path, card: Card) -> dict[str, Any]:
     """The parts in a file of the same card with the same software; none where there is no such file."""
-    try:
-        old = read(file)
-        return old["parts"] if old | {"parts": None} == card | {"parts": None} else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    old = read(file) if file.is_file() else {}
+    return old["parts"] if old | {"parts": None} == card | {"parts": None} else {}
 
 
 def describe(rehearse: bool) -> Card:

@@ -23,13 +23,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 from classroom import slide_types
 from nbformat import NotebookNode
-
-from authors import canonical, exercise_cells
-from authors.repository import Repository, read_repository
-from course_utils.lessons import executed
 
 TABLE = tomllib.loads(Path(__file__).with_name("tags.toml").read_text(encoding="utf-8"))
 REASONED_TAGS = set(TABLE["with_reason"])
@@ -45,42 +40,12 @@ HEAD = re.compile(
     r"\*\*After this lesson you can\*\* (?P<outcome>\S.*\.)\n\n"
     r"\*\*Time:\*\* (?P<time>about \d+ minutes)\. \*\*Needs:\*\* (?P<needs>\S.*)(?:\n|$)"
 )
-BADGE_LINE = re.compile(r"\A(# Lesson .*)\n\n(?:\[!\[.*\n\n)?")
 FENCED = re.compile(r"^```.*?^```", re.M | re.S)
 HEADING = re.compile(r"^(#{1,6}) +(.+?) *$", re.M)
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 MACHINE_PATH = re.compile(
     r"(?<![\w.~/-])/(?:home|root|Users|tmp|work|opt|usr|mnt|var|private)/|\b[A-Za-z]:\\\w"
 )
-
-
-def write_common_cells(notebook: NotebookNode, name: str, repository: Repository | None = None) -> None:
-    """Put the badge into the head cell, the setup cell behind it, and write the exercises' cells, in place.
-
-    Outputs stay: pytest compares them. Raises ValueError where the first cell is no lesson head, or an
-    exercise has no cells.
-    """
-    repository = repository or read_repository()
-    cells = notebook.cells
-    if not cells or cells[0].cell_type != "markdown" or not BADGE_LINE.match(cells[0].source):
-        raise ValueError(f"{name}: the first cell must be markdown and begin with '# Lesson NN: title'")
-    head, links = cells[0], f"{repository.text('badge', name)} {repository.text('results', name)}"
-    head.id = "head"
-    head.source = BADGE_LINE.sub(lambda found: f"{found[1]}\n\n{links}\n\n", head.source)
-    if len(cells) < 2 or cells[1].cell_type != "code" or "course_utils.start(" not in cells[1].source:
-        cells.insert(1, nbformat.v4.new_code_cell())
-    cells[1].id = "setup"
-    cells[1].source = repository.text("setup", name)
-    exercise_cells.write_exercises(notebook)
-
-
-def files(path: Path, repository: Repository | None = None) -> dict[Path, str]:
-    """The texts that the two files of a lesson should have, by their paths."""
-    notebook = canonical.read(path)
-    stored = canonical.read(executed(path)) if executed(path).is_file() else None
-    for each in filter(None, (notebook, stored)):  # in both, or the setup cell's output would be lost
-        write_common_cells(each, path.stem, repository)
-    return canonical.both_files(path, notebook, stored)
 
 
 def problems(notebook: NotebookNode, path: Path) -> list[str]:

@@ -7,6 +7,7 @@ not hold is one that CUDA never prints.
 import mmap
 import re
 import textwrap
+import tomllib
 from pathlib import Path
 
 import torch
@@ -15,20 +16,14 @@ from course_utils.lessons import ROOT
 
 TABLE = ROOT / "course_utils" / "virtual" / "wrappers.toml"
 LIBRARY = Path(torch.__file__).parent / "lib" / "libtorch_cuda.so"
-_START = b"\0wrapper_CUDA_"
 _HEAD = "# Written by `python tools/authors wrappers`, with a CUDA build of each version of PyTorch.\n"
 
 
 def names(library: Path = LIBRARY) -> set[str]:
     """Return the names in a libtorch_cuda, without their common beginning."""
-    found = set()
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        place = data.find(_START)
-        while place >= 0:
-            text = data[place + len(_START) : data.find(b"\0", place + 1)].decode("latin-1")
-            found |= {text} if re.fullmatch(r"\w+", text) else set()  # others are symbols
-            place = data.find(_START, place + 1)
-    return found
+        # in full between zeros: others are symbols
+        return {name.decode() for name in re.findall(rb"\0wrapper_CUDA_(\w+)(?=\0)", data)}
 
 
 def record(library: Path = LIBRARY) -> list[str]:
@@ -36,9 +31,8 @@ def record(library: Path = LIBRARY) -> list[str]:
     if not library.is_file():
         return [f"PyTorch {torch.__version__} is built without CUDA. Use a CUDA build."]
     version = ".".join(torch.__version__.split(".")[:2])
-    known = TABLE.read_text(encoding="utf-8").removeprefix(_HEAD) if TABLE.is_file() else ""
-    others = [part for part in re.split(r"\n(?=\")", known) if part and not part.startswith(f'"{version}"')]
     wrapped = textwrap.fill(" ".join(sorted(names(library))), 110)
-    parts = sorted([*others, f'"{version}" = """\n{wrapped}"""\n'])
-    TABLE.write_text(_HEAD + "\n" + "\n".join(part.strip() + "\n" for part in parts), encoding="utf-8")
+    known = tomllib.loads(TABLE.read_text(encoding="utf-8")) | {version: wrapped}
+    parts = [f'"{version}" = """\n{text}"""\n' for version, text in sorted(known.items())]
+    TABLE.write_text("\n".join([_HEAD, *parts]), encoding="utf-8")
     return []

@@ -62,8 +62,11 @@ def build(lessons: list[Path], output: Path, guide: Path = GUIDE) -> Path:
             target = output / f"{path.stem}.html"
             target.write_text(deck(path, guide), encoding="utf-8")
             print(f"{path.stem}: {target}", flush=True)
+        decks = [path for path in lesson_paths() if (output / f"{path.stem}.html").is_file()]
+        titles = [(f"{path.stem}.html", title(nbformat.read(path, as_version=4))) for path in decks]
+        page = Environment(loader=FileSystemLoader(DECK), autoescape=True).get_template("list.html.j2")
         index = output / "index.html"
-        index.write_text(index_page(output), encoding="utf-8")
+        index.write_text(page.render(decks=titles), encoding="utf-8")
     except OSError as error:
         reason = error.strerror or error
         raise CourseError(f"cannot write {output}: {reason}. Choose another folder with --output") from None
@@ -157,11 +160,3 @@ def place_notes(cells: list[NotebookNode], notes: Notes) -> set[str]:
     rest = [f"**{name}:** {text}" for name, texts in unplaced.items() for text in texts]
     cells[0].metadata["speaker_notes"] = markdown2html("\n\n".join([*own, *rest]))
     return set(unplaced)
-
-
-def index_page(folder: Path) -> str:
-    """The page that lists the decks which lie in `folder`."""
-    decks = [path for path in lesson_paths() if (folder / f"{path.stem}.html").is_file()]
-    titles = [(f"{path.stem}.html", title(nbformat.read(path, as_version=4))) for path in decks]
-    environment = Environment(loader=FileSystemLoader(DECK), autoescape=True)
-    return environment.get_template("list.html.j2").render(decks=titles)

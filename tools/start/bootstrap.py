@@ -117,8 +117,15 @@ def _make_venv(place: Environment) -> None:
 
 
 def _install(place: Environment, root: Path, missing: list[str], extra: list[str]) -> None:
-    """Install what is missing in the way the kind of environment asks for."""
-    wanted = _colab_arguments(root, missing) if place.kind == "colab" else ["-r", "requirements.txt"]
+    """Install what is missing; Colab's torch and torchvision are held where they are."""
+    wanted = ["-r", "requirements.txt"]
+    if place.kind == "colab":
+        lacking = [line.partition("==")[0] for line in missing]
+        held = [name for name in ("torch", "torchvision") if name not in lacking]
+        constraints = root / "build" / "colab-constraints.txt"
+        text = "".join(f"{name}=={metadata.version(name)}\n" for name in held)
+        constraints.write_text(text, encoding="utf-8")
+        wanted = [*" ".join(missing).split(), "-c", str(constraints)]
     if place.kind != "own":
         run_pip(place.python, root, ["install", *wanted, *extra])
         return
@@ -131,16 +138,6 @@ def _install(place: Environment, root: Path, missing: list[str], extra: list[str
         run_pip(place.python, root, ["install", *wanted, *extra], scratch)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _colab_arguments(root: Path, missing: list[str]) -> list[str]:
-    """What is missing, with Colab's torch and torchvision held where they are."""
-    lacking = [line.partition("==")[0] for line in missing]
-    kept = [f"{name}=={metadata.version(name)}\n" for name in ("torch", "torchvision") if name not in lacking]
-    constraints = root / "build" / "colab-constraints.txt"
-    constraints.parent.mkdir(exist_ok=True)
-    constraints.write_text("".join(kept), encoding="utf-8")
-    return [*" ".join(missing).split(), "-c", str(constraints)]
 
 
 def run_pip(python: str | Path, root: Path, arguments: list[str], scratch: Path | None = None) -> None:

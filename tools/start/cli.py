@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 from course_utils import __version__
 from course_utils.lessons import ROOT, CourseError, choose
 from course_utils.machine import environment
-from start import bootstrap, workspace
-from start.options import TABLE, function_of, options_of
+from start import bootstrap, options, workspace
 
-COMMANDS = ("lab", "test", "run", "doctor", "demo", "slides", "bench")
 HELP = Path(__file__).with_name("help.txt")
 
 
@@ -45,19 +44,13 @@ def do(command: str, arguments: list[str]) -> int:
 
     What needs packages runs in the course's own .venv where no other environment is active.
     """
-    match command:
-        case "lab":
-            return lab(arguments)
-        case "test":
-            return test(arguments)
-        case "doctor":  # installs nothing
-            from course_utils.machine.doctor import main
-
-            return main(arguments)
-    options = options_of(command, arguments)  # before anything is installed
+    table = options.COMMANDS[command]
+    if "arguments" not in table:  # it reads what was typed itself, and installs what it needs
+        return resolve_name(table["does"])(arguments)
+    given = options.options_of(command, arguments)  # before anything is installed
     if environment.find().kind == "own":
         return hand_over([bootstrap.prepare(), "-m", "course_utils", command, *arguments])
-    return function_of(TABLE[command])(**options)
+    return resolve_name(table["does"])(**given)
 
 
 def main(arguments: list[str]) -> int:
@@ -71,8 +64,9 @@ def main(arguments: list[str]) -> int:
         print(f"course_utils {__version__}")
         return 0
     try:
-        if command not in COMMANDS:
-            raise CourseError(f"no command {command!r}. The commands: {', '.join(COMMANDS)}; try --help")
+        if command not in options.COMMANDS:
+            known = ", ".join(options.COMMANDS)
+            raise CourseError(f"no command {command!r}. The commands: {known}; try --help")
         return do(command, rest) or 0
     except CourseError as error:
         print(f"course_utils: {error}", file=sys.stderr)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
+from typing import Any
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
@@ -28,16 +29,11 @@ from course_utils.figures.text import in_words
 from course_utils.lessons import ROOT
 
 OUTPUT = ROOT / "build" / "lessons"
-
 SETTINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def execute(
-    notebook: NotebookNode,
-    folder: Path,
-    env: Mapping[str, str],
-    python: str = sys.executable,
-    **options: object,
+    notebook: NotebookNode, folder: Path, env: Mapping[str, str], python: str = sys.executable, **options: Any
 ) -> None:
     """Run a notebook in place, in `folder`, in a fresh kernel; what it held of an earlier run goes first.
 
@@ -56,13 +52,9 @@ def execute(
     # no registered kernel: the one named python3 may belong to another environment
     kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     kernel.kernel_spec.argv[0] = python
-    client = NotebookClient(
-        notebook,
-        km=kernel,
-        resources={"metadata": {"path": str(folder)}},
-        on_notebook_start=_let_ctrl_c_through,
-        **options,
-    )
+    where = {"metadata": {"path": str(folder)}}
+    options |= {"resources": where, "on_notebook_start": _let_ctrl_c_through}
+    client = NotebookClient(notebook, km=kernel, **options)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # the kernel's own; not its cells'
     asyncio.run(client.async_execute(env=env, cleanup_kc=True, **quiet))  # it ends the kernel at Ctrl-C, too
 
@@ -116,15 +108,12 @@ def attempt(path: Path, env: Mapping[str, str]) -> tuple[NotebookNode, str, floa
     notebook = nbformat.read(path, as_version=4)
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=cells, desc=path.stem, unit="cell", leave=False, disable=None) as bar:
+        hooks = {
+            "on_cell_execute": lambda cell, cell_index: begun.append(cell),
+            "on_cell_executed": lambda **_: bar.update(),
+        }
         try:
-            execute(
-                notebook,
-                path.parent,
-                env,
-                record_timing=False,
-                on_cell_execute=lambda cell, cell_index: begun.append(cell),
-                on_cell_executed=lambda **_: bar.update(),
-            )
+            execute(notebook, path.parent, env, record_timing=False, **hooks)
         except CellExecutionError as error:
             reason = f"{error.ename}: {error.evalue}"
         except RuntimeError as error:

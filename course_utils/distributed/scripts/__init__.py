@@ -29,8 +29,6 @@ def take_home(name: str) -> Path:
         elif target.read_bytes().split() != original.split():  # an editor may change the line ends
             print(f"{name} here differs from the course's. It stays as it is; delete it to get the course's.")
     except OSError as error:
-        raise CourseError(
-            f"{name} cannot be put into this folder ({error.strerror}). "
-            "Change to a folder of your own first: import os; os.chdir(...)"
-        ) from None
+        fix = "Change to a folder of your own first: import os; os.chdir(...)"
+        raise CourseError(f"{name} cannot be put into this folder ({error.strerror}). {fix}") from None
     return target
