@@ -15,7 +15,7 @@ from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
     "the front door": 250,
-    "virtual": 2_900,
+    "virtual": 2_920,
     "memory": 1_000,
     "figures": 1_015,
     "machine": 1_460,
@@ -24,7 +24,7 @@ BUDGET = {  # room: lines
     "errors": 360,
     "exercises": 3_470,
     "tools": 2_695,
-    "tests": 16_200,
+    "tests": 16_450,
 }
 ROOT_ENTRIES = set(
     ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from authors import wrappers
+from fidelity import wrappers
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 import course_utils
