@@ -30,7 +30,7 @@ import torch
 
 from . import (
     autocast,
-    checkpoints,
+    storages,
     composites,
     creation,
     cuda_api,
@@ -54,7 +54,7 @@ _ROOMS = (
     memory_api,
     randomness,
     parallel,
-    checkpoints,
+    storages,
     autocast,
     recurrent,
     composites,

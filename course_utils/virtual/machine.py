@@ -9,7 +9,6 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 
@@ -49,26 +48,20 @@ def crossing(method: str, source: torch.Tensor, result: torch.Tensor | None = No
         tell(method, source, result)
 
 
-@dataclass
 class Machine:
     """`count` virtual GPUs of `capacity` bytes each.
 
-    Device `i` shares the CPU's random stream, so that numbers equal the CPU's, until `own_stream[i]` is set:
-    then it draws from `generators[i]`.
+    Device `i` shares the CPU's random stream, so that numbers equal the CPU's, until `generators[i]` is seeded:
+    then it draws from that.
     """
 
-    count: int
-    capacity: int
-    memory: list[Allocator] = field(init=False)
-    history: History = field(init=False)
-    broken: bool = False
-    pid: int = field(default_factory=os.getpid)
-
-    def __post_init__(self) -> None:
-        self.history = History(self.count)
-        self.memory = [Allocator(self.capacity, index, self.history) for index in range(self.count)]
-        self.own_stream = [False] * self.count
+    def __init__(self, count: int, capacity: int) -> None:
+        self.count, self.capacity = count, capacity
+        self.history = History(count)
+        self.memory = [Allocator(capacity, index, self.history) for index in range(count)]
         self.generators: tuple[torch.Generator, ...] = ()
+        self.broken = False  # by a device-side assert
+        self.pid = os.getpid()
         self.sync_debug = 0
         self.taking_in = False  # see composites.py
         self._pinned: dict[int, weakref.ref] = {}
