@@ -30,7 +30,6 @@ import torch
 
 from . import (
     autocast,
-    storages,
     composites,
     creation,
     cuda_api,
@@ -41,6 +40,7 @@ from . import (
     parallel,
     randomness,
     recurrent,
+    storages,
 )
 from .machine import Machine, activate, active, is_active
 

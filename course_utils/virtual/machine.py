@@ -51,8 +51,8 @@ def crossing(method: str, source: torch.Tensor, result: torch.Tensor | None = No
 class Machine:
     """`count` virtual GPUs of `capacity` bytes each.
 
-    Device `i` shares the CPU's random stream, so that numbers equal the CPU's, until `generators[i]` is seeded:
-    then it draws from that.
+    Device `i` shares the CPU's random stream, so that numbers equal the CPU's, until `generators[i]` is
+    seeded: then it draws from that.
     """
 
     def __init__(self, count: int, capacity: int) -> None:

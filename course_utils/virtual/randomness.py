@@ -14,8 +14,6 @@ import torch
 from .machine import Machine, active
 
 _RealGenerator = torch.Generator
-
-
 # C++ hands on a generator without its Python side: where each of a GPU is, by its address there
 _homes: dict[int, torch.device] = {}
 
@@ -80,7 +78,7 @@ def _state_of(value: Any) -> torch.Tensor:
 
 
 def _manual_seed_all(seed: int) -> None:
-    """`torch.cuda.manual_seed_all`; inside `torch.manual_seed` it gives every device the CPU's stream again."""
+    """`torch.cuda.manual_seed_all`; inside `torch.manual_seed` it puts devices on the CPU's stream."""
     by_torch = sys._getframe(1).f_globals["__name__"] == "torch.random"
     for generator in active().generators:
         generator.manual_seed(int(seed))
