@@ -1,12 +1,11 @@
 """Making tensors on a virtual GPU.
 
-All of PyTorch's factories end in the same few CUDA kernels. `register` puts others in their place, so that
-every way to a factory leads to a virtual GPU: `torch.zeros`, the same function taken out of torch earlier,
+All of PyTorch's factories end in the same few CUDA kernels. `kernels` are put in their place, so that every
+way to a factory leads to a virtual GPU: `torch.zeros`, the same function taken out of torch earlier,
 C++, TorchScript. Where data, a generator or pinned memory is given, there is something to be done before.
 """
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.jit import _builtins
 from torch.utils._device import DeviceContext, _device_constructors
 
 from .dispatch import check_generator
-from .machine import Machine, active, is_active
+from .machine import Machine, active, is_active, operator
 from .moves import to
 from .tensor import VirtualTensor, wrap
 
@@ -60,17 +59,10 @@ def _kernel(real: torch._ops.OpOverload) -> Callable[..., torch.Tensor]:
     return make
 
 
-def register() -> torch.library.Library:
-    """Let CUDA's factories make virtual tensors; `_destroy()` of the result puts them back."""
-    library = torch.library.Library("aten", "IMPL")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "Overriding a previously registered kernel"
-        for key, names in _KERNELS.items():
-            for name in names.split():
-                packet, _, overload = name.partition(".")
-                real = getattr(getattr(torch.ops.aten, packet), overload or "default")
-                library.impl(name, _kernel(real), key)
-    return library
+def kernels() -> Iterator[tuple[str, str, Callable[..., torch.Tensor]]]:
+    """Yield (operator, dispatch key, kernel): CUDA's factories, which make virtual tensors."""
+    for key, names in _KERNELS.items():
+        yield from ((name, key, _kernel(operator(name))) for name in names.split())
 
 
 def _plain(value: Any) -> Any:

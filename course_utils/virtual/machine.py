@@ -9,6 +9,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
+from operator import attrgetter
 
 import torch
 
@@ -40,6 +41,11 @@ def activate(machine: "Machine | None") -> None:
     """Make `machine` the one that tensors and `torch.cuda` talk to (None switches off)."""
     global _active
     _active = machine
+
+
+def operator(name: str) -> torch._ops.OpOverload:
+    """Return an operator of PyTorch by its name, such as "add.Tensor" or "relu"."""
+    return attrgetter(name if "." in name else f"{name}.default")(torch.ops.aten)
 
 
 def crossing(method: str, source: torch.Tensor, result: torch.Tensor | None = None) -> None:
