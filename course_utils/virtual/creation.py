@@ -28,6 +28,7 @@ _RANDOM = ["normal"]  # a factory in one of its forms
 # These take existing data, or compute it on the CPU, which is then copied to the device.
 _SPARSE = [f"sparse_{layout}_tensor" for layout in ("coo", "csr", "csc", "bsr", "bsc", "compressed")]
 _FROM_DATA = frozenset({"tensor", "as_tensor", "asarray", "kaiser_window", *_SPARSE})
+_LEGACY = "Float Double Half BFloat16 Byte Char Short Int Long Bool"
 _PYTHON = torch._C.DispatchKey.Python
 
 
@@ -130,6 +131,19 @@ def _new_tensor(tensor: torch.Tensor, data: Any, **kwargs: Any) -> torch.Tensor:
     return torch.tensor(data, **like | {key: value for key, value in kwargs.items() if value is not None})
 
 
+class _LegacyType(type):
+    """The type of `torch.cuda.FloatTensor` and its like, from before there were dtypes."""
+
+    dtype: torch.dtype
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, VirtualTensor) and instance.dtype is cls.dtype
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Make a tensor on the current GPU: of a size, or of numbers."""
+        return to(getattr(torch, cls.__name__)(*args, **kwargs), "cuda")
+
+
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for the factories that take more than a device."""
     _builtins._get_builtin_table()  # TorchScript's, which is made once: with PyTorch's own functions
@@ -142,3 +156,6 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
             yield torch, real.__name__, _factory(real)
     yield DeviceContext, "__torch_function__", _device_context
     yield torch.Tensor, "new_tensor", _new_tensor
+    for name in (f"{prefix}Tensor" for prefix in _LEGACY.split()):
+        facts = {"dtype": getattr(torch, name).dtype, "is_cuda": True, "__module__": "torch.cuda"}
+        yield torch.cuda, name, _LegacyType(name, (), facts)
