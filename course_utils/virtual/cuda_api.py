@@ -44,6 +44,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "_initialized": True,
         "_is_compiled": lambda: True,
         "_lazy_init": init,
+        "device_count": lambda: machine.count,
         "_cached_device_count": machine.count,
         "_exchange_device": exchange,
         "_maybe_exchange_device": exchange,
