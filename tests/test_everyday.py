@@ -192,6 +192,9 @@ def test_functional_derivatives(derive: Callable[[torch.Tensor], torch.Tensor]) 
 def test_lazy_layers_and_functions_that_change_a_view() -> None:
     assert nn.LazyLinear(3, device="cuda:1")(ones(4, 2, device="cuda:1")).device.index == 1
     assert nn.LazyBatchNorm1d(device="cuda")(ones(4, 3)).is_cuda
+    net = nn.LazyLinear(3).cuda()
+    net(ones(4, 2)).sum().backward()
+    assert net.weight.grad.is_cuda
 
     class Double(torch.autograd.Function):
         @staticmethod

@@ -53,7 +53,7 @@ def check(allocator: Allocator, live: list[Block]) -> None:
         used += sum(block.size for block in blocks if block.used)
         free |= {(block.size, block.address) for block in blocks if not block.used}
     assert {id(block) for block in live} == {id(b) for blocks in chain(allocator) for b in blocks if b.used}
-    assert sorted(free) == sorted(entry for pool in allocator.pools for entry in pool.free)
+    assert sorted(free) == sorted(entry[:2] for pool in allocator.pools for entry in pool.free)
     assert all(pool.free == sorted(pool.free) for pool in allocator.pools)
     counts = {name: counter.current for name, counter in allocator.statistics.items()}
     split = [b for blocks in chain(allocator) for b in blocks if not b.used and len(blocks) > 1]

@@ -22,44 +22,21 @@ What they are not:
   CPU's, until `torch.cuda.manual_seed` gives it one of its own.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from unittest import mock
 
 import torch
 
-from . import (
-    autocast,
-    checkpoints,
-    composites,
-    creation,
-    cuda_api,
-    gradients,
-    legacy,
-    memory_api,
-    moves,
-    parallel,
-    randomness,
-    recurrent,
-)
+from . import autocast, creation
 from .machine import Machine, activate, active, is_active
 
 __all__ = ["Machine", "is_active", "switch_off", "switch_on", "virtual_gpus"]
 
-_ROOMS = (
-    moves,
-    creation,
-    gradients,
-    cuda_api,
-    memory_api,
-    randomness,
-    parallel,
-    checkpoints,
-    autocast,
-    recurrent,
-    composites,
-    legacy,
-)
+_NAMES = "moves creation gradients cuda_api memory_api randomness parallel storages autocast composites"
+_ROOMS = [import_module(f"{__name__}.{name}") for name in _NAMES.split()]
 _UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _stack: ExitStack | None = None
 
@@ -124,12 +101,21 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
         for room in _ROOMS:
             for owner, name, value in room.replacements(machine):
                 stack.enter_context(mock.patch.object(owner, name, value, create=True))
-        for room in (autocast, creation):
-            stack.callback(room.register()._destroy)
+        stack.callback(_register()._destroy)
         stack.callback(activate, None)
         activate(machine)
         _stack = stack.pop_all()
     return machine
+
+
+def _register() -> torch.library.Library:
+    """Put kernels in the place of CUDA's; `_destroy()` of the result takes them back."""
+    library = torch.library.Library("aten", "IMPL")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "Overriding a previously registered kernel"
+        for name, key, kernel in (*autocast.kernels(), *creation.kernels()):
+            library.impl(name, kernel, key)
+    return library
 
 
 def switch_off() -> None:

@@ -7,6 +7,7 @@ PYTORCH_ALLOC_CONF (expandable segments, garbage collection, rounding to powers 
 one size the lower is taken, and which one that is on a real GPU depends on the driver's addresses.
 """
 
+import functools
 import itertools
 import threading
 from collections.abc import Callable
@@ -14,9 +15,31 @@ from typing import Any
 
 import torch
 
-from .blocks import BLOCK, SMALL, Block, Pool, Segment, Statistics, block_size, segment_size
+from .blocks import BLOCK, SMALL, Block, Pool, Segment, block_size, counters, segment_size
 from .errors import WORDS, format_size
 from .history import History
+
+
+def _alone(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a method of the allocator: nobody else changes the blocks while it runs.
+
+    The garbage collector may run in there and free tensors: those wait in line, see `free`.
+    """
+
+    @functools.wraps(work)
+    def run(self: "Allocator", *arguments: Any) -> Any:
+        with self._lock:
+            if self._busy:
+                return work(self, *arguments)
+            self._busy = True
+            try:
+                return work(self, *arguments)
+            finally:
+                while self._waiting:
+                    self._free(self._waiting.pop())
+                self._busy = False
+
+    return run
 
 
 class Allocator:
@@ -27,8 +50,8 @@ class Allocator:
         self.fraction = 1.0
         self.limited = False
         self.reset_events()
-        self.statistics = Statistics()
-        self.pools = (Pool("small_pool"), Pool("large_pool"))
+        self.statistics = counters()
+        self.pools = [Pool(name, self.statistics) for name in ("small_pool", "large_pool")]
         self.segments: dict[int, Segment] = {}
         self._next = itertools.count(0x300000000000 + index * 2**41, 2**34)
         self._lock = threading.RLock()
@@ -56,35 +79,14 @@ class Allocator:
         self.ooms = self.retries = self.synchronizations = 0
         self.device_allocations = self.device_frees = 0
 
-    def _count(self, pool: Pool, name: str, amount: int) -> None:
-        pool.count(self.statistics, name, amount)
-
     # ---- taking ---------------------------------------------------------------------------------------
+    @_alone
     def malloc(self, nbytes: int) -> Block:
         """Return a block for `nbytes`, cut from a cached block or from a new segment.
 
         Raises:
             torch.OutOfMemoryError: neither is there; what was cached unused has been given back by then.
         """
-        return self._alone(self._malloc, nbytes)
-
-    def _alone(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Call `work` while nobody else changes the blocks.
-
-        The garbage collector may run in here and free tensors: those wait in line, see `free`.
-        """
-        with self._lock:
-            if self._busy:
-                return work(*arguments)
-            self._busy = True
-            try:
-                return work(*arguments)
-            finally:
-                while self._waiting:
-                    self._free(self._waiting.pop())
-                self._busy = False
-
-    def _malloc(self, nbytes: int) -> Block:
         size = block_size(nbytes)
         pool = self.pools[size > SMALL]
         block = pool.best(size)
@@ -95,9 +97,7 @@ class Allocator:
             pool.take(block)
         self._cut(block, size, pool)
         block.used, block.requested = True, nbytes
-        self._count(pool, "allocation", 1)
-        self._count(pool, "allocated_bytes", block.size)
-        self._count(pool, "requested_bytes", nbytes)
+        pool.count(allocation=1, allocated_bytes=block.size, requested_bytes=nbytes)
         block.frames = self.history.add("alloc", self.index, block.address, nbytes)
         return block
 
@@ -105,11 +105,12 @@ class Allocator:
         """Raise torch.OutOfMemoryError when a tensor of `nbytes` does not fit; else change nothing."""
         size = block_size(nbytes)
         if self.pools[size > SMALL].best(size) is None:
-            self._alone(self._make_room, size)
+            self._make_room(size)
 
     def _fits(self, size: int) -> bool:
         return self.reserved + segment_size(size) <= self.limit
 
+    @_alone
     def _make_room(self, size: int) -> None:
         """Give cached segments back if the driver has no segment for `size`; raise if that is not enough."""
         if self._fits(size):
@@ -144,8 +145,7 @@ class Allocator:
         segment = self.segments[address] = Segment(address, size, pool)
         segment.first = Block(address, size, segment)
         self.device_allocations += 1
-        self._count(pool, "segment", 1)
-        self._count(pool, "reserved_bytes", size)
+        pool.count(segment=1, reserved_bytes=size)
         self.history.add("segment_alloc", self.index, address, size)
         return segment.first
 
@@ -154,70 +154,56 @@ class Allocator:
         rest, was_split = block.size - size, block.split
         if rest < BLOCK or (size > SMALL and rest <= SMALL):
             if was_split:
-                self._count(pool, "inactive_split", -1)
-                self._count(pool, "inactive_split_bytes", -block.size)
+                pool.count(inactive_split=-1, inactive_split_bytes=-block.size)
             return
         other = Block(block.address + size, rest, block.segment, before=block, after=block.after)
         if block.after is not None:
             block.after.before = other
         block.size, block.after = size, other
         pool.put(other)
-        if not was_split:
-            self._count(pool, "inactive_split", 1)
-        self._count(pool, "inactive_split_bytes", -size if was_split else rest)
+        pool.count(inactive_split=not was_split, inactive_split_bytes=-size if was_split else rest)
 
     # ---- giving back ----------------------------------------------------------------------------------
     def free(self, block: Block) -> None:
         """Make `block` free for the next request; called when a storage dies, so at any moment."""
         self._waiting.append(block)
         if not self._busy:
-            self._alone(int)
+            self._free_waiting()
+
+    @_alone
+    def _free_waiting(self) -> None:
+        """Do nothing: what waits is freed at the end of whatever runs alone."""
 
     def _free(self, block: Block) -> None:
         pool, size = block.segment.pool, block.size
         self.history.add("free_requested", self.index, block.address, block.requested)
-        self._count(pool, "allocation", -1)
-        self._count(pool, "allocated_bytes", -size)
-        self._count(pool, "requested_bytes", -block.requested)
+        pool.count(allocation=-1, allocated_bytes=-size, requested_bytes=-block.requested)
         self.history.add("free_completed", self.index, block.address, block.requested)
         block.used = False
+        before, after = block.before, block.after
         count = nbytes = 0
-        for other in (block.before, block.after):
+        for other in (before, after):
             if other is not None and not other.used:
                 count, nbytes = count - 1, nbytes - other.size
                 pool.take(other)
-                self._merge(block, other)
+        if after is not None and not after.used:
+            block.take_in_next()
+        if before is not None and not before.used:
+            before.take_in_next()
+            block = before
         pool.put(block)
         if block.split:
             count, nbytes = count + 1, nbytes + block.size
-        self._count(pool, "inactive_split", count)
-        self._count(pool, "inactive_split_bytes", nbytes)
+        pool.count(inactive_split=count, inactive_split_bytes=nbytes)
 
-    def _merge(self, block: Block, other: Block) -> None:
-        """Let `block` swallow its free neighbour."""
-        if other is block.before:
-            block.address, block.before = other.address, other.before
-            if block.before is None:
-                block.segment.first = block
-            else:
-                block.before.after = block
-        else:
-            block.after = other.after
-            if block.after is not None:
-                block.after.before = block
-        block.size += other.size
-
+    @_alone
     def empty_cache(self) -> None:
         """Give every segment that holds no used block back to the driver."""
-        self._alone(self._empty_cache)
-
-    def _empty_cache(self) -> None:
         self.synchronizations += bool(self.segments)
         for pool in reversed(self.pools):
-            for block in [block for block in pool.blocks.values() if not block.split]:
+            for _, address, block in [entry for entry in pool.free if not entry[2].split]:
                 pool.take(block)
-                del self.segments[block.address]
+                del self.segments[address]
                 self.device_frees += 1
-                self._count(pool, "segment", -1)
-                self._count(pool, "reserved_bytes", -block.size)
-                self.history.add("segment_free", self.index, block.address, block.size)
+                pool.count(segment=-1, reserved_bytes=-block.size)
+                self.history.add("segment_free", self.index, address, block.size)

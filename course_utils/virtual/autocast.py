@@ -7,7 +7,6 @@ header that the installed PyTorch brings along, so they are those of its version
 """
 
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from .errors import OPERATIONS, WORDS, refuse
-from .machine import Machine
+from .machine import Machine, operator
 from .tensor import VirtualTensor
 
 _HEADER = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
@@ -74,9 +73,9 @@ def _banned(*args: Any, **kwargs: Any) -> None:
     refuse(WORDS["bce"])
 
 
-def register() -> torch.library.Library:
-    """Register CUDA's lists for virtual tensors; `_destroy()` of the result takes them back."""
-    library, known = torch.library.Library("aten", "IMPL"), lists()
+def kernels() -> Iterator[tuple[str, str, Callable[..., Any]]]:
+    """Yield (operator, dispatch key, kernel): CUDA's lists, for virtual tensors."""
+    known = lists()
     known["LOWER_PRECISION_FP"] += OPERATIONS["recurrent"]  # by cuDNN
     known["FP32"] += OPERATIONS["norms"]
     rules = (
@@ -84,15 +83,9 @@ def register() -> torch.library.Library:
         (known["FP32"] + known["FP32_SET_OPT_DTYPE"], lambda args: torch.float32),
         (known["PROMOTE"], _widest),
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "Overriding a previously registered kernel"
-        for names, rule in rules:
-            for name in names:
-                packet, _, overload = name.partition(".")
-                op = getattr(getattr(torch.ops.aten, packet), overload or "default")
-                library.impl(name, _kernel(op, rule), "AutocastCUDA")
-        library.impl("binary_cross_entropy", _banned, "AutocastCUDA")
-    return library
+    for names, rule in rules:
+        yield from ((name, "AutocastCUDA", _kernel(operator(name), rule)) for name in names)
+    yield "binary_cross_entropy", "AutocastCUDA", _banned
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:

@@ -56,6 +56,13 @@ class Block:
         """Whether the block shares its segment with others."""
         return self.before is not None or self.after is not None
 
+    def take_in_next(self) -> None:
+        """Swallow the block behind this one."""
+        self.size += self.after.size
+        self.after = self.after.after
+        if self.after is not None:
+            self.after.before = self
+
 
 @dataclass
 class Counter:
@@ -71,44 +78,45 @@ COUNTERS = ("allocation", "segment", "inactive_split")
 BYTE_COUNTERS = ("allocated_bytes", "reserved_bytes", "inactive_split_bytes", "requested_bytes")
 
 
-class Statistics(dict[str, Counter]):
-    """The counters of one pool of blocks, or of all."""
-
-    def __init__(self) -> None:
-        super().__init__({name: Counter() for name in COUNTERS + BYTE_COUNTERS})
+def counters() -> dict[str, Counter]:
+    """Return the counters of one pool of blocks, or of all."""
+    return {name: Counter() for name in COUNTERS + BYTE_COUNTERS}
 
 
 @dataclass(eq=False)
 class Pool:
-    """Free blocks of small (up to 1 MiB) or large requests, sorted by size, then address."""
+    """Free blocks of small (up to 1 MiB) or large requests, sorted by size, then address.
+
+    Attributes:
+        total: the counters of all pools.
+    """
 
     name: str
-    statistics: Statistics = field(default_factory=Statistics)
-    free: list[tuple[int, int]] = field(default_factory=list)
-    blocks: dict[int, Block] = field(default_factory=dict)
+    total: dict[str, Counter]
+    statistics: dict[str, Counter] = field(default_factory=counters)
+    free: list[tuple[int, int, Block]] = field(default_factory=list)
 
-    def count(self, total: Statistics, name: str, amount: int) -> None:
-        """Add `amount` to a counter of this pool and of `total`; a negative amount counts as freed."""
-        for counter in (total[name], self.statistics[name]):
-            counter.current += amount
-            if amount < 0:
-                counter.freed -= amount
-                continue
-            counter.allocated += amount
-            if counter.current > counter.peak:
-                counter.peak = counter.current
+    def count(self, **amounts: int) -> None:
+        """Add amounts to counters of this pool and of `total`; a negative amount counts as freed."""
+        for name, amount in amounts.items():
+            for counter in (self.total[name], self.statistics[name]):
+                counter.current += amount
+                if amount < 0:
+                    counter.freed -= amount
+                    continue
+                counter.allocated += amount
+                if counter.current > counter.peak:
+                    counter.peak = counter.current
 
     def best(self, size: int) -> Block | None:
         """Return the smallest free block of at least `size` bytes, the lowest of its kind."""
-        place = bisect_left(self.free, (size, 0))
-        return self.blocks[self.free[place][1]] if place < len(self.free) else None
+        place = bisect_left(self.free, (size,))
+        return self.free[place][2] if place < len(self.free) else None
 
     def put(self, block: Block) -> None:
         """Add a free block."""
-        insort(self.free, (block.size, block.address))
-        self.blocks[block.address] = block
+        insort(self.free, (block.size, block.address, block))
 
     def take(self, block: Block) -> None:
         """Remove a free block."""
         del self.free[bisect_left(self.free, (block.size, block.address))]
-        del self.blocks[block.address]

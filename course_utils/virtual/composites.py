@@ -4,7 +4,7 @@ Such a tensor is made where C++ believes the arguments are: on the CPU. While on
 virtual tensors alone, a CPU tensor that turns up inside must be such a helper, and is taken in. (Found by
 running PyTorch's own samples of some 700 operators on a virtual GPU.)
 
-And dropout, which CUDA computes in another way.
+And dropout, which CUDA computes in another way, and recurrent networks, whose devices it checks first.
 """
 
 import functools
@@ -120,6 +120,28 @@ def _dropout(real: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _check_recurrent(given: torch.Tensor, hidden: Any, weights: Any) -> None:
+    """Raise CUDA's error when hidden state or parameters are not where the input is."""
+    hidden = hidden if isinstance(hidden, (list, tuple)) else [hidden]
+    for what, tensors in (("hidden", hidden), ("parameter", weights)):
+        for tensor in tensors:
+            if tensor.device != given.device:
+                refuse(WORDS["recurrent"].format(what, given.device, what, tensor.device))
+
+
+def _recurrent(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a recurrent network below `torch.nn`: CUDA checks devices before it runs one."""
+
+    def run(given: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 8:  # (hidden, weights, ...); a packed sequence: (batch_sizes, hidden, weights, ...)
+            packed = isinstance(args[0], torch.Tensor) and isinstance(args[2], (list, tuple))
+            hidden, weights = args[1:3] if packed else args[:2]
+            _check_recurrent(given, hidden, weights)
+        return real(given, *args, **kwargs)
+
+    return run
+
+
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for each of these functions."""
     for owner, names in _NAMES.items():
@@ -131,3 +153,5 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     yield torch._VF, "_pad_packed_sequence", _pad_packed(torch._VF._pad_packed_sequence)
     yield torch, "dropout", _dropout(torch.dropout)
     yield torch._VF, "dropout", _dropout(torch._VF.dropout)  # what nn.functional calls
+    for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+        yield torch._VF, name, _recurrent(getattr(torch._VF, name))

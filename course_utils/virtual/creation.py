@@ -1,12 +1,11 @@
 """Making tensors on a virtual GPU.
 
-All of PyTorch's factories end in the same few CUDA kernels. `register` puts others in their place, so that
-every way to a factory leads to a virtual GPU: `torch.zeros`, the same function taken out of torch earlier,
+All of PyTorch's factories end in the same few CUDA kernels. `kernels` are put in their place, so that every
+way to a factory leads to a virtual GPU: `torch.zeros`, the same function taken out of torch earlier,
 C++, TorchScript. Where data, a generator or pinned memory is given, there is something to be done before.
 """
 
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.jit import _builtins
 from torch.utils._device import DeviceContext, _device_constructors
 
 from .dispatch import check_generator
-from .machine import Machine, active, is_active
+from .machine import Machine, active, is_active, operator
 from .moves import to
 from .tensor import VirtualTensor, wrap
 
@@ -29,6 +28,7 @@ _RANDOM = ["normal"]  # a factory in one of its forms
 # These take existing data, or compute it on the CPU, which is then copied to the device.
 _SPARSE = [f"sparse_{layout}_tensor" for layout in ("coo", "csr", "csc", "bsr", "bsc", "compressed")]
 _FROM_DATA = frozenset({"tensor", "as_tensor", "asarray", "kaiser_window", *_SPARSE})
+_LEGACY = "Float Double Half BFloat16 Byte Char Short Int Long Bool"
 _PYTHON = torch._C.DispatchKey.Python
 
 
@@ -60,17 +60,10 @@ def _kernel(real: torch._ops.OpOverload) -> Callable[..., torch.Tensor]:
     return make
 
 
-def register() -> torch.library.Library:
-    """Let CUDA's factories make virtual tensors; `_destroy()` of the result puts them back."""
-    library = torch.library.Library("aten", "IMPL")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # "Overriding a previously registered kernel"
-        for key, names in _KERNELS.items():
-            for name in names.split():
-                packet, _, overload = name.partition(".")
-                real = getattr(getattr(torch.ops.aten, packet), overload or "default")
-                library.impl(name, _kernel(real), key)
-    return library
+def kernels() -> Iterator[tuple[str, str, Callable[..., torch.Tensor]]]:
+    """Yield (operator, dispatch key, kernel): CUDA's factories, which make virtual tensors."""
+    for key, names in _KERNELS.items():
+        yield from ((name, key, _kernel(operator(name))) for name in names.split())
 
 
 def _plain(value: Any) -> Any:
@@ -138,6 +131,19 @@ def _new_tensor(tensor: torch.Tensor, data: Any, **kwargs: Any) -> torch.Tensor:
     return torch.tensor(data, **like | {key: value for key, value in kwargs.items() if value is not None})
 
 
+class _LegacyType(type):
+    """The type of `torch.cuda.FloatTensor` and its like, from before there were dtypes."""
+
+    dtype: torch.dtype
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, VirtualTensor) and instance.dtype is cls.dtype
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Make a tensor on the current GPU: of a size, or of numbers."""
+        return to(getattr(torch, cls.__name__)(*args, **kwargs), "cuda")
+
+
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for the factories that take more than a device."""
     _builtins._get_builtin_table()  # TorchScript's, which is made once: with PyTorch's own functions
@@ -150,3 +156,6 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
             yield torch, real.__name__, _factory(real)
     yield DeviceContext, "__torch_function__", _device_context
     yield torch.Tensor, "new_tensor", _new_tensor
+    for name in (f"{prefix}Tensor" for prefix in _LEGACY.split()):
+        facts = {"dtype": getattr(torch, name).dtype, "is_cuda": True, "__module__": "torch.cuda"}
+        yield torch.cuda, name, _LegacyType(name, (), facts)

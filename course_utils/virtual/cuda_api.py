@@ -20,23 +20,19 @@ from .tensor import VirtualTensor
 def _devices(machine: Machine) -> dict[str, Any]:
     """`torch.cuda`: which devices there are and which is current."""
 
-    def properties(device: Any = None) -> SimpleNamespace:
-        number = _get_device_index(device, optional=True)
-        if not 0 <= number < machine.count:
-            raise AssertionError("Invalid device id")
+    def properties(number: int) -> SimpleNamespace:
         place = {"uuid": UUID(int=number), "pci_bus_id": number}
         return SimpleNamespace(**CARD, **place, total_memory=machine.capacity)
+
+    def init() -> None:
+        if not machine.broken:  # a broken GPU still tells about itself
+            machine.check()
 
     def exchange(device: int) -> int:
         before = machine.current
         if device >= 0:
             machine.current = device
         return before
-
-    def set_device(device: Any) -> None:
-        number = _get_device_index(device)
-        if number >= 0:
-            machine.current = number
 
     def free_and_total(device: Any = None) -> tuple[int, int]:
         number = machine.valid(_get_device_index(device, optional=True))
@@ -45,19 +41,14 @@ def _devices(machine: Machine) -> dict[str, Any]:
     return {
         "mem_get_info": free_and_total,
         "is_available": lambda: True,
-        "is_initialized": lambda: True,
         "_initialized": True,
         "_is_compiled": lambda: True,
-        "_lazy_init": machine.check,
-        "init": machine.check,
+        "_lazy_init": init,
         "device_count": lambda: machine.count,
-        "current_device": lambda: machine.current,
-        "set_device": set_device,
+        "_cached_device_count": machine.count,
         "_exchange_device": exchange,
         "_maybe_exchange_device": exchange,
-        "get_device_name": lambda device=None: properties(device).name,
-        "get_device_properties": properties,
-        "get_device_capability": lambda device=None: (properties(device).major, properties(device).minor),
+        "_get_device_properties": properties,
         "get_arch_list": lambda: ["sm_80"],
         "is_bf16_supported": lambda including_emulation=True: True,
         "can_device_access_peer": lambda device, peer: device != peer,
@@ -68,13 +59,15 @@ def _devices(machine: Machine) -> dict[str, Any]:
 
 
 def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
-    """The C functions below `torch.accelerator`; its Python layer stays as it is."""
+    """The C functions below `torch.cuda` and `torch.accelerator`; their Python layers stay as they are."""
 
     def select(index: int) -> None:
         machine.current = index
 
     return {
         "_accelerator_getAccelerator": lambda: torch.device("cuda"),
+        "_cuda_getDevice": lambda: machine.current,
+        "_cuda_setDevice": select,
         "_accelerator_getDeviceIndex": lambda: machine.current,
         "_accelerator_setDeviceIndex": select,
         "_accelerator_exchangeDevice": cuda["_exchange_device"],

@@ -137,9 +137,10 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
 
 def on_stream_of(machine: Machine, device: torch.device, func: Any, args: Any, kwargs: Any) -> Any:
     """Call a random operation on the device's own stream of random numbers, if it was given one."""
-    if device.type != "cuda" or not machine.own_stream[device.index] or kwargs.get("generator") is not None:
+    generator = machine.generators[device.index] if device.type == "cuda" else None
+    if generator is None or not generator.own or kwargs.get("generator") is not None:
         return func(*args, **kwargs)
-    shared, generator = torch.get_rng_state(), machine.generators[device.index]
+    shared = torch.get_rng_state()
     torch.set_rng_state(generator.get_state())
     try:
         return func(*args, **kwargs)

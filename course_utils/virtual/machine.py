@@ -9,7 +9,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from operator import attrgetter
 
 import torch
 
@@ -43,32 +43,31 @@ def activate(machine: "Machine | None") -> None:
     _active = machine
 
 
+def operator(name: str) -> torch._ops.OpOverload:
+    """Return an operator of PyTorch by its name, such as "add.Tensor" or "relu"."""
+    return attrgetter(name if "." in name else f"{name}.default")(torch.ops.aten)
+
+
 def crossing(method: str, source: torch.Tensor, result: torch.Tensor | None = None) -> None:
     """Tell `listeners` of a copy to `result`, or to Python numbers, that no mode of PyTorch sees."""
     for tell in listeners:
         tell(method, source, result)
 
 
-@dataclass
 class Machine:
     """`count` virtual GPUs of `capacity` bytes each.
 
-    Device `i` shares the CPU's random stream, so that numbers equal the CPU's, until `own_stream[i]` is set:
-    then it draws from `generators[i]`.
+    Device `i` shares the CPU's random stream, so that numbers equal the CPU's, until `generators[i]` is
+    seeded: then it draws from that.
     """
 
-    count: int
-    capacity: int
-    memory: list[Allocator] = field(init=False)
-    history: History = field(init=False)
-    broken: bool = False
-    pid: int = field(default_factory=os.getpid)
-
-    def __post_init__(self) -> None:
-        self.history = History(self.count)
-        self.memory = [Allocator(self.capacity, index, self.history) for index in range(self.count)]
-        self.own_stream = [False] * self.count
+    def __init__(self, count: int, capacity: int) -> None:
+        self.count, self.capacity = count, capacity
+        self.history = History(count)
+        self.memory = [Allocator(capacity, index, self.history) for index in range(count)]
         self.generators: tuple[torch.Generator, ...] = ()
+        self.broken = False  # by a device-side assert
+        self.pid = os.getpid()
         self.sync_debug = 0
         self.taking_in = False  # see composites.py
         self._pinned: dict[int, weakref.ref] = {}

@@ -7,10 +7,9 @@ import torch
 
 from .allocator import Allocator
 from .blocks import BYTE_COUNTERS, COUNTERS, Counter, Segment
-from .machine import Machine, active
+from .machine import Machine
 
 _OLD = torch.__version__ < "2.12"  # compares as versions
-_real_data_ptr = torch.UntypedStorage.data_ptr
 
 
 def statistics(memory: Allocator) -> dict[str, Any]:
@@ -76,12 +75,6 @@ def _snapshot(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _data_ptr(storage: torch.UntypedStorage) -> int:
-    """`UntypedStorage.data_ptr()`: on a virtual GPU the address that its allocator gave."""
-    address = active().address(storage)
-    return _real_data_ptr(storage) if address is None else address
-
-
 def _functions(machine: Machine) -> dict[str, Any]:
     history = machine.history
 
@@ -129,4 +122,3 @@ def _functions(machine: Machine) -> dict[str, Any]:
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value); the Python layer of `torch.cuda.memory` stays as it is."""
     yield from ((torch._C, f"_cuda_{name}", value) for name, value in _functions(machine).items())
-    yield torch.UntypedStorage, "data_ptr", _data_ptr

@@ -87,7 +87,7 @@ def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     if not virtual and device.type != "cuda":
         return _real_to(tensor, *args, **kwargs)
     if isinstance(tensor, UninitializedTensorMixin):
-        return _promise(tensor, device)
+        return type(tensor)(tensor.requires_grad, device, tensor.dtype)
     if device == tensor.device:
         asked.pop("non_blocking", None)
         return _real_to(tensor, **asked) if any(v is not None for v in asked.values()) else tensor
@@ -95,22 +95,16 @@ def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     return move(tensor, device, options)
 
 
-def _promise(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return the parameter of a lazy module that will be made on `device` once its shape is known."""
-    promise = type(tensor)(**({"requires_grad": tensor.requires_grad} if tensor.requires_grad else {}))
-    promise._promised = device
-    return promise
-
-
 def _lazy(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Wrap `UninitializedParameter(device=...)` and its like: a promise, too."""
+    """Wrap `UninitializedParameter` and its like: on a GPU they promise to be made there."""
+    learns = real.__defaults__[0]
 
-    def new(cls: Any, requires_grad: bool = False, device: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def new(cls: Any, requires_grad: bool = learns, device: Any = None, *rest: Any, **options: Any) -> Any:
         home = None if device is None else active().device(device)
-        on_gpu = home is not None and home.type == "cuda"
-        made = real(cls, requires_grad, "cpu" if on_gpu else device, *args, **kwargs)
-        if on_gpu:
-            made._promised = home
+        if home is None or home.type != "cuda":
+            return real(cls, requires_grad, device, *rest, **options)
+        made = real(cls, requires_grad, "cpu", *rest, **options)
+        made._promised = home
         return made
 
     return new

@@ -49,15 +49,9 @@ def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | Non
     first = tensors[0]
     for position, tensor in enumerate(tensors):
         if tensor.is_cpu:
-            raise RuntimeError(
-                "Expected all input tensors to be CUDA tensors, but tensor at index "
-                f"{position} has device cpu"
-            )
+            refuse(WORDS["gather_from_cpu"].format(position))
         if tensor.dim() != first.dim():
-            raise RuntimeError(
-                f"Expected all input tensors to have the same number of dimensions, but tensor at index "
-                f"{position}has {tensor.dim()} dimensions, (expected {first.dim()})"
-            )
+            refuse(WORDS["gather_dimensions"].format(position, tensor.dim(), first.dim()))
         expected = [*first.shape[:dim], tensor.size(dim), *first.shape[dim:][1:]]
         if list(tensor.shape) != expected:
             refuse(WORDS["gather_shape"].format(position, list(tensor.shape), expected))

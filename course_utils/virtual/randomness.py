@@ -14,21 +14,39 @@ import torch
 from .machine import Machine, active
 
 _RealGenerator = torch.Generator
+# C++ hands on a generator without its Python side: where each of a GPU is, by its address there
+_homes: dict[int, torch.device] = {}
 
 
 class _CudaGenerator(_RealGenerator):
-    """A generator that says it is on a virtual GPU."""
+    """A generator that says it is on a virtual GPU; while it is not its `own`, it is the CPU's stream."""
+
+    own = True
+
+    def __new__(cls, device: torch.device) -> "_CudaGenerator":
+        generator = super().__new__(cls)
+        generator._home = _homes[generator._cdata] = device
+        weakref.finalize(generator, _homes.pop, generator._cdata, None)
+        return generator
 
     @property
     def device(self) -> torch.device:
         return self._home
 
+    def get_state(self) -> torch.Tensor:
+        return super().get_state() if self.own else torch.get_rng_state()
+
     def set_state(self, state: torch.Tensor) -> "_CudaGenerator":
-        return super().set_state(_state_of(state))
+        (super().set_state if self.own else torch.set_rng_state)(_state_of(state))
+        return self
 
+    def manual_seed(self, seed: int) -> "_CudaGenerator":
+        self.own = True
+        return super().manual_seed(seed)
 
-# C++ hands on a generator without its Python side: where each of a GPU is, by its address there
-_homes: dict[int, torch.device] = {}
+    def seed(self) -> int:
+        self.own = True
+        return super().seed()
 
 
 def home_of(generator: _RealGenerator) -> torch.device:
@@ -49,14 +67,7 @@ class Generator(metaclass=_GeneratorType):
     def __new__(cls, device: Any = "cpu") -> _RealGenerator:
         if active().device(device).type != "cuda":
             return _RealGenerator(device)
-        return _generator(torch.device(device))
-
-
-def _generator(device: torch.device) -> _CudaGenerator:
-    generator = _CudaGenerator()
-    generator._home = _homes[generator._cdata] = device
-    weakref.finalize(generator, _homes.pop, generator._cdata, None)
-    return generator
+        return _CudaGenerator(torch.device(device))
 
 
 def _state_of(value: Any) -> torch.Tensor:
@@ -66,51 +77,24 @@ def _state_of(value: Any) -> torch.Tensor:
     return value
 
 
-def _functions(machine: Machine) -> dict[str, Any]:
-    """The `torch.cuda` functions about seeds and states."""
-    own, generators = machine.own_stream, machine.generators
-
-    def manual_seed(seed: int) -> None:
-        generators[machine.current].manual_seed(int(seed))
-        own[machine.current] = True
-
-    def manual_seed_all(seed: int) -> None:
-        by_torch = sys._getframe(1).f_globals["__name__"] == "torch.random"  # inside torch.manual_seed
-        for generator in generators:
-            generator.manual_seed(int(seed))
-        own[:] = [not by_torch] * machine.count
-
-    def get_rng_state(device: Any = "cuda") -> torch.Tensor:
-        index = machine.device(device).index
-        return generators[index].get_state() if own[index] else torch.get_rng_state()
-
-    def set_rng_state(state: torch.Tensor, device: Any = "cuda") -> None:
-        index = machine.device(device).index
-        (generators[index].set_state if own[index] else torch.set_rng_state)(_state_of(state))
-
-    return {
-        "manual_seed": manual_seed,
-        "manual_seed_all": manual_seed_all,
-        "seed": lambda: manual_seed(torch.seed()),
-        "seed_all": lambda: manual_seed_all(torch.seed()),
-        "initial_seed": lambda: generators[machine.current].initial_seed(),
-        "get_rng_state": get_rng_state,
-        "set_rng_state": set_rng_state,
-        "get_rng_state_all": lambda: [get_rng_state(i) for i in range(machine.count)],
-        "set_rng_state_all": lambda new: [set_rng_state(state, i) for i, state in enumerate(new)],
-    }
+def _manual_seed_all(seed: int) -> None:
+    """`torch.cuda.manual_seed_all`; inside `torch.manual_seed` it puts devices on the CPU's stream."""
+    by_torch = sys._getframe(1).f_globals["__name__"] == "torch.random"
+    for generator in active().generators:
+        generator.manual_seed(int(seed))
+        generator.own = not by_torch
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): seeds, states and generators."""
-    machine.generators = tuple(_generator(torch.device("cuda", i)) for i in range(machine.count))
+    machine.generators = tuple(_CudaGenerator(torch.device("cuda", i)) for i in range(machine.count))
     for generator in machine.generators:
         generator.manual_seed(torch.initial_seed())
-    for name, function in _functions(machine).items():
-        yield torch.cuda, name, function
-        yield torch.cuda.random, name, function
+        generator.own = False
     real = torch.set_rng_state
     for owner in (torch, torch.random):
         yield owner, "set_rng_state", lambda state: real(_state_of(state))
+    for owner in (torch.cuda, torch.cuda.random):
+        yield owner, "manual_seed_all", _manual_seed_all
     yield torch.cuda, "default_generators", machine.generators
     yield torch, "Generator", Generator

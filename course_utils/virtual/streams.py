@@ -4,6 +4,7 @@ import itertools
 import time
 from typing import Any
 
+import torch
 from torch.cuda._utils import _get_device_index
 
 from .machine import Machine, active
@@ -11,12 +12,8 @@ from .machine import Machine, active
 _numbers = itertools.count(1)  # of streams that are not the default one
 
 
-def _at_once(*_: Any) -> None:
-    """Return at once: everything is done."""
-
-
-def _query(*_: Any) -> bool:
-    """Return True: everything is done."""
+def _at_once(*_: Any) -> bool:
+    """Return True at once: everything is done."""
     return True
 
 
@@ -30,8 +27,7 @@ class Stream:
         self.priority = priority
         self.stream_id = self.cuda_stream = next(_numbers)
 
-    synchronize = wait_stream = wait_event = _at_once
-    query = _query
+    synchronize = wait_stream = wait_event = query = _at_once
 
     def is_capturing(self) -> bool:
         """Return False: there are no CUDA graphs here."""
@@ -44,16 +40,12 @@ class Stream:
         return event
 
     def __enter__(self) -> "Stream":
-        machine = active()
-        self._outer = machine.current, machine.streams.get(self.device_index)
-        machine.current = self.device_index
-        machine.streams[self.device_index] = self
+        self._context = torch.cuda.StreamContext(self)
+        self._context.__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        machine = active()
-        machine.current, stream = self._outer
-        machine.streams[self.device_index] = stream or default_stream(self.device)
+        self._context.__exit__(*exc)
 
     def __eq__(self, other: object) -> bool:
         key = (self.device, self.stream_id)
@@ -98,8 +90,7 @@ class Event:
             raise ValueError("Both events must be recorded before calculating elapsed time.")
         return (end._when - self._when) * 1e3
 
-    wait = synchronize = _at_once
-    query = _query
+    wait = synchronize = query = _at_once
 
 
 def functions(machine: Machine) -> dict[str, Any]:

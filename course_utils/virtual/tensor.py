@@ -7,6 +7,7 @@ be on. What happens when an operation meets one is told in `dispatch.py`.
 from typing import Any, NoReturn
 
 import torch
+from torch import _tensor_str
 
 from .errors import WORDS, misplaced_gradient
 from .machine import active, crossing, is_active
@@ -111,16 +112,11 @@ class VirtualTensor(torch.Tensor):
         raise TypeError(WORDS["numpy"].format(self.device))
 
     def new(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self.is_sparse and args:
-            return torch.sparse_coo_tensor(*args, **kwargs)
         plain = [value._inner if isinstance(value, VirtualTensor) else value for value in args]
-        return wrap(self._inner.new(*plain), self.device)
+        return wrap(self._inner.new(*plain, **kwargs), self.device)
 
     def coalesce(self) -> torch.Tensor:
         return wrap(self._inner.coalesce(), self.device)
-
-    def is_coalesced(self) -> bool:
-        return self._inner.is_coalesced()
 
     def indices(self) -> torch.Tensor:
         return view(self._inner.indices(), self.device)
@@ -154,14 +150,8 @@ class VirtualTensor(torch.Tensor):
             super().__setitem__(_listed(key, self.device), value)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> torch.Tensor:
-        if id(self) in memo:
-            return memo[id(self)]
-        if not self.is_leaf:
-            raise RuntimeError(
-                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol "
-                "at the moment.  If you were attempting to deepcopy a module, this may be because of a "
-                "torch.nn.utils.weight_norm usage, see https://github.com/pytorch/pytorch/pull/103001"
-            )
+        if id(self) in memo or not self.is_leaf:
+            return super().__deepcopy__(memo)  # the copy that was made before, or PyTorch's error
         with torch.no_grad():
             copy = memo[id(self)] = self.clone(memory_format=torch.preserve_format)
             copy.requires_grad_(self.requires_grad)
@@ -223,20 +213,16 @@ def _resolved(inner: torch.Tensor) -> torch.Tensor:
 
 def _shell(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Make the tensor that Python sees: shape and type of `inner`, without data."""
-    if inner.layout is torch.strided:
-        tensor = _make(
-            VirtualTensor,
-            inner.size(),
-            strides=inner.stride(),
-            storage_offset=inner.storage_offset(),
-            dtype=inner.dtype,
-            device=_CPU,
-            _extra_dispatch_keys=_AUTOCAST,
-        )
-    else:
-        tensor = _make(
-            VirtualTensor, inner.size(), dtype=inner.dtype, device=_CPU, _extra_dispatch_keys=_AUTOCAST
-        )
+    dense = inner.layout is torch.strided
+    tensor = _make(
+        VirtualTensor,
+        inner.size(),
+        strides=inner.stride() if dense else None,
+        storage_offset=inner.storage_offset() if dense else None,
+        dtype=inner.dtype,
+        device=_CPU,
+        _extra_dispatch_keys=_AUTOCAST,
+    )
     tensor._inner = inner
     tensor._home = device
     return tensor
@@ -291,24 +277,11 @@ def _swap_python(tensor: torch.Tensor, fresh: torch.Tensor) -> None:
 # ---- printing ---------------------------------------------------------------------------------------
 def describe(tensor: VirtualTensor) -> str:
     """Print as PyTorch prints a CUDA tensor: values, device, then what differs from the defaults."""
-    from torch import _tensor_str
-
     if not is_active():
         return f"<a tensor on {tensor.device} of virtual GPUs that are switched off>"
-    inner = tensor._inner.detach()
-    if inner.layout is not torch.strided:
-        before, size, after = repr(inner).rpartition(" size=")
-        return f"{before} device='{tensor.device}',{size}{after}"
-    suffixes = [f"device='{tensor.device}'"]
-    if inner.numel() == 0 and inner.dim() != 1:
-        suffixes.append(f"size={tuple(inner.shape)}")
-    usual = (torch.get_default_dtype(), torch.complex64, torch.int64, torch.bool)
-    if inner.dtype not in usual or (inner.numel() == 0 and inner.dtype != torch.get_default_dtype()):
-        suffixes.append(f"dtype={inner.dtype}")
-    if tensor.grad_fn is not None:
-        suffixes.append(f"grad_fn=<{type(tensor.grad_fn).__name__}>")
-    elif tensor.requires_grad:
-        suffixes.append("requires_grad=True")
-    text = "[]" if inner.numel() == 0 else _tensor_str._tensor_str(inner, len("tensor("))
-    text = _tensor_str._add_suffixes("tensor(" + text, suffixes, len("tensor("), force_newline=False)
-    return f"Parameter containing:\n{text}" if isinstance(tensor, torch.nn.Parameter) else text
+    inner, indent = tensor._inner.detach(), len("tensor(")
+    contents = _tensor_str._tensor_str(inner, indent) if inner.layout is torch.strided else None
+    text = _tensor_str._str(tensor, tensor_contents=contents)
+    if isinstance(tensor, torch.nn.Parameter):  # PyTorch writes those of other classes in another way
+        text = "Parameter containing:\n" + text.removeprefix("Parameter(").removesuffix(")")
+    return text.replace("Tensor(", "tensor(", 1)

@@ -23,7 +23,6 @@ GAPS = {
     "type(gpu) is torch.Tensor": Gap(_SUBCLASS),
     "type(nn.Linear(1, 1).cuda().weight) is nn.Parameter": Gap(_SUBCLASS + "; isinstance holds"),
     "isinstance(gpu, torch.FloatTensor)": Gap(_C_CODE),
-    "gpu.untyped_storage().device": Gap("the storage is that of the CPU tensor inside"),
     'torch.meshgrid(gpu, cpu, indexing="ij")': Gap(_C_CODE),
     "torch.take_along_dim(gpu, cpu_index)": Gap(_C_CODE + "; the error comes one step later, from gather"),
     "torch.sum(gpu, 0, out=cpu_number)": Gap("an out= on the wrong device gets the text of other kernels"),
