@@ -25,18 +25,38 @@ What they are not:
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib import import_module
 from unittest import mock
 
 import torch
 
-from . import autocast, creation
+from . import (
+    autocast,
+    composites,
+    creation,
+    cuda_api,
+    gradients,
+    memory_api,
+    moves,
+    parallel,
+    randomness,
+    storages,
+)
 from .machine import Machine, activate, active, is_active
 
 __all__ = ["Machine", "is_active", "switch_off", "switch_on", "virtual_gpus"]
 
-_NAMES = "moves creation gradients cuda_api memory_api randomness parallel storages autocast composites"
-_ROOMS = [import_module(f"{__name__}.{name}") for name in _NAMES.split()]
+_ROOMS = (
+    moves,
+    creation,
+    gradients,
+    cuda_api,
+    memory_api,
+    randomness,
+    parallel,
+    storages,
+    autocast,
+    composites,
+)
 _UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _stack: ExitStack | None = None
 
