@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import inspect
 import io
 import os
 import pickle
@@ -108,6 +109,24 @@ def test_an_old_torch_is_refused(monkeypatch):
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1+cpu"))
     with pytest.raises(RuntimeError, match=r"need torch 2\.10 or newer; this is torch 2\.9\.1"):
         virtual.switch_on()
+
+
+def test_a_pytorch_built_without_cuda_has_virtual_gpus_too():
+    out = run_alone(
+        inspect.cleandoc("""
+        import torch
+        for name in [name for name in dir(torch._C) if name.startswith("_cuda_")]:
+            delattr(torch._C, name)
+        import course_utils
+        with course_utils.virtual_gpus(2):
+            torch.cuda.set_device(1)
+            with torch.cuda.stream(torch.cuda.Stream()), torch.autocast("cuda"):
+                y = torch.nn.Linear(2, 2, device="cuda")(torch.ones(3, 2, device="cuda"))
+            torch.cuda.synchronize()
+            print(y.dtype, y.device, torch.cuda.get_device_name(), torch.cuda.memory_allocated() > 0)
+    """)
+    )
+    assert out.stdout.strip() == "torch.float16 cuda:1 Virtual GPU (CPU) True", out.stderr
 
 
 def test_importing_does_not_switch_on():
