@@ -50,8 +50,9 @@ Sample = tuple[Any, tuple[Any, ...], dict[str, Any]]
 @pytest.fixture(scope="module")
 def operators() -> Iterator[list[Any]]:
     """PyTorch's list of its operators, made while virtual GPUs are on, so that it holds their functions."""
-    with course_utils.virtual_gpus(2), warnings.catch_warnings():
+    with course_utils.virtual_gpus(2), warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        patch.setattr(torch.backends, "disable_global_flags", lambda: None)  # other tests set such flags
         from torch.testing._internal.common_methods_invocations import op_db
 
         yield op_db
