@@ -22,7 +22,7 @@ _NAMES = {
     functional: "one_hot cosine_similarity scaled_dot_product_attention",
     torch: "cosine_similarity quantile nanquantile pinverse istft",
     torch.Tensor: "quantile nanquantile pinverse istft",
-    torch.linalg: "pinv matrix_rank",
+    torch.linalg: "matrix_norm matrix_rank norm pinv",
 }
 
 
