@@ -15,7 +15,7 @@ from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
     "the front door": 250,
-    "virtual": 2_870,
+    "virtual": 2_875,
     "memory": 870,
     "figures": 955,
     "machine": 1_430,

@@ -6,6 +6,7 @@ C++, TorchScript. Where data, a generator or pinned memory is given, there is so
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,11 +54,17 @@ def _kernel(real: torch._ops.OpOverload) -> Callable[..., torch.Tensor]:
                 "switched on, and does not know them. Write `torch.tensor(...)`, or import it afterwards."
             )
         if options.get("layout") in (None, torch.strided):
-            size = real(*args, device="meta", **options).untyped_storage().nbytes()
-            machine.demand(size, home.index)
+            machine.demand(_size(real, args, options), home.index)
         return wrap(real(*args, device="cpu", **options), home)
 
     return make
+
+
+def _size(real: torch._ops.OpOverload, args: Any, options: dict[str, Any]) -> int:
+    """Return the bytes of a tensor before it is made."""
+    if real is torch.ops.aten.empty.memory_format:
+        return math.prod(args[0]) * (options.get("dtype") or torch.get_default_dtype()).itemsize
+    return real(*args, device="meta", **options).untyped_storage().nbytes()
 
 
 def kernels() -> Iterator[tuple[str, str, Callable[..., torch.Tensor]]]:
