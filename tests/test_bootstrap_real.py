@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from start.workspace import FOLDER
 
 from course_utils.lessons import ROOT
 
@@ -82,7 +83,7 @@ def test_cut_off_then_completed_then_quick(clone: Path) -> None:
     (clone / "pip.log").unlink()
     shutil.rmtree(clone.parent / "wheels")
     quick = call(clone, "lab", "--no-browser")
-    first = "--LabApp.default_url=/lab/tree/work/01_first.ipynb"
+    first = f"--LabApp.default_url=/lab/tree/{FOLDER}/01_first.ipynb"
     assert quick.stdout.splitlines()[-1] == f"LAB {clone} ['{first}', '--no-browser']"
     assert (clone / "work" / "01_first.ipynb").is_file()
     assert quick.returncode == 0

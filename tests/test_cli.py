@@ -76,14 +76,15 @@ def test_lab_opens_a_copy_of_the_first_lesson_and_passes_arguments_on(
     assert cli.main(["lab", "--no-browser", "--port", "8890"]) == 7
     assert capsys.readouterr().out.endswith(" copies that are yours to change.\n")
     assert (course / "work" / "00_start.ipynb").is_file()
-    first = "--LabApp.default_url=/lab/tree/work/00_start.ipynb"
+    first = f"--LabApp.default_url=/lab/tree/{workspace.FOLDER}/00_start.ipynb"
     assert started == [["/env/python", "-m", "jupyterlab", first, "--no-browser", "--port", "8890"]]
     assert os.environ["JUPYTER_PREFER_ENV_PATH"] == "1"
 
 
 def test_lab_opens_a_named_lesson(course: Path, started: list) -> None:
     cli.main(["lab", "4", "--no-browser"])
-    assert started[0][3:] == ["--LabApp.default_url=/lab/tree/work/04_cifar_loop.ipynb", "--no-browser"]
+    named = f"--LabApp.default_url=/lab/tree/{workspace.FOLDER}/04_cifar_loop.ipynb"
+    assert started[0][3:] == [named, "--no-browser"]
 
 
 def test_lab_in_colab_points_to_the_badges(

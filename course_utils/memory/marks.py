@@ -12,7 +12,6 @@ from itertools import chain
 from typing import Any, NamedTuple
 from weakref import ref
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
@@ -20,6 +19,7 @@ from torch.optim import Optimizer
 from course_utils.figures.nested import parameters_of, tensors_in, walk
 from course_utils.virtual import history as virtual_history
 from course_utils.virtual import is_active
+from course_utils.virtual.tensor import dense_parts
 
 
 class Mark(NamedTuple):
@@ -88,6 +88,5 @@ class Marks:
         now = virtual_history.now() if is_active() else time.time_ns() // 1000
         for tensor in tensors_in(value):
             if tensor.device.type == "cuda" and not is_lazy(tensor):
-                sparse = tensor.layout is torch.sparse_coo
-                for part in (tensor._indices(), tensor._values()) if sparse else (tensor,):
+                for part in dense_parts(tensor):
                     self.noted.append(Mark(now, part.untyped_storage().data_ptr(), category, sure))

@@ -84,12 +84,10 @@ def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> 
     """Call a factory of existing data so that its result lives on `device`, a virtual GPU or another."""
     device = kwargs.pop("device", None)
     if isinstance(args[0], VirtualTensor) and real.__name__ not in _SPARSE:
-        made = to(args[0], device, dtype=kwargs.get("dtype"), copy=real.__name__ != "as_tensor")
-        return (
-            made
-            if real.__name__ == "as_tensor"
-            else made.detach().requires_grad_(kwargs.get("requires_grad", False))
-        )
+        if real.__name__ == "as_tensor":
+            return to(args[0], device, dtype=kwargs.get("dtype"))
+        made = to(args[0].detach(), device, dtype=kwargs.get("dtype"), copy=True)
+        return made.requires_grad_(kwargs.get("requires_grad", False))
     wanted = None if device is None else active().device(device)
     if wanted is None or wanted.type != "cuda":
         return real(*map(_plain, args), **kwargs, device=device)
@@ -108,14 +106,15 @@ def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
             return real(*args, **kwargs)
         if real.__name__ in _FROM_DATA:
             return _from_data(real, *args, **kwargs)
-        if kwargs.get("device") is not None:
-            device = kwargs["device"] = active().device(kwargs["device"])
+        device = kwargs.get("device")
+        if device is not None:
+            device = kwargs["device"] = active().device(device)
             if device.type == "cpu" and args and isinstance(args[0], VirtualTensor):
                 args = (args[0]._inner, *args[1:])  # torch.zeros_like(on_gpu, device="cpu")
         if kwargs.get("generator") is not None and not torch._C._len_torch_function_stack():
             like = next((value for value in args if isinstance(value, torch.Tensor)), torch.empty(0))
-            check_generator(kwargs["generator"], kwargs.get("device") or like.device)
-        if kwargs.get("pin_memory") and torch.device(kwargs.get("device") or "cpu").type == "cpu":
+            check_generator(kwargs["generator"], device or like.device)
+        if kwargs.get("pin_memory") and (device is None or device.type == "cpu"):
             return real(*args, **{**kwargs, "pin_memory": False}).pin_memory()
         return real(*args, **kwargs)
 

@@ -177,12 +177,12 @@ def _listed(key: Any, device: torch.device) -> Any:
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Put the CPU tensor `inner` on virtual `device` without copying; charge its storage there."""
     inner = _resolved(inner)
-    for part in _dense_parts(inner):
+    for part in dense_parts(inner):
         active().charge(part.untyped_storage(), device.index)
     return _shell(inner, device)
 
 
-def _dense_parts(inner: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def dense_parts(inner: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return the strided tensors of a tensor: itself, or the indices and values of a sparse one."""
     if inner.layout is torch.strided:
         return (inner,)

@@ -14,6 +14,7 @@ from classroom import slides
 from classroom.slide_types import type_of
 from playwright.sync_api import Browser, Page, TimeoutError, expect
 from start.options import options_of
+from start.workspace import FOLDER
 
 from course_utils.lessons import ROOT, executed, lesson_paths
 
@@ -213,7 +214,7 @@ def live(browser: Browser, lab: Lab) -> Iterator[tuple[Page, list[str]]]:
     context = browser.new_context(viewport=PROJECTOR, reduced_motion="reduce")
     context.route(lambda url: not url.startswith(lab.url), lambda route: route.abort())
     page = context.new_page()
-    page.goto(f"{lab.url}/rise/work/{path.name}?token={TOKEN}")
+    page.goto(f"{lab.url}/rise/{FOLDER}/{path.name}?token={TOKEN}")
     page.locator(f"{PRESENT} h1").wait_for(timeout=60_000)
     move(page, "Space", "0-1")
     run_cell(page, "01_device_basics:")
