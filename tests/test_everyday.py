@@ -130,9 +130,40 @@ def test_ctc_takes_lengths_as_numbers_or_from_anywhere(device: str | None) -> No
     torch.testing.assert_close(found.detach().cpu(), wanted)
 
 
-def test_the_host_finds_what_has_the_wrong_shape_and_the_gpu_lives_on() -> None:
-    with pytest.raises(IndexError, match="mask"):
-        ones(4, 3)[ones(5).bool()]
+AT_9: dict[str, Callable[[torch.Tensor], object]] = {  # each is given the number 9, on the GPU
+    "gather": lambda nine: ones(3).gather(0, nine),
+    "scatter": lambda nine: ones(3).scatter_(0, nine, 1.0),
+    "index_fill": lambda nine: ones(3).index_fill_(0, nine, 1.0),
+    "take": lambda nine: ones(3).take(nine),
+    "one_hot": lambda nine: nn.functional.one_hot(nine, 3),
+    "EmbeddingBag": lambda nine: nn.EmbeddingBag(3, 2).cuda()(nine[None]),
+    "BCELoss": lambda nine: nn.BCELoss()(nine.float(), ones(1)),
+    "MultiMarginLoss": lambda nine: nn.MultiMarginLoss()(ones(1, 3), nine),
+    "bernoulli": lambda nine: nine.float().bernoulli(),
+}
+
+
+@pytest.mark.parametrize("use", AT_9.values(), ids=AT_9)
+def test_a_bad_value_is_found_by_the_kernel_and_kills_the_gpu(use: Callable[[torch.Tensor], object]) -> None:
+    nine = torch.tensor([9], device="cuda")
+    for attempt in (lambda: use(nine), torch.cuda.synchronize):
+        with pytest.raises(torch.AcceleratorError, match="device-side assert"):
+            attempt()
+
+
+WRONG_SHAPE: dict[str, Callable[[], object]] = {
+    "a mask": lambda: ones(4, 3)[ones(5).bool()],
+    "an index": lambda: ones(4, 3).gather(0, ones(1).long()),
+    "probabilities": lambda: nn.BCELoss()(ones(2), ones(3)),
+    "a number that the host knows": lambda: ones(2).bernoulli_(9.0),
+}
+
+
+@pytest.mark.parametrize("use", WRONG_SHAPE.values(), ids=WRONG_SHAPE)
+def test_the_host_finds_what_has_the_wrong_shape_and_the_gpu_lives_on(use: Callable[[], object]) -> None:
+    with pytest.raises((IndexError, RuntimeError, ValueError)) as caught:
+        use()
+    assert not isinstance(caught.value, torch.AcceleratorError)
     assert ones(1).item() == 1
 
 

@@ -16,7 +16,8 @@ from fidelity import wrappers
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 import course_utils
-from course_utils.virtual.errors import WORDS, WRAPPERS
+from course_utils.virtual import errors
+from course_utils.virtual.errors import WORDS
 
 pytestmark = pytest.mark.slow
 
@@ -168,7 +169,9 @@ def test_a_mix_is_refused_in_cudas_words(operators: list[Any], request: pytest.F
         for mixed in mixes(sample):
             said = refusal(operator, mixed)
             wrapper = re.search(r"wrapper_CUDA_\w+", said)
-            known = any(re.search(form, said) for form in FORMS) and (not wrapper or wrapper[0] in WRAPPERS)
+            known = any(re.search(form, said) for form in FORMS) and (
+                not wrapper or wrapper[0] in errors.wrappers()
+            )
             if not known and (said or operator.full_name not in ALLOWED):
                 wrong[operator.full_name] = said or "ran"
     assert wrong == {}
@@ -176,4 +179,4 @@ def test_a_mix_is_refused_in_cudas_words(operators: list[Any], request: pytest.F
 
 @pytest.mark.skipif(not wrappers.LIBRARY.is_file(), reason="this PyTorch is built without CUDA")
 def test_the_table_of_wrappers_is_what_the_library_holds() -> None:
-    assert {f"wrapper_CUDA_{name}" for name in wrappers.names()} == WRAPPERS
+    assert {f"wrapper_CUDA_{name}" for name in wrappers.names()} == errors.wrappers()

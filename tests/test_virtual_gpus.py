@@ -475,17 +475,23 @@ def test_a_label_out_of_range_breaks_the_device_until_it_is_switched_on_again(ma
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_a_forked_child_cannot_use_the_gpu(machine):
+@pytest.mark.parametrize("used", [True, False])
+def test_a_forked_child_cannot_use_a_gpu_that_its_parent_has_used(machine, used):
+    kept = torch.ones(1, device="cuda") if used else None
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            torch.ones(1, device="cuda")
+            said = str(torch.ones(1, device="cuda").item())
         except RuntimeError as error:
-            os.write(write, str(error).encode())
+            said = str(error)
+        os.write(write, said.encode())
         os._exit(0)
     os.waitpid(child, 0)
-    assert os.read(read, 200).decode().startswith("Cannot re-initialize CUDA in forked subprocess")
+    said = os.read(read, 200).decode()
+    assert (
+        said == "1.0" if kept is None else said.startswith("Cannot re-initialize CUDA in forked subprocess")
+    )
 
 
 def test_a_loader_with_workers_and_pinned_memory(machine):

@@ -95,10 +95,12 @@ class Allocator:
             block = self._new_segment(segment_size(size), pool)
         else:
             pool.take(block)
-        self._cut(block, size, pool)
+        splits, rest = self._cut(block, size, pool)
         block.used, block.requested = True, nbytes
-        pool.count(allocation=1, allocated_bytes=block.size, requested_bytes=nbytes)
-        block.frames = self.history.add("alloc", self.index, block.address, nbytes)
+        amounts = {"allocated_bytes": block.size, "requested_bytes": nbytes}
+        pool.count(allocation=1, **amounts, inactive_split=splits, inactive_split_bytes=rest)
+        add = self.history.add
+        block.frames = add("alloc", self.index, block.address, nbytes) if self.history.on else ()
         return block
 
     def demand(self, nbytes: int) -> None:
@@ -149,19 +151,21 @@ class Allocator:
         self.history.add("segment_alloc", self.index, address, size)
         return segment.first
 
-    def _cut(self, block: Block, size: int, pool: Pool) -> None:
-        """Keep `size` bytes of `block`; the rest, if it is worth it, becomes a free block behind it."""
+    def _cut(self, block: Block, size: int, pool: Pool) -> tuple[int, int]:
+        """Keep `size` bytes of `block`; the rest, if it is worth it, becomes a free block behind it.
+
+        Returns:
+            What this adds to the number, and to the bytes, of free parts of segments.
+        """
         rest, was_split = block.size - size, block.split
         if rest < BLOCK or (size > SMALL and rest <= SMALL):
-            if was_split:
-                pool.count(inactive_split=-1, inactive_split_bytes=-block.size)
-            return
+            return (-1, -block.size) if was_split else (0, 0)
         other = Block(block.address + size, rest, block.segment, before=block, after=block.after)
         if block.after is not None:
             block.after.before = other
         block.size, block.after = size, other
         pool.put(other)
-        pool.count(inactive_split=not was_split, inactive_split_bytes=-size if was_split else rest)
+        return (0, -size) if was_split else (1, rest)
 
     # ---- giving back ----------------------------------------------------------------------------------
     def free(self, block: Block) -> None:
@@ -176,9 +180,10 @@ class Allocator:
 
     def _free(self, block: Block) -> None:
         pool, size = block.segment.pool, block.size
-        self.history.add("free_requested", self.index, block.address, block.requested)
-        pool.count(allocation=-1, allocated_bytes=-size, requested_bytes=-block.requested)
-        self.history.add("free_completed", self.index, block.address, block.requested)
+        if self.history.on:
+            for action in ("free_requested", "free_completed"):
+                self.history.add(action, self.index, block.address, block.requested)
+        amounts = {"allocated_bytes": -size, "requested_bytes": -block.requested}
         block.used = False
         before, after = block.before, block.after
         count = nbytes = 0
@@ -194,7 +199,7 @@ class Allocator:
         pool.put(block)
         if block.split:
             count, nbytes = count + 1, nbytes + block.size
-        pool.count(inactive_split=count, inactive_split_bytes=nbytes)
+        pool.count(allocation=-1, **amounts, inactive_split=count, inactive_split_bytes=nbytes)
 
     @_alone
     def empty_cache(self) -> None:

@@ -64,7 +64,7 @@ class Block:
             self.after.before = self
 
 
-@dataclass
+@dataclass(slots=True)
 class Counter:
     """One figure of `torch.cuda.memory_stats`."""
 
@@ -99,14 +99,16 @@ class Pool:
     def count(self, **amounts: int) -> None:
         """Add amounts to counters of this pool and of `total`; a negative amount counts as freed."""
         for name, amount in amounts.items():
+            if not amount:
+                continue
             for counter in (self.total[name], self.statistics[name]):
-                counter.current += amount
+                current = counter.current = counter.current + amount
                 if amount < 0:
                     counter.freed -= amount
                     continue
                 counter.allocated += amount
-                if counter.current > counter.peak:
-                    counter.peak = counter.current
+                if current > counter.peak:
+                    counter.peak = current
 
     def best(self, size: int) -> Block | None:
         """Return the smallest free block of at least `size` bytes, the lowest of its kind."""

@@ -5,14 +5,14 @@ charged to the device. (PyTorch calls this hook `__torch_dispatch__`; it lies be
 need no code of their own.)
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map_only
 
-from .errors import OPERATIONS, WORDS, alert_any_order, device_assert, refuse
+from .errors import WORDS, alert_any_order, device_assert, refuse
 from .machine import Machine, active
 from .randomness import home_of
 from .rules import Facts, common_device, elementwise_device, facts
@@ -20,17 +20,17 @@ from .tensor import VirtualTensor, reshape, view, wrap
 
 aten = torch.ops.aten
 
-_OUT_OF_RANGE = re.compile(r"out of (range|bounds)")
 _NOTHING: dict[int, Any] = {}
+_NUMBERS = frozenset((int, float, bool, type(None)))  # what most arguments are, where they are no tensors
 
 
 def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
     """Run operator `func` on the inner tensors and put its results on the arguments' device."""
     __tracebackhide__ = True  # IPython shows the reader's line and PyTorch's, as on a real GPU
-    special = _SPECIAL.get(func)
-    if special is not None:
-        return special(*args, **(kwargs or {}))
-    machine, op = active(), facts(func)
+    op = facts(func)
+    if op.kernel is not None:
+        return op.kernel(*args, **(kwargs or {}))
+    machine = active()
     machine.check()
     if op.view and type(args[0]) is VirtualTensor:
         return view(func(args[0]._inner, *args[1:], **(kwargs or {})), args[0]._home)
@@ -45,7 +45,8 @@ def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: 
         return func(*shapes[0], **shapes[1])
     if op.random:
         check_generator(inner_kwargs.get("generator"), device)
-        result = on_stream_of(machine, device, func, inner_args, inner_kwargs)
+        with stream_of(machine, device, inner_kwargs):
+            result = _run(machine, op, func, inner_args, inner_kwargs)
     else:
         result = _run(machine, op, func, inner_args, inner_kwargs)
     if device.type == "cpu":  # a CPU tensor read through a GPU index, or the like
@@ -59,9 +60,12 @@ def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: 
 
 def _unwrap(value: Any, seen: list[torch.Tensor]) -> Any:
     """Replace virtual tensors by their inner ones, also inside lists; collect all tensors in `seen`."""
-    if type(value) is VirtualTensor:
+    kind = type(value)
+    if kind is VirtualTensor:
         seen.append(value)
         return value._inner
+    if kind in _NUMBERS:
+        return value
     if isinstance(value, (list, tuple)):
         return type(value)([_unwrap(item, seen) for item in value])
     if isinstance(value, torch.Tensor):
@@ -83,9 +87,8 @@ def _elsewhere(op: Facts, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
     if home.type != "cuda":
         return func(*inner, **kwargs)
     options = {**kwargs, "device": "cpu"}
-    if op.random:
-        return wrap(on_stream_of(machine, home, func, inner, options), home)
-    return wrap(func(*inner, **options), home)
+    with stream_of(machine, home, options if op.random else {"generator": None}):
+        return wrap(func(*inner, **options), home)
 
 
 def _device_of(
@@ -122,28 +125,40 @@ def _check_each(op: Facts, args: Sequence[Any]) -> torch.device:
 
 
 def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
-    """Call the CPU kernel; an index out of range becomes CUDA's device-side assert."""
+    """Call the CPU kernel; a value that it refuses, such as an index, is a device-side assert on CUDA."""
     __tracebackhide__ = True
     if op.any_order and torch.are_deterministic_algorithms_enabled():
         alert_any_order(op.any_order)
     try:
         return func(*args, **kwargs)
-    except IndexError as error:
-        if op.base not in OPERATIONS["asserting"] or not _OUT_OF_RANGE.search(str(error)):
-            raise  # such as a mask of another shape, which the host finds
+    except (IndexError, RuntimeError):
+        if not op.asserts or _host_refuses(func, args, kwargs):
+            raise
         machine.broken = True
         raise device_assert() from None
 
 
-def on_stream_of(machine: Machine, device: torch.device, func: Any, args: Any, kwargs: Any) -> Any:
-    """Call a random operation on the device's own stream of random numbers, if it was given one."""
+def _host_refuses(func: Any, args: Any, kwargs: Any) -> bool:
+    """Tell whether shapes are at fault, such as a mask's: the host finds that without reading any value."""
+    shapes = tree_map_only(torch.Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+    try:
+        func(*shapes[0], **shapes[1])
+    except (IndexError, RuntimeError):
+        return True
+    return False
+
+
+@contextmanager
+def stream_of(machine: Machine, device: torch.device, kwargs: dict[str, Any]) -> Iterator[None]:
+    """Draw random numbers from the device's own stream, if it was given one and no generator is named."""
     generator = machine.generators[device.index] if device.type == "cuda" else None
     if generator is None or not generator.own or kwargs.get("generator") is not None:
-        return func(*args, **kwargs)
+        yield
+        return
     shared = torch.get_rng_state()
     torch.set_rng_state(generator.get_state())
     try:
-        return func(*args, **kwargs)
+        yield
     finally:
         generator.set_state(torch.get_rng_state())
         torch.set_rng_state(shared)
@@ -194,12 +209,13 @@ def _pack_padded(given: torch.Tensor, lengths: torch.Tensor, batch_first: bool) 
     return wrap(data, given.device), sizes
 
 
-_SPECIAL: dict[Any, Callable[..., Any]] = {
-    aten._local_scalar_dense.default: _item,
-    aten.copy_.default: _copy,
-    aten._pack_padded_sequence.default: _pack_padded,
-    aten.is_pinned.default: lambda tensor, device=None: False,
-    aten._has_compatible_shallow_copy_type.default: lambda first, second: True,
-}
+for _func, _kernel in (
+    (aten._local_scalar_dense.default, _item),
+    (aten.copy_.default, _copy),
+    (aten._pack_padded_sequence.default, _pack_padded),
+    (aten.is_pinned.default, lambda tensor, device=None: False),
+    (aten._has_compatible_shallow_copy_type.default, lambda first, second: True),
+):
+    facts(_func).kernel = _kernel
 
 VirtualTensor.__torch_dispatch__ = classmethod(dispatch)

@@ -2,6 +2,7 @@
 
 import tomllib
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +13,8 @@ def _data(name: str) -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
-def _wrappers() -> frozenset[str]:
+@cache
+def wrappers() -> frozenset[str]:
     """Return the wrappers that check devices, of the running PyTorch or the last known one before it."""
     known = {tuple(map(int, version.split("."))): names for version, names in _data("wrappers.toml").items()}
     running = tuple(map(int, torch.__version__.split(".")[:2]))
@@ -24,7 +26,6 @@ _CUDA = _data("cuda.toml")
 WORDS: dict[str, str] = _CUDA["words"]
 OPERATIONS = {name: frozenset(names.split()) for name, names in _CUDA["operations"].items()}
 ANY_ORDER: dict[str, str] = _CUDA["any_order"]
-WRAPPERS = _wrappers()
 CARD: dict[str, str | int] = _CUDA["card"]
 if torch.__version__ < "2.12":  # compares as versions
     WORDS["asynchronous"] += WORDS["dsa"]

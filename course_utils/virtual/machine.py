@@ -43,6 +43,16 @@ def activate(machine: "Machine | None") -> None:
     _active = machine
 
 
+def _mark_forked() -> None:
+    """Note in a forked child that its parent has used a GPU: CUDA cannot be begun a second time."""
+    if _active is not None:
+        _active.forked = any(memory.segments for memory in _active.memory)
+
+
+if hasattr(os, "register_at_fork"):  # Windows cannot fork
+    os.register_at_fork(after_in_child=_mark_forked)
+
+
 def operator(name: str) -> torch._ops.OpOverload:
     """Return an operator of PyTorch by its name, such as "add.Tensor" or "relu"."""
     return attrgetter(name if "." in name else f"{name}.default")(torch.ops.aten)
@@ -67,7 +77,7 @@ class Machine:
         self.memory = [Allocator(capacity, index, self.history) for index in range(count)]
         self.generators: tuple[torch.Generator, ...] = ()
         self.broken = False  # by a device-side assert
-        self.pid = os.getpid()
+        self.forked = False
         self.sync_debug = 0
         self.taking_in = False  # see composites.py
         self._pinned: dict[int, weakref.ref] = {}
@@ -110,7 +120,7 @@ class Machine:
         """Raise what CUDA raises in a forked child, and after a device-side assert."""
         if self.broken:
             raise device_assert()
-        if os.getpid() != self.pid:
+        if self.forked:
             refuse(WORDS["forked"])
 
     def synchronizing(self) -> None:
@@ -132,7 +142,8 @@ class Machine:
         if known is not None and nbytes == (known[2].requested if known[2] else 0):
             return
         block = self.memory[index].malloc(nbytes) if nbytes else None
-        self.release(key)  # a storage that was resized: the new block comes before the old one goes
+        if known is not None:  # it was resized: the new block comes before the old one goes
+            self.release(key)
         self._blocks[key] = (weakref.ref(storage, lambda _, key=key: self.release(key)), index, block)
 
     def demand(self, nbytes: int, index: int) -> None:

@@ -1,6 +1,7 @@
 """The C functions below `torch.cuda.memory`, for virtual GPUs: figures, limits, snapshots, history."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,12 +20,12 @@ def statistics(memory: Allocator) -> dict[str, Any]:
     """
     pools = {"all": memory.statistics} | {pool.name: pool.statistics for pool in memory.pools}
     nested: dict[str, Any] = {
-        name: {pool: dict(vars(statistics[name])) for pool, statistics in pools.items()}
+        name: {pool: asdict(statistics[name]) for pool, statistics in pools.items()}
         for name in COUNTERS + BYTE_COUNTERS
     }
     nested["active"], nested["active_bytes"] = nested["allocation"], nested["allocated_bytes"]
     for name in ("oversize_allocations", "oversize_segments"):
-        nested[name] = dict(vars(Counter()))
+        nested[name] = asdict(Counter())
     nested |= {"num_alloc_retries": memory.retries, "num_ooms": memory.ooms}
     nested["num_sync_all_streams"] = memory.synchronizations
     nested |= {"num_device_alloc": memory.device_allocations, "num_device_free": memory.device_frees}

@@ -9,13 +9,13 @@ CUDA has three places that refuse a mix, and each words it in its own way:
 * convolution and indexing, which check by hand.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from .errors import ANY_ORDER, OPERATIONS, WORDS, WRAPPERS, refuse
+from .errors import ANY_ORDER, OPERATIONS, WORDS, refuse, wrappers
 
 # What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).
 _ON_GPU = {
@@ -27,10 +27,16 @@ _ON_GPU = {
 
 
 class Facts:
-    """What the dispatcher needs to know about one operator; worked out once for each."""
+    """What the dispatcher needs to know about one operator; worked out once for each.
+
+    Attributes:
+        kernel: what runs in its place, if anything.
+    """
+
+    kernel: Callable[..., Any] | None = None
 
     def __init__(self, func: torch._ops.OpOverload) -> None:
-        schema = func._schema
+        self.func, schema = func, func._schema
         self.name = schema.name.removeprefix("aten::")
         self.base = self.name.rstrip("_")
         self.mutates = schema.is_mutable
@@ -38,9 +44,17 @@ class Facts:
         self.random = torch.Tag.nondeterministic_seeded in func.tags
         self.per_tensor = self.name.startswith("_foreach_")
         self.any_order = ANY_ORDER.get(self.base)
+        names = self.base, f"{self.name}.{func._overloadname}"
+        self.asserts = not OPERATIONS["asserting"].isdisjoint(names)
         self.arguments = [argument.name for argument in schema.arguments]
-        wrapper = next((name for name in _possible_wrappers(schema) if name in WRAPPERS), None)
-        self.wrapper, self.renamed = _ON_GPU.get(self.base, (wrapper, {}))
+        self.renamed = _ON_GPU[self.base][1] if self.base in _ON_GPU else {}
+
+    @cached_property
+    def wrapper(self) -> str | None:
+        """The wrapper that checks its devices on a GPU, None where there is none."""
+        if self.base in _ON_GPU:
+            return _ON_GPU[self.base][0]
+        return next((name for name in _possible_wrappers(self.func._schema) if name in wrappers()), None)
 
 
 def _possible_wrappers(schema: torch._C.FunctionSchema) -> Iterator[str]:
@@ -59,10 +73,15 @@ def _possible_wrappers(schema: torch._C.FunctionSchema) -> Iterator[str]:
         yield f"wrapper_CUDA_{overload}_{name}"
 
 
-@cache
+_known: dict[int, Facts] = {}  # by identity: an operator's own hash is slow
+
+
 def facts(func: torch._ops.OpOverload) -> Facts:
     """Return the facts about one operator overload."""
-    return Facts(func)
+    found = _known.get(id(func))
+    if found is None:
+        found = _known[id(func)] = Facts(func)
+    return found
 
 
 def tensors_by_argument(

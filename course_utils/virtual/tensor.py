@@ -176,9 +176,9 @@ def _listed(key: Any, device: torch.device) -> Any:
 
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Put the CPU tensor `inner` on virtual `device` without copying; charge its storage there."""
-    inner = _resolved(inner)
+    inner, machine = _resolved(inner), active()
     for part in dense_parts(inner):
-        active().charge(part.untyped_storage(), device.index)
+        machine.charge(part.untyped_storage(), device.index)
     return _shell(inner, device)
 
 

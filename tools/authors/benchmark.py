@@ -48,8 +48,8 @@ def costs(net: type[nn.Module], rounds: int) -> Iterator[str]:
     with virtual_gpus(8):
         one, eight = training_step(net, "cuda:0", 128), training_step(net, "cuda:0", 256, parallel=True)
         figures = [
-            ("one virtual GPU / plain CPU, a step at batch 128", 1.2, one, training_step(net, "cpu", 128)),
-            ("DataParallel on 8 / plain CPU, a step at batch 256", 2, eight, training_step(net, "cpu", 256)),
+            ("one virtual GPU / CPU, a step at batch 128", 1.15, one, training_step(net, "cpu", 128)),
+            ("DataParallel on 8 / CPU, a step at batch 256", 1.5, eight, training_step(net, "cpu", 256)),
             ("a step inside track_memory / outside, at batch 128", 1.5, track_memory()(one), one),
         ]
         for name, target, *pair in figures:
