@@ -10,6 +10,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from operator import attrgetter
+from typing import NoReturn
 
 import torch
 
@@ -70,6 +71,7 @@ class Machine:
         self.pid = os.getpid()
         self.sync_debug = 0
         self.taking_in = False  # see composites.py
+        self.assigning = False  # to `x[...]`, for which C++ takes other operations when it sees the CPU
         self._pinned: dict[int, weakref.ref] = {}
         self._blocks: dict[int, tuple[weakref.ref, int, Block | None]] = {}
         self._thread = threading.local()
@@ -112,6 +114,11 @@ class Machine:
             raise device_assert()
         if os.getpid() != self.pid:
             refuse(WORDS["forked"])
+
+    def kernel_assert(self) -> NoReturn:
+        """Do what a failed assertion in a CUDA kernel does: nothing works from here on."""
+        self.broken = True
+        raise device_assert() from None
 
     def synchronizing(self) -> None:
         """Note that the host waits for a device here: `torch.cuda.set_sync_debug_mode` may want to know."""
