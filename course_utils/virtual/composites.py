@@ -8,6 +8,7 @@ And dropout, which CUDA computes in another way, and recurrent networks, whose d
 """
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ _NAMES = {
     functional: "cosine_similarity scaled_dot_product_attention",
     torch: "cosine_similarity quantile nanquantile pinverse istft",
     torch.Tensor: "quantile nanquantile pinverse istft",
+    torch.sparse: "mm",
     torch.linalg: "matrix_norm matrix_rank norm pinv",
 }
 
@@ -50,6 +52,15 @@ def _taking_in(real: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             machine.taking_in = before
         return wrap(result, given[0].device) if type(result) is torch.Tensor else result
+
+    return run
+
+
+def _on_host(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a check that reads the numbers itself: it gets the plain tensors."""
+
+    def run(*args: Any, **options: Any) -> None:
+        real(*[value._inner if type(value) is VirtualTensor else value for value in args], **options)
 
     return run
 
@@ -142,14 +153,18 @@ def _check_recurrent(given: torch.Tensor, hidden: Any, weights: Any) -> None:
 
 
 def _recurrent(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a recurrent network below `torch.nn`: CUDA checks devices before it runs one."""
+    """Wrap a recurrent network below `torch.nn`: CUDA checks devices before it runs one.
+
+    One without a bias gets one of zeros from C++.
+    """
+    taking_in = _taking_in(real)
 
     def run(given: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 8:  # (hidden, weights, ...); a packed sequence: (batch_sizes, hidden, weights, ...)
             packed = isinstance(args[0], torch.Tensor) and isinstance(args[2], (list, tuple))
             hidden, weights = args[1:3] if packed else args[:2]
             _check_recurrent(given, hidden, weights)
-        return real(given, *args, **kwargs)
+        return taking_in(given, *args, **kwargs)
 
     return run
 
@@ -160,6 +175,8 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
         yield from ((owner, name, _taking_in(getattr(owner, name))) for name in names.split())
     for owner in (torch, torch.Tensor):
         yield owner, "tensor_split", _tensor_split(owner.tensor_split)
+    for name in filter(re.compile("_validate_sparse_.*_args").match, dir(torch)):
+        yield torch, name, _on_host(getattr(torch, name))
     yield functional, "one_hot", _one_hot(functional.one_hot)
     yield torch, "ctc_loss", _ctc_loss(torch.ctc_loss)
     yield torch._C._nn, "pad_sequence", _pad_sequence(torch._C._nn.pad_sequence)

@@ -27,8 +27,9 @@ _LIKE = "empty_like full_like ones_like rand_like randint_like randn_like zeros_
 _NEW = "new_empty new_empty_strided new_full new_ones new_zeros".split()
 _RANDOM = ["normal"]  # a factory in one of its forms
 # These take existing data, or compute it on the CPU, which is then copied to the device.
-_SPARSE = [f"sparse_{layout}_tensor" for layout in ("coo", "csr", "csc", "bsr", "bsc", "compressed")]
-_FROM_DATA = frozenset({"tensor", "as_tensor", "asarray", "kaiser_window", *_SPARSE})
+# The number is the place of the argument whose device the result has when none is named.
+_FROM_DATA = dict.fromkeys(["tensor", "as_tensor", "asarray", "kaiser_window"], 0) | {"sparse_coo_tensor": 1}
+_FROM_DATA |= {f"sparse_{layout}_tensor": 2 for layout in ("csr", "csc", "bsr", "bsc", "compressed")}
 _LEGACY = "Float Double Half BFloat16 Byte Char Short Int Long Bool"
 _PYTHON = torch._C.DispatchKey.Python
 
@@ -83,18 +84,25 @@ def _plain(value: Any) -> Any:
 def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
     """Call a factory of existing data so that its result lives on `device`, a virtual GPU or another."""
     device = kwargs.pop("device", None)
-    if isinstance(args[0], VirtualTensor) and real.__name__ not in _SPARSE:
-        if real.__name__ == "as_tensor":
-            return to(args[0], device, dtype=kwargs.get("dtype"))
-        made = to(args[0].detach(), device, dtype=kwargs.get("dtype"), copy=True)
+    named = [kwargs[name] for name in ("data", "obj", "values") if name in kwargs]
+    data = next(iter([*named, *args[_FROM_DATA[real.__name__] :]]), None)
+    virtual = any(isinstance(value, VirtualTensor) for value in (*args, *kwargs.values()))
+    if virtual and real.__name__ == "tensor":
+        made = to(data.detach(), device, dtype=kwargs.get("dtype"), copy=True)
         return made.requires_grad_(kwargs.get("requires_grad", False))
+    if virtual and device is None and isinstance(data, torch.Tensor):
+        device = data.device
     wanted = None if device is None else active().device(device)
-    if wanted is None or wanted.type != "cuda":
+    if wanted is None or (wanted.type != "cuda" and not virtual):
         return real(*map(_plain, args), **kwargs, device=device)
+    kwargs = {name: _plain(value) for name, value in kwargs.items()}
     if kwargs.pop("pin_memory", False):
         raise RuntimeError("Only dense CPU tensors can be pinned")
-    requires_grad = kwargs.pop("requires_grad", False)
-    return to(real(*map(_plain, args), **kwargs, device="cpu").detach(), wanted).requires_grad_(requires_grad)
+    learns = kwargs.get("requires_grad")
+    if learns:  # what is moved would be no leaf any more
+        del kwargs["requires_grad"]
+    made = to(real(*map(_plain, args), **kwargs, device="cpu"), wanted)
+    return made.requires_grad_() if learns else made
 
 
 def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

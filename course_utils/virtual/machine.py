@@ -80,6 +80,7 @@ class Machine:
         self.forked = False
         self.sync_debug = 0
         self.taking_in = False  # see composites.py
+        self.assigning = False  # to `x[...]`, for which C++ takes other operations when it sees the CPU
         self._pinned: dict[int, weakref.ref] = {}
         self._blocks: dict[int, tuple[weakref.ref, int, Block | None]] = {}
         self._thread = threading.local()

@@ -87,7 +87,7 @@ def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     if not virtual and device.type != "cuda":
         return _real_to(tensor, *args, **kwargs)
     if isinstance(tensor, UninitializedTensorMixin):
-        return type(tensor)(tensor.requires_grad, device, tensor.dtype)
+        return type(tensor)(tensor.requires_grad, device, asked.get("dtype") or tensor.dtype)
     if device == tensor.device:
         asked.pop("non_blocking", None)
         return _real_to(tensor, **asked) if any(v is not None for v in asked.values()) else tensor
@@ -182,6 +182,7 @@ def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
 def _set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
     """`tensor.data = ...`, which can also change the device."""
     if isinstance(tensor, UninitializedTensorMixin) and isinstance(new, UninitializedTensorMixin):
+        _real_data.__set__(tensor, new)
         tensor._promised = getattr(new, "_promised", torch.device("cpu"))
     elif isinstance(tensor, VirtualTensor) or isinstance(new, VirtualTensor):
         become(tensor, new)
@@ -199,6 +200,8 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     yield from ((torch.Tensor, name, method) for name, method in _METHODS.items())
     yield torch.Tensor, "data", property(_real_data.__get__, _set_data)
     yield UninitializedTensorMixin, "materialize", _materialize
+    allowed = [*UninitializedTensorMixin._allowed_methods, *_METHODS.values()]
+    yield UninitializedTensorMixin, "_allowed_methods", allowed
     for lazy in (UninitializedParameter, UninitializedBuffer):
         yield lazy, "__new__", _lazy(lazy.__new__)
     yield UninitializedTensorMixin, "device", property(_promised_device)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from .errors import ANY_ORDER, OPERATIONS, WORDS, refuse, wrappers
+from .machine import active
 
 # What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).
 _ON_GPU = {
@@ -109,7 +110,7 @@ def common_device(op: Facts, args: Sequence[Any], kwargs: dict[str, Any]) -> tor
     """
     __tracebackhide__ = True
     named = tensors_by_argument(op, args, kwargs)
-    if op.base in OPERATIONS["indexing"]:
+    if op.base in OPERATIONS["indexing"] or (active().assigning and op.base in OPERATIONS["assigning"]):
         accumulate = True in args[3:4] or kwargs.get("accumulate", False)
         return _index_device(named, reading=op.base in ("index", "_unsafe_index"), accumulate=accumulate)
     if op.name.startswith("torchvision::"):
@@ -154,7 +155,7 @@ def _index_device(named: list[tuple[str, torch.Tensor]], reading: bool, accumula
     for name, tensor in named[1:]:
         if tensor.device == home:
             continue
-        if name == "indices" and not tensor.is_cpu and (reading or home.type == "cuda") and tensor.dim() > 0:
+        if name != "values" and not tensor.is_cpu and (reading or home.type == "cuda") and tensor.dim() > 0:
             refuse(WORDS["indices"].format(home))
         if name == "values" and accumulate:
             refuse(WORDS["values"].format(home, tensor.device))

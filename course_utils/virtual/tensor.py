@@ -17,6 +17,8 @@ _make = torch.Tensor._make_wrapper_subclass
 _real_data = torch.Tensor.data
 _real_grad = torch.Tensor.grad
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA)
+_SPARSE = _AUTOCAST | torch._C.DispatchKeySet(torch._C.DispatchKey.SparseCPU)
+_COMPRESSED = _AUTOCAST | torch._C.DispatchKeySet(torch._C.DispatchKey.SparseCsrCPU)
 
 
 class VirtualTensor(torch.Tensor):
@@ -115,15 +117,6 @@ class VirtualTensor(torch.Tensor):
         plain = [value._inner if isinstance(value, VirtualTensor) else value for value in args]
         return wrap(self._inner.new(*plain, **kwargs), self.device)
 
-    def coalesce(self) -> torch.Tensor:
-        return wrap(self._inner.coalesce(), self.device)
-
-    def indices(self) -> torch.Tensor:
-        return view(self._inner.indices(), self.device)
-
-    def values(self) -> torch.Tensor:
-        return view(self._inner.values(), self.device)
-
     def pin_memory(self, device: Any = None) -> NoReturn:
         raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
 
@@ -144,16 +137,19 @@ class VirtualTensor(torch.Tensor):
         return plain.__reduce_ex__(protocol)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if isinstance(key, tuple):
-            super().__setitem__(tuple(_listed(item, self.device) for item in key), value)
-        else:
-            super().__setitem__(_listed(key, self.device), value)
+        """Assign to a place; where it is told by a list, an array or a CPU tensor, CUDA copies that."""
+        machine = active()
+        before, machine.assigning = machine.assigning, True
+        try:
+            super().__setitem__(key, value)
+        finally:
+            machine.assigning = before
 
     def __deepcopy__(self, memo: dict[int, Any]) -> torch.Tensor:
         if id(self) in memo or not self.is_leaf:
             return super().__deepcopy__(memo)  # the copy that was made before, or PyTorch's error
         with torch.no_grad():
-            copy = memo[id(self)] = self.clone(memory_format=torch.preserve_format)
+            copy = memo[id(self)] = self.clone()
             copy.requires_grad_(self.requires_grad)
             copy.__dict__.update({k: v for k, v in self.__dict__.items() if k not in copy.__dict__})
             if self.grad is not None:
@@ -162,16 +158,6 @@ class VirtualTensor(torch.Tensor):
 
 
 VirtualTensor.__name__ = VirtualTensor.__qualname__ = "Tensor"  # so that error messages read as usual
-
-
-def _listed(key: Any, device: torch.device) -> Any:
-    """Return what an assignment goes to on the device: PyTorch puts lists and arrays there, too."""
-    if isinstance(key, torch.Tensor):
-        return key.to(device) if key.is_cpu and key.dim() else key
-    if not hasattr(key, "__len__") or not len(key):
-        return key
-    numbers = hasattr(key, "dtype") or all(isinstance(item, (int, list)) for item in key)
-    return torch.tensor(key, device=device) if numbers else key
 
 
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
@@ -221,7 +207,8 @@ def _shell(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
         storage_offset=inner.storage_offset() if dense else None,
         dtype=inner.dtype,
         device=_CPU,
-        _extra_dispatch_keys=_AUTOCAST,
+        _extra_dispatch_keys=_AUTOCAST if dense else _SPARSE if inner.is_sparse else _COMPRESSED,
+        dispatch_layout=not dense,
     )
     tensor._inner = inner
     tensor._home = device
