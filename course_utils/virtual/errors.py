@@ -24,12 +24,14 @@ _CUDA = _data("cuda.toml")
 WORDS: dict[str, str] = _CUDA["words"]
 OPERATIONS = {name: frozenset(names.split()) for name, names in _CUDA["operations"].items()}
 ANY_ORDER: dict[str, str] = _CUDA["any_order"]
+ABSENT: dict[str, str] = _CUDA["absent"]
 WRAPPERS = _wrappers()
 CARD: dict[str, str | int] = _CUDA["card"]
 if torch.__version__ < "2.12":  # compares as versions
     WORDS["asynchronous"] += WORDS["dsa"]
     WORDS["invalid_device"] += WORDS["asynchronous"]
-WORDS["device_assert"] += WORDS["asynchronous"]
+for _words in ("device_assert", "invalid_handle"):
+    WORDS[_words] += WORDS["asynchronous"]
 
 
 def refuse(text: str) -> NoReturn:
@@ -60,6 +62,11 @@ def invalid_device() -> torch.AcceleratorError:
 def device_assert() -> torch.AcceleratorError:
     """Return the error of a kernel that found an index out of range (cudaErrorAssert, 710)."""
     return _accelerator_error("device_assert", 710)
+
+
+def invalid_handle() -> torch.AcceleratorError:
+    """Return the error for what belongs to another device (cudaErrorInvalidResourceHandle, 400)."""
+    return _accelerator_error("invalid_handle", 400)
 
 
 def _accelerator_error(words: str, code: int) -> torch.AcceleratorError:
