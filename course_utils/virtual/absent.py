@@ -5,25 +5,16 @@ each of the rest is refused, but for those that only tell of the build or keep a
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
-from .errors import ABSENT
+from .errors import ABSENT, refusal
 from .machine import Machine
 
 _C_FUNCTION = re.compile(r"_(cuda|nccl|gds|accelerator)_(?!" + ABSENT["but_for"].replace(" ", "|") + ")")
-
-
-def _refusal(name: str) -> Callable[..., NoReturn]:
-    """Return what stands in for something that there is not."""
-
-    def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise NotImplementedError(f"Virtual GPUs do not have what {name} needs: it takes a real GPU.")
-
-    return refuse
 
 
 class _Runtime:
@@ -31,23 +22,23 @@ class _Runtime:
 
     cudaProfilerStart = cudaProfilerStop = staticmethod(lambda: 0)
 
-    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        return _refusal(f"torch.cuda.cudart().{name}")
+    def __getattr__(self, name: str) -> Any:
+        return refusal(f"torch.cuda.cudart().{name}")
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): refusals. The first of all rooms, so that the others replace some again."""
     for name, value in list(vars(torch._C).items()):
         if _C_FUNCTION.match(name) and not isinstance(value, type):
-            yield torch._C, name, _refusal(f"torch._C.{name}")
+            yield torch._C, name, refusal(f"torch._C.{name}")
     for name in ABSENT["functions"].split():
         for owner in (torch.cuda, torch.cuda.memory):
-            yield owner, name, _refusal(f"torch.cuda.{name}")
+            yield owner, name, refusal(f"torch.cuda.{name}")
     for path in ABSENT["classes"].split():
         module, _, name = path.rpartition(".")
         found = getattr(import_module(module), name, None)  # some are younger than PyTorch 2.10
         if found is not None:
-            yield found, "__new__" if "__new__" in vars(found) else "__init__", _refusal(path)
+            yield found, "__new__" if "__new__" in vars(found) else "__init__", refusal(path)
     runtime = _Runtime()
     for owner in (torch.cuda, torch.cuda.profiler):
         yield owner, "cudart", lambda: runtime

@@ -19,7 +19,7 @@ from .machine import Machine, active, is_active
 from .tensor import VirtualTensor, wrap
 
 _NAMES = {
-    functional: "one_hot cosine_similarity scaled_dot_product_attention",
+    functional: "cosine_similarity scaled_dot_product_attention",
     torch: "cosine_similarity quantile nanquantile pinverse istft",
     torch.Tensor: "quantile nanquantile pinverse istft",
     torch.linalg: "matrix_norm matrix_rank norm pinv",
@@ -50,6 +50,19 @@ def _taking_in(real: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             machine.taking_in = before
         return wrap(result, given[0].device) if type(result) is torch.Tensor else result
+
+    return run
+
+
+def _one_hot(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Wrap `one_hot`: CUDA scatters, and a class that is not there is found by the kernel."""
+    taking_in = _taking_in(real)
+
+    def run(given: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+        result = taking_in(given, num_classes)
+        if type(given) is VirtualTensor and not result.any(-1).all():
+            torch.zeros_like(result).scatter_(-1, given.unsqueeze(-1), 1)
+        return result
 
     return run
 
@@ -148,6 +161,7 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
         yield from ((owner, name, _taking_in(getattr(owner, name))) for name in names.split())
     for owner in (torch, torch.Tensor):
         yield owner, "tensor_split", _tensor_split(owner.tensor_split)
+    yield functional, "one_hot", _one_hot(functional.one_hot)
     yield torch, "ctc_loss", _ctc_loss(torch.ctc_loss)
     yield torch._C._nn, "pad_sequence", _pad_sequence(torch._C._nn.pad_sequence)
     yield torch._VF, "_pad_packed_sequence", _pad_packed(torch._VF._pad_packed_sequence)

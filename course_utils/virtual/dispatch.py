@@ -7,12 +7,13 @@ need no code of their own.)
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map_only
 
-from .errors import OPERATIONS, WORDS, alert_any_order, device_assert, refuse
+from .errors import OPERATIONS, WORDS, absent, alert_any_order, device_assert, refuse
 from .machine import Machine, active
 from .randomness import home_of
 from .rules import Facts, common_device, elementwise_device, facts
@@ -20,7 +21,11 @@ from .tensor import VirtualTensor, reshape, view, wrap
 
 aten = torch.ops.aten
 
-_OUT_OF_RANGE = re.compile(r"out of (range|bounds)")
+# How the CPU words what a CUDA kernel asserts, in the operations that do
+_ASSERTED = re.compile(
+    r"out of (range|bounds)|valid (range|Poisson|multinomial|max index)|between 0 and 1|single nonzero|p_in >= 0"
+    "|not be negative|source <"
+)
 _NOTHING: dict[int, Any] = {}
 
 
@@ -45,7 +50,8 @@ def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: 
         return func(*shapes[0], **shapes[1])
     if op.random:
         check_generator(inner_kwargs.get("generator"), device)
-        result = on_stream_of(machine, device, func, inner_args, inner_kwargs)
+        kernel = partial(_run, machine, op, func)
+        result = on_stream_of(machine, device, kernel, (inner_args, inner_kwargs), {})
     else:
         result = _run(machine, op, func, inner_args, inner_kwargs)
     if device.type == "cpu":  # a CPU tensor read through a GPU index, or the like
@@ -122,14 +128,16 @@ def _check_each(op: Facts, args: Sequence[Any]) -> torch.device:
 
 
 def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
-    """Call the CPU kernel; an index out of range becomes CUDA's device-side assert."""
+    """Call the CPU kernel; an index out of range and the like becomes CUDA's device-side assert."""
     __tracebackhide__ = True
     if op.any_order and torch.are_deterministic_algorithms_enabled():
         alert_any_order(op.any_order)
     try:
         return func(*args, **kwargs)
-    except IndexError as error:
-        if op.base not in OPERATIONS["asserting"] or not _OUT_OF_RANGE.search(str(error)):
+    except (IndexError, RuntimeError) as error:
+        if str(error).startswith("Could not run"):
+            absent(str(func))
+        if op.base not in OPERATIONS["asserting"] or not _ASSERTED.search(str(error)):
             raise  # such as a mask of another shape, which the host finds
         machine.broken = True
         raise device_assert() from None

@@ -2,6 +2,7 @@
 
 import tomllib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,6 +38,16 @@ for _words in ("device_assert", "invalid_handle"):
 def refuse(text: str) -> NoReturn:
     """Raise the error that a real GPU raises here."""
     raise RuntimeError(text)
+
+
+def absent(name: str) -> NoReturn:
+    """Refuse what only a real GPU has."""
+    raise NotImplementedError(WORDS["absent"].format(name)) from None
+
+
+def refusal(name: str) -> Callable[..., NoReturn]:
+    """Return what stands in for a function that only a real GPU has."""
+    return lambda *_, **__: absent(name)
 
 
 def alert_any_order(name: str) -> None:

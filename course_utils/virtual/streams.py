@@ -59,12 +59,12 @@ class Stream:
         return event
 
     def __enter__(self) -> "Stream":
-        self._context = torch.cuda.StreamContext(self)
-        self._context.__enter__()
+        self._contexts = [*getattr(self, "_contexts", ()), torch.cuda.StreamContext(self)]
+        self._contexts[-1].__enter__()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._context.__exit__(*exc)
+        self._contexts.pop().__exit__(*exc)
 
     def __eq__(self, other: object) -> bool:
         key = (self.device, self.stream_id)
@@ -145,7 +145,7 @@ class CudaEvent(Event):
         return self.event_id
 
     def __repr__(self) -> str:
-        return f"<torch.cuda.Event {self.event_id:#x}>" if self.event_id else "<torch.cuda.Event uninitialized>"
+        return f"<torch.cuda.Event {f'{self.event_id:#x}' if self.event_id else 'uninitialized'}>"
 
 
 CLASSES = {"Stream": Stream, "Event": CudaEvent}  # of torch.cuda
