@@ -30,6 +30,7 @@ from unittest import mock
 import torch
 
 from . import (
+    absent,
     autocast,
     composites,
     creation,
@@ -46,6 +47,7 @@ from .machine import Machine, activate, active, is_active
 __all__ = ["Machine", "is_active", "switch_off", "switch_on", "virtual_gpus"]
 
 _ROOMS = (
+    absent,
     moves,
     creation,
     gradients,

@@ -124,6 +124,8 @@ class Allocator:
         self.ooms += 1
         free = self.capacity - self.reserved
         self.history.add("oom", self.index, free, size, device_free=free)
+        for tell in self.history.observers:
+            tell(self.index, segment_size(size), self.capacity, free)
         raise torch.OutOfMemoryError(self._out_of_memory(segment_size(size)))
 
     def _out_of_memory(self, wanted: int) -> str:
@@ -204,7 +206,7 @@ class Allocator:
     @_alone
     def empty_cache(self) -> None:
         """Give every segment that holds no used block back to the driver."""
-        self.synchronizations += bool(self.segments)
+        self.synchronizations += 1
         for pool in reversed(self.pools):
             for _, address, block in [entry for entry in pool.free if not entry[2].split]:
                 pool.take(block)

@@ -84,6 +84,8 @@ def _plain(value: Any) -> Any:
 def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
     """Call a factory of existing data so that its result lives on `device`, a virtual GPU or another."""
     device = kwargs.pop("device", None)
+    if real.__name__.startswith("sparse") and any(type(part) is VirtualTensor for part in args):
+        return _of_parts(real, device, *args, **kwargs)
     named = [kwargs[name] for name in ("data", "obj", "values") if name in kwargs]
     data = next(iter([*named, *args[_FROM_DATA[real.__name__] :]]), None)
     virtual = any(isinstance(value, VirtualTensor) for value in (*args, *kwargs.values()))
@@ -103,6 +105,19 @@ def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> 
         del kwargs["requires_grad"]
     made = to(real(*map(_plain, args), **kwargs, device="cpu"), wanted)
     return made.requires_grad_() if learns else made
+
+
+def _of_parts(real: Callable[..., torch.Tensor], device: Any, *parts: Any, **kwargs: Any) -> torch.Tensor:
+    """Make a sparse tensor of tensors, which go where it is wanted, or else where its values are."""
+    values = [part for part in parts if isinstance(part, torch.Tensor)][-1]
+    home = active().device(device or values.device)
+    parts = tuple(to(part, home) if isinstance(part, torch.Tensor) else part for part in parts)
+    if real.__name__ == "sparse_coo_tensor" and len(parts) == 2 and "size" not in kwargs:  # C++ would look
+        lengths = (parts[0].amax(1) + 1).tolist() if parts[0].numel() else [0] * len(parts[0])
+        parts += ([*lengths, *values.shape[1:]],)
+    if kwargs.pop("check_invariants", torch.sparse.check_sparse_tensor_invariants.is_enabled()):
+        real(*(getattr(part, "_inner", part) for part in parts), check_invariants=True)  # C++ would look, too
+    return real(*parts, check_invariants=False, **kwargs)
 
 
 def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
@@ -153,9 +168,9 @@ class _LegacyType(type):
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, VirtualTensor) and instance.dtype is cls.dtype
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Make a tensor on the current GPU: of a size, or of numbers."""
-        return to(getattr(torch, cls.__name__)(*args, **kwargs), "cuda")
+    def __call__(cls, *args: Any, device: Any = None) -> torch.Tensor:
+        """Make a tensor on a GPU, the current one when none is given: of a size, or of numbers."""
+        return to(getattr(torch, cls.__name__)(*args), active().device(device))
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:

@@ -51,9 +51,6 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "_get_device_properties": properties,
         "get_arch_list": lambda: ["sm_80"],
         "is_bf16_supported": lambda including_emulation=True: True,
-        "can_device_access_peer": lambda device, peer: device != peer,
-        "is_current_stream_capturing": lambda: False,
-        "ipc_collect": lambda: None,
         "utilization": lambda device=None: 0,
     }
 
@@ -72,10 +69,11 @@ def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
         "_accelerator_setDeviceIndex": select,
         "_accelerator_exchangeDevice": cuda["_exchange_device"],
         "_accelerator_maybeExchangeDevice": cuda["_maybe_exchange_device"],
-        "_accelerator_getStream": cuda["current_stream"],
-        "_accelerator_setStream": cuda["set_stream"],
-        "_accelerator_synchronizeDevice": cuda["synchronize"],
+        "_accelerator_getStream": lambda device: torch.cuda.current_stream(device),
+        "_accelerator_setStream": lambda stream: torch.cuda.set_stream(stream),
+        "_accelerator_synchronizeDevice": lambda device: torch.cuda.synchronize(device),
         "_accelerator_isAllocatorInitialized": lambda: True,
+        "_accelerator_emptyHostCache": lambda: None,
         "_accelerator_emptyCache": lambda: torch.cuda.empty_cache(),
         "_accelerator_getDeviceStats": lambda device: torch.cuda.memory_stats_as_nested_dict(device),
         "_accelerator_getMemoryInfo": cuda["mem_get_info"],
@@ -83,7 +81,8 @@ def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
         "_accelerator_resetAccumulatedStats": lambda device: torch.cuda.reset_accumulated_memory_stats(
             device
         ),
-        "_cuda_getCurrentRawStream": lambda device: 0,
+        "_cuda_canDeviceAccessPeer": lambda device, peer: device != peer,
+        "_cuda_ipc_collect": lambda: None,
     }
 
 
@@ -118,13 +117,17 @@ def _profiling_the_cpu(profile: type) -> Callable[..., None]:
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value) for `torch.cuda`, `torch.accelerator` and what they share."""
-    cuda = _devices(machine) | streams.functions(machine)
+    cuda = _devices(machine)
+    for name, value in streams.CLASSES.items():
+        yield torch.cuda, name, value
+        yield torch.cuda.streams, name, value
     for name, value in cuda.items():
         yield torch.cuda, name, value
         if hasattr(torch.cuda.memory, name):
             yield torch.cuda.memory, name, value
-    for name, value in _accelerator(machine, cuda).items():
+    for name, value in (_accelerator(machine, cuda) | streams.functions(machine)).items():
         yield torch._C, name, value
+    yield torch.cuda.graphs, "_cuda_isCurrentStreamCapturing", lambda: False
     yield torch, "Stream", streams.Stream
     yield torch, "Event", streams.Event
     yield torch, "compile", _compile

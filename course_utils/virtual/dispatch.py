@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map_only
 
-from .errors import WORDS, alert_any_order, device_assert, refuse
+from .errors import WORDS, absent, alert_any_order, device_assert, refuse
 from .machine import Machine, active
 from .randomness import home_of
 from .rules import Facts, common_device, elementwise_device, facts
@@ -131,7 +131,9 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
         alert_any_order(op.any_order)
     try:
         return func(*args, **kwargs)
-    except (IndexError, RuntimeError):
+    except (IndexError, RuntimeError) as error:
+        if str(error).startswith("Could not run"):
+            absent(str(func))
         if not op.asserts or _host_refuses(func, args, kwargs):
             raise
         machine.broken = True

@@ -2,6 +2,7 @@
 
 import tomllib
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,16 +27,28 @@ _CUDA = _data("cuda.toml")
 WORDS: dict[str, str] = _CUDA["words"]
 OPERATIONS = {name: frozenset(names.split()) for name, names in _CUDA["operations"].items()}
 ANY_ORDER: dict[str, str] = _CUDA["any_order"]
+ABSENT: dict[str, str] = _CUDA["absent"]
 CARD: dict[str, str | int] = _CUDA["card"]
 if torch.__version__ < "2.12":  # compares as versions
     WORDS["asynchronous"] += WORDS["dsa"]
     WORDS["invalid_device"] += WORDS["asynchronous"]
-WORDS["device_assert"] += WORDS["asynchronous"]
+for _words in ("device_assert", "invalid_handle"):
+    WORDS[_words] += WORDS["asynchronous"]
 
 
 def refuse(text: str) -> NoReturn:
     """Raise the error that a real GPU raises here."""
     raise RuntimeError(text)
+
+
+def absent(name: str) -> NoReturn:
+    """Refuse what only a real GPU has."""
+    raise NotImplementedError(WORDS["absent"].format(name)) from None
+
+
+def refusal(name: str) -> Callable[..., NoReturn]:
+    """Return what stands in for a function that only a real GPU has."""
+    return lambda *_, **__: absent(name)
 
 
 def alert_any_order(name: str) -> None:
@@ -61,6 +74,11 @@ def invalid_device() -> torch.AcceleratorError:
 def device_assert() -> torch.AcceleratorError:
     """Return the error of a kernel that found an index out of range (cudaErrorAssert, 710)."""
     return _accelerator_error("device_assert", 710)
+
+
+def invalid_handle() -> torch.AcceleratorError:
+    """Return the error for what belongs to another device (cudaErrorInvalidResourceHandle, 400)."""
+    return _accelerator_error("invalid_handle", 400)
 
 
 def _accelerator_error(words: str, code: int) -> torch.AcceleratorError:

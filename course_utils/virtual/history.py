@@ -9,6 +9,7 @@ import itertools
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class History:
     def __init__(self, count: int) -> None:
         self.traces: list[deque[dict[str, Any]]] = [deque() for _ in range(count)]
         self.on = False
+        self.observers: list[Callable[[int, int, int, int], None]] = []  # of devices that are full
         self._context: str | None = None
         self._skipped: frozenset[str] = frozenset()
         self._thread = threading.local()
@@ -58,11 +60,15 @@ class History:
         skip_actions: list[str] | None = None,
         *_: Any,
     ) -> None:
-        """Switch recording on (`enabled="all"`) or off, as the C function below `torch.cuda.memory` does."""
+        """Switch recording on or off, as the C function below `torch.cuda.memory` does.
+
+        With `enabled="state"` there is no history, but blocks that are in use tell who asked for them.
+        """
         for value, known in ((enabled, (None, "state", "all")), (context, (None, "state", "alloc", "all"))):
             if value not in known:
                 raise RuntimeError(f"expected one of {known}, got {value!r}")
-        self.on, self._context = enabled == "all", context
+        self.on, self._context = enabled is not None, context
+        max_entries = max_entries if enabled == "all" else 1
         self._skipped = frozenset(skip_actions or ())
         kept = [] if clear_history or not self.on else self.traces
         self.traces = [
@@ -75,11 +81,13 @@ class History:
         """Note one event; return the Python stack that was noted with it."""
         if not self.on or action in self._skipped:
             return ()
-        wanted = self._context == "all" or (self._context == "alloc" and action == "alloc")
-        frames = python_stack() if wanted else ()
+        taking = action in ("alloc", "segment_alloc", "oom")
+        known = self._context == "all" or (self._context is not None and taking)
+        frames = python_stack() if known else ()
         place = more or {"addr": address}
         entry = {"action": action, **place, "size": size, "stream": 0, "time_us": now()}
-        entry |= {"compile_context": "N/A", "user_metadata": self.metadata, "frames": list(frames)}
+        entry |= {"compile_context": "N/A", "user_metadata": self.metadata}
+        entry["frames"] = [] if self._context == "state" else list(frames)
         self.traces[device].append(entry)
         return frames
 

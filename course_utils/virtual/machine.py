@@ -96,8 +96,8 @@ class Machine:
         self._thread.device = self.valid(index)
 
     @property
-    def streams(self) -> dict[int, object]:
-        """This thread's current stream for each device index."""
+    def streams(self) -> dict[int, int]:
+        """The number of this thread's current stream for each device index (0 is the default one)."""
         return self._thread.__dict__.setdefault("streams", {})
 
     def valid(self, index: int) -> int:

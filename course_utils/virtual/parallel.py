@@ -36,35 +36,60 @@ def scatter(
 
 def scatter_out(tensor: torch.Tensor, out: Sequence[torch.Tensor], dim: int = 0, streams: Any = None) -> Any:
     """Split `tensor` along `dim` into the given tensors."""
+    if not out:
+        refuse(WORDS["scatter_to_nothing"])
+    dim += tensor.dim() * (dim < 0)
+    _on_gpus(out, "output_on_cpu")
+    for position, target in enumerate(out):
+        expected = [*tensor.shape[:dim], *target.shape[dim : dim + 1], *tensor.shape[dim + 1 :]]
+        if list(target.shape) != expected:
+            shapes = list(target.shape), list(tensor.shape)
+            refuse(WORDS["output_shape"].format(position, shapes[0], dim, shapes[1]))
+    total = sum(target.size(dim) for target in out)
+    if total != tensor.size(dim):
+        refuse(WORDS["output_total"].format(dim, dim, tensor.size(dim), total))
     for part, target in zip(tensor.split([t.size(dim) for t in out], dim), out, strict=True):
         target.copy_(part)
     return list(out)
 
 
+def _on_gpus(tensors: Sequence[torch.Tensor], words: str) -> None:
+    """Refuse tensors on the CPU."""
+    for position, tensor in enumerate(tensors):
+        if tensor.is_cpu:
+            refuse(WORDS[words].format(position, tensor.device))
+
+
+def _gathered(tensors: Sequence[torch.Tensor], dim: int, words: str) -> list[int]:
+    """Return the shape of the tensors put together along `dim`; refuse what does not fit."""
+    if not tensors:
+        refuse(WORDS["gather_nothing"])
+    _on_gpus(tensors, words)
+    first = tensors[0]
+    dim += first.dim() * (dim < 0)
+    for position, tensor in enumerate(tensors):
+        if tensor.dim() != first.dim():
+            refuse(WORDS["gather_dimensions"].format(position, tensor.dim(), first.dim()))
+        expected = [*first.shape[:dim], tensor.size(dim), *first.shape[dim + 1 :]]
+        if list(tensor.shape) != expected:
+            refuse(WORDS["gather_shape"].format(position, list(tensor.shape), expected))
+    return [*first.shape[:dim], sum(tensor.size(dim) for tensor in tensors), *first.shape[dim + 1 :]]
+
+
 def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | None = None) -> torch.Tensor:
     """Concatenate tensors from several devices along `dim` on `destination` (-1 is the CPU)."""
     target = torch.device("cpu") if destination == -1 else active().device(destination)
-    if not tensors:
-        refuse(WORDS["gather_nothing"])
-    first = tensors[0]
-    for position, tensor in enumerate(tensors):
-        if tensor.is_cpu:
-            refuse(WORDS["gather_from_cpu"].format(position))
-        if tensor.dim() != first.dim():
-            refuse(WORDS["gather_dimensions"].format(position, tensor.dim(), first.dim()))
-        expected = [*first.shape[:dim], tensor.size(dim), *first.shape[dim:][1:]]
-        if list(tensor.shape) != expected:
-            refuse(WORDS["gather_shape"].format(position, list(tensor.shape), expected))
-    shape = list(first.shape)
-    shape[dim] = sum(tensor.size(dim) for tensor in tensors)
-    out = torch.empty(shape, dtype=first.dtype, device=target)
-    if first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last):
+    out = torch.empty(_gathered(tensors, dim, "gather_from_cpu"), dtype=tensors[0].dtype, device=target)
+    if out.dim() == 4 and all(t.is_contiguous(memory_format=torch.channels_last) for t in tensors):
         out = out.to(memory_format=torch.channels_last)
     return gather_out(tensors, out, dim)
 
 
 def gather_out(tensors: Sequence[torch.Tensor], out: torch.Tensor, dim: int = 0) -> torch.Tensor:
     """Concatenate tensors from several devices along `dim` into `out`."""
+    shape = _gathered(tensors, dim, "gather_out_from_cpu")
+    if list(out.shape) != shape:
+        refuse(WORDS["gather_into"].format(shape, list(out.shape)))
     for part, tensor in zip(out.split([t.size(dim) for t in tensors], dim), tensors, strict=True):
         part.copy_(tensor)
     return out
@@ -77,6 +102,11 @@ def broadcast(tensor: torch.Tensor, devices: Sequence[int]) -> list[torch.Tensor
 
 def broadcast_out(tensor: torch.Tensor, out: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Copy `tensor` into each tensor of `out`."""
+    _on_gpus(out, "output_on_cpu")
+    for position, target in enumerate(out):
+        if target.shape != tensor.shape:
+            shapes = list(tensor.shape), position, list(target.shape)
+            refuse(WORDS["broadcast_shape"].format(*shapes))
     return [target.copy_(tensor) for target in out]
 
 
@@ -85,9 +115,9 @@ def broadcast_coalesced(
 ) -> list[list[torch.Tensor]]:
     """Copy all tensors to each device: one list a device; the first list holds the originals."""
     if any(tensor.device.index != devices[0] for tensor in tensors):
-        raise RuntimeError("all tensors must be on devices[0]")
+        refuse(WORDS["broadcast_from"].format(devices[0]))
     targets = [active().device(device) for device in devices]
-    return [[t if t.device == target else move(t, target) for t in tensors] for target in targets]
+    return [[t if t.device == target else move(t.detach(), target) for t in tensors] for target in targets]
 
 
 class _ReplicaThread:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from .errors import refusal
 from .machine import Machine, active
 
 _RealGenerator = torch.Generator
@@ -47,6 +48,10 @@ class _CudaGenerator(_RealGenerator):
     def seed(self) -> int:
         self.own = True
         return super().seed()
+
+
+for _name in ("get_offset", "set_offset", "graphsafe_get_state", "graphsafe_set_state", "clone_state"):
+    setattr(_CudaGenerator, _name, refusal(f"torch.Generator.{_name}"))
 
 
 def home_of(generator: _RealGenerator) -> torch.device:

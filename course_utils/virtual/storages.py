@@ -14,7 +14,18 @@ from .machine import Machine, active
 
 _real_data_ptr = torch.UntypedStorage.data_ptr
 _real_device = torch.UntypedStorage.device
+_real_new = torch.UntypedStorage.__new__
 _real_to = torch.UntypedStorage.to
+
+
+def _new(cls: type, *args: Any, device: Any = None, **options: Any) -> torch.UntypedStorage:
+    """`torch.UntypedStorage(nbytes, device=...)`, which storages of all types are made of."""
+    home = None if device is None else active().device(device)
+    if home is None or home.type != "cuda":
+        return _real_new(cls, *args, device=device, **options)
+    storage = _real_new(cls, *args, **options)
+    active().charge(storage, home.index)
+    return storage
 
 
 def _data_ptr(storage: torch.UntypedStorage) -> int:
@@ -34,13 +45,12 @@ def _to(storage: torch.UntypedStorage, *, device: Any, non_blocking: bool = Fals
     home = active().device(device)
     if home.type != "cuda" or home == storage.device:
         return _real_to(storage, device=home, non_blocking=non_blocking)
-    copy = storage.clone()
-    active().charge(copy, home.index)
-    return copy
+    return torch.UntypedStorage(storage.nbytes(), device=home).copy_(storage)
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): what a storage tells, and its way to another device."""
+    yield torch.UntypedStorage, "__new__", _new
     yield torch.UntypedStorage, "data_ptr", _data_ptr
     yield torch.UntypedStorage, "device", property(_device)
     yield torch.UntypedStorage, "to", _to

@@ -113,9 +113,9 @@ class VirtualTensor(torch.Tensor):
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         raise TypeError(WORDS["numpy"].format(self.device))
 
-    def new(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def new(self, *args: Any, device: Any = None) -> torch.Tensor:
         plain = [value._inner if isinstance(value, VirtualTensor) else value for value in args]
-        return wrap(self._inner.new(*plain, **kwargs), self.device)
+        return wrap(self._inner.new(*plain), self.device if device is None else active().device(device))
 
     def pin_memory(self, device: Any = None) -> NoReturn:
         raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
@@ -157,7 +157,8 @@ class VirtualTensor(torch.Tensor):
         return copy
 
 
-VirtualTensor.__name__ = VirtualTensor.__qualname__ = "Tensor"  # so that error messages read as usual
+VirtualTensor.__name__ = VirtualTensor.__qualname__ = "Tensor"  # so that messages and `type(x)` read as usual
+VirtualTensor.__module__ = "torch"
 
 
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
