@@ -31,6 +31,7 @@ import torch
 
 from . import (
     autocast,
+    collectives,
     composites,
     creation,
     cuda_api,
@@ -56,6 +57,7 @@ _ROOMS = (
     storages,
     autocast,
     composites,
+    collectives,
 )
 _UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _stack: ExitStack | None = None
