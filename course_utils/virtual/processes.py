@@ -9,23 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.multiprocessing import reductions
 
 from .machine import Machine, active
-from .startup.sitecustomize import FOLDER, SETTINGS
+from .startup.sitecustomize import settings
 from .tensor import VirtualTensor, wrap
-
-
-def settings(count: int, memory: int | str) -> dict[str, str]:
-    """Return the variables that give a child process virtual GPUs."""
-    path = os.environ.get("PYTHONPATH", "")
-    first = [] if path.split(os.pathsep)[0] == FOLDER else [FOLDER]
-    return {
-        SETTINGS: f"{count}:{memory}",
-        "PYTHONPATH": os.pathsep.join(filter(None, [*first, path])),
-    }
 
 
 @contextmanager
@@ -43,18 +34,22 @@ def shared(machine: Machine) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _rebuild(inner: torch.Tensor, index: int, requires_grad: bool, parameter: bool) -> torch.Tensor:
-    """Make a tensor of another process: both see the same memory, as with CUDA."""
-    tensor = wrap(inner, active().device(index)).requires_grad_(requires_grad)
-    return torch.nn.Parameter(tensor, requires_grad) if parameter else tensor
+def _rebuild(make: Any, parts: Any, layout: Any, index: int, requires_grad: bool, is_param: bool) -> Any:
+    """Make a tensor that came from another process: both see the same memory, as with CUDA."""
+    dtype, *place = layout
+    tensor = wrap(torch.empty(0, dtype=dtype).set_(make(*parts), *place), active().device(index))
+    return torch.nn.Parameter(tensor, requires_grad) if is_param else tensor.requires_grad_(requires_grad)
 
 
 def _reduce(tensor: VirtualTensor) -> Any:
     """Pickle a tensor for another process."""
     if tensor.requires_grad and not tensor.is_leaf:
-        reductions.reduce_tensor(torch.empty(0, requires_grad=True) * 1)  # raises PyTorch's error
-    parameter = isinstance(tensor, torch.nn.Parameter)
-    return _rebuild, (tensor._inner.detach(), tensor.get_device(), tensor.requires_grad, parameter)
+        reductions.reduce_tensor(torch.zeros(1, requires_grad=True).clone())  # PyTorch's own error
+    inner, is_param = tensor._inner, isinstance(tensor, torch.nn.Parameter)
+    with mock.patch.object(torch.UntypedStorage, "device", torch.device("cpu")):  # which the memory is on
+        shared = reductions.reduce_storage(inner.untyped_storage())
+    layout = inner.dtype, inner.storage_offset(), inner.size(), inner.stride()
+    return _rebuild, (*shared, layout, tensor.get_device(), tensor.requires_grad, is_param)
 
 
 ForkingPickler.register(VirtualTensor, _reduce)

@@ -12,6 +12,13 @@ SETTINGS = "COURSE_VIRTUAL_GPUS"  # the variable: how many, and of which memory,
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
+def settings(count: int, memory: int | str) -> dict[str, str]:
+    """Return the variables that give a child process virtual GPUs."""
+    path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    first = [] if path[:1] == [FOLDER] else [FOLDER]
+    return {SETTINGS: f"{count}:{memory}", "PYTHONPATH": os.pathsep.join(first + path)}
+
+
 class _Finder:
     """Finds one module as it is found anyway, and tells when it is loaded."""
 
