@@ -7,6 +7,7 @@ arrives in `_run`, which gives the inner tensors to a carrier: a process group o
 
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -20,13 +21,17 @@ from torch.distributed import distributed_c10d
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .errors import WORDS
+from .errors import WORDS, refuse
 from .machine import Machine, active
 from .tensor import VirtualTensor, view, wrap
 
 _c10d = torch._C._distributed_c10d
 _NAMESPACES = ("c10d::", "_c10d_functional::", "_dtensor::shard_dim_alltoall")
-_PREMULTIPLIED = int(dist.ReduceOp.PREMUL_SUM)
+_KINDS = "all_reduce all_gather reduce_scatter all_to_all broadcast gather scatter reduce".split()
+_KINDS += ["recvanysource", "send", "recv", "barrier"]
+_REDUCING = "allreduce allreduce_coalesced reduce reduce_scatter _reduce_scatter_base reduce_scatter_single"
+_NOT_IN_NCCL = (torch.int16, torch.uint16, torch.uint32, torch.uint64)
+_premultiplied = threading.local()  # the factor of the operation that this thread is in
 
 
 class Carrier:
@@ -41,6 +46,7 @@ class Carrier:
         _c10d._register_process_group(self.name, carrier)
         self.group, self.devices = carrier, set[torch.device]()
         self.nccl = "nccl" in dist.get_backend_config(group)
+        self.coalesced: list[dist.Work] | None = None  # what was begun since `_start_coalescing`
 
 
 _carriers: "weakref.WeakKeyDictionary[dist.ProcessGroup, Carrier]" = weakref.WeakKeyDictionary()
@@ -66,27 +72,122 @@ def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
     machine.check()
     given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
     tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)]
+    what = _what(func)
     for name in given.keys() & {"process_group", "group_name"}:
         group = _group_of(given[name])
         carrier = carrier_of(group)
-        _check(func, group, carrier, tensors)
-        _count(machine, func, group, given)
+        if carrier.nccl:
+            _check(what, group, carrier, tensors)
+        sent = _sent(what, group, given)
+        machine.sent[what] += sum(tensor.nbytes for tensor in sent)
+        if getattr(_premultiplied, "factor", None) is not None:
+            given = _premultiply(given, sent, _premultiplied.factor)
         given[name] = carrier.group.boxed() if name == "process_group" else carrier.name
-    same = {id(tensor._inner): tensor for tensor in tensors}
     inner = tree_map_only(VirtualTensor, lambda tensor: tensor._inner, given)
-    result = func(**inner)
-    home = tensors[0].device
+    result = _all_to_all(carrier, **inner) if func is torch.ops.c10d.alltoall_.default else func(**inner)
+    if "process_group" in given and carrier.coalesced is not None:
+        works = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.ScriptObject)]
+        carrier.coalesced += map(dist.Work.unbox, works)
+    same, home = {id(tensor._inner): tensor for tensor in tensors}, tensors[0].device
     return tree_map_only(
         torch.Tensor, lambda one: same[id(one)] if id(one) in same else wrap(one, home), result
     )
 
 
-def _check(func: Any, group: dist.ProcessGroup, carrier: Carrier, tensors: list[torch.Tensor]) -> None:
-    """Raise NCCL's error for tensors that a group cannot take; the first time on a device, ask the others."""
+def _what(func: Any) -> str:
+    """Return what an operator does, such as "all_gather": each has several that do it."""
+    name = func._schema.name.partition("::")[2].replace("_", "")
+    return next((kind for kind in _KINDS if kind.replace("_", "") in name), name)
 
 
-def _count(machine: Machine, func: Any, group: dist.ProcessGroup, given: dict[str, Any]) -> None:
-    """Add up the bytes that this rank sends."""
+def _check(what: str, group: dist.ProcessGroup, carrier: Carrier, tensors: list[torch.Tensor]) -> None:
+    """Raise NCCL's error for tensors that a group cannot take."""
+    if what == "recvanysource":
+        refuse(WORDS["nccl_any_source"])
+    for tensor in tensors:
+        if not tensor.is_cuda or tensor.layout is not torch.strided:
+            raise ValueError(WORDS["nccl_dense"])
+        if tensor.dtype in _NOT_IN_NCCL:
+            refuse(WORDS["nccl_dtype"].format(tensor.type().rpartition(".")[2].removesuffix("Tensor")))
+        if not tensor.is_contiguous() and what not in ("send", "recv"):
+            raise ValueError(WORDS["nccl_contiguous"])
+    device = tensors[0].device
+    bound = group.bound_device_id
+    if bound is not None and device != bound:
+        print(WORDS["nccl_found"].format(group.rank(), device, bound), file=sys.stderr)
+        raise dist.DistBackendError(WORDS["nccl_bound"])
+    if device not in carrier.devices and what not in ("send", "recv", "barrier"):
+        _meet(group, carrier, device)
+
+
+def _meet(group: dist.ProcessGroup, carrier: Carrier, device: torch.device) -> None:
+    """Let the ranks of a group know which GPU each takes, as NCCL does when they first meet."""
+    rank, meeting, store = group.rank(), len(carrier.devices), group.get_group_store()
+    carrier.devices.add(device)
+    mine = f"{os.environ.get('GROUP_RANK')}:{device.index}"  # several machines may be imitated on one
+    store.set(f"virtual GPU {meeting} of {rank}", mine)
+    for other in range(group.size()):
+        if other != rank and store.get(f"virtual GPU {meeting} of {other}").decode() == mine:
+            raise dist.DistBackendError(WORDS["nccl_duplicate"].format(rank, other, device.index << 12))
+
+
+def _sent(what: str, group: dist.ProcessGroup, given: dict[str, Any]) -> list[torch.Tensor]:
+    """Return the tensors whose numbers this rank gives to the others."""
+    root = given.get("root_rank", given.get("src"))
+    if what in ("recv", "barrier") or (what == "broadcast" and root != group.rank()):
+        return []
+    inputs = [value for name, value in given.items() if not name.startswith("out")]
+    return [leaf for leaf in tree_leaves(inputs) if isinstance(leaf, torch.Tensor)]
+
+
+def _premultiply(given: dict[str, Any], sent: list[torch.Tensor], factor: Any) -> dict[str, Any]:
+    """Do what `ReduceOp.PREMUL_SUM` does, which gloo does not know: multiply, then sum up."""
+    with torch.no_grad():
+        if "tensors" in given:  # in place
+            for tensor in sent:
+                tensor.mul_(factor)
+        else:
+            ids = {id(tensor) for tensor in sent}
+            given = tree_map_only(torch.Tensor, lambda one: one * factor if id(one) in ids else one, given)
+    return given | {"reduce_op": torch.classes.c10d.ReduceOp()}
+
+
+def _noting_factor(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a method of a group that reduces: C++ does not tell the factor of a PREMUL_SUM."""
+
+    def run(group: dist.ProcessGroup, *args: Any) -> Any:
+        operation = getattr(args[-1], "reduceOp", None)
+        _premultiplied.factor = operation and operation.__getstate__()[1]
+        try:
+            return real(group, *args)
+        finally:
+            _premultiplied.factor = None
+
+    return run
+
+
+def _start_coalescing(group: dist.ProcessGroup, device: torch.device) -> None:
+    """Begin a block of operations that are to be waited for together."""
+    carrier_of(group).coalesced = []
+
+
+def _end_coalescing(group: dist.ProcessGroup, device: torch.device) -> dist.Work:
+    """Return what waits for all operations of a block."""
+    carrier = carrier_of(group)
+    works, carrier.coalesced = carrier.coalesced, None
+    return _c10d.PythonCallbackWork(lambda timeout: all(work.wait() for work in works))
+
+
+def _all_to_all(carrier: Carrier, output_tensors: Any, input_tensors: Any, **_: Any) -> Any:
+    """Give each rank one tensor, and get one from each: gloo does so with the parts of one tensor."""
+    given = torch.cat([tensor.flatten() for tensor in input_tensors])
+    sizes, sent = ([tensor.numel() for tensor in each] for each in (output_tensors, input_tensors))
+    taken = given.new_empty(sum(sizes))
+    work = carrier.group.alltoall_base(taken, given, sizes, sent)
+    work.wait()
+    for tensor, part in zip(output_tensors, taken.split(sizes), strict=True):
+        tensor.copy_(part.view_as(tensor))
+    return output_tensors, work.boxed()
 
 
 class _Options(SimpleNamespace):
@@ -183,4 +284,9 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     result, future = dist.Work.result, dist.Work.get_future
     yield dist.Work, "result", lambda work: _on_gpu(result(work))
     yield dist.Work, "get_future", lambda work: future(work).then(lambda done: _on_gpu(done.value()))
+    for name in _REDUCING.split():
+        if real := getattr(dist.ProcessGroup, name, None):
+            yield dist.ProcessGroup, name, _noting_factor(real)
+    yield dist.ProcessGroup, "_start_coalescing", _start_coalescing
+    yield dist.ProcessGroup, "_end_coalescing", _end_coalescing
     yield dist.ProcessGroupGloo._Options, "__deepcopy__", _copy_options

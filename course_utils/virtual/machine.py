@@ -8,6 +8,7 @@ import os
 import threading
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from operator import attrgetter
 
@@ -70,6 +71,7 @@ class Machine:
         self.pid = os.getpid()
         self.sync_debug = 0
         self.taking_in = False  # see composites.py
+        self.sent: Counter[str] = Counter()  # bytes that this process sent, by kind of collective
         self._pinned: dict[int, weakref.ref] = {}
         self._blocks: dict[int, tuple[weakref.ref, int, Block | None]] = {}
         self._thread = threading.local()
