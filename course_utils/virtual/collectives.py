@@ -232,6 +232,10 @@ class Reducer(dist.Reducer):
         with self._buckets:
             return super()._rebuild_buckets()
 
+    def _set_static_graph(self) -> None:
+        with self._buckets:
+            super()._set_static_graph()
+
 
 def _verify(real: Callable[..., None]) -> Callable[..., None]:
     """Wrap the comparison of all ranks' parameters, which needs shapes alone."""
@@ -251,6 +255,17 @@ def _on_gpu(value: Any) -> Any:
         return tensor if index is None else view(tensor, torch.device("cuda", index))
 
     return tree_map_only(torch.Tensor, find, value)
+
+
+def _futures(real: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `Work.get_future`: to the host a GPU's is complete at once, and what follows runs where it stands."""
+
+    def get(work: dist.Work) -> torch.futures.Future:
+        future = torch.futures.Future()
+        future.set_result(_on_gpu(real(work).wait()))
+        return future
+
+    return get
 
 
 def _copy_options(options: Any, memo: Any) -> Any:
@@ -281,9 +296,9 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     yield distributed_c10d, "_get_split_source", lambda *_: None  # a part of a group is a group of its own
     yield dist, "Reducer", Reducer
     yield dist, "_verify_params_across_processes", _verify(dist._verify_params_across_processes)
-    result, future = dist.Work.result, dist.Work.get_future
+    result = dist.Work.result
     yield dist.Work, "result", lambda work: _on_gpu(result(work))
-    yield dist.Work, "get_future", lambda work: future(work).then(lambda done: _on_gpu(done.value()))
+    yield dist.Work, "get_future", _futures(dist.Work.get_future)
     for name in _REDUCING.split():
         if real := getattr(dist.ProcessGroup, name, None):
             yield dist.ProcessGroup, name, _noting_factor(real)
