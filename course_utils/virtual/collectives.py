@@ -290,7 +290,7 @@ def kernels() -> dict[Any, Callable[..., Any]]:
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the backend, and what is done in C++ with tensors of its own."""
     yield distributed_c10d, "_NCCL_AVAILABLE", True
-    for name in ("ProcessGroupNCCL", "ProcessGroupNCCL2"):
+    for name in ("ProcessGroupNCCL", "ProcessGroupNCCL2", "ProcessGroupNCCLLazy"):
         yield distributed_c10d, name, ProcessGroupNCCL
     yield dist, "ProcessGroupNCCL", ProcessGroupNCCL
     yield distributed_c10d, "_get_split_source", lambda *_: None  # a part of a group is a group of its own
