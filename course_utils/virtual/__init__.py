@@ -32,6 +32,7 @@ import torch
 from . import (
     absent,
     autocast,
+    collectives,
     composites,
     creation,
     cuda_api,
@@ -41,8 +42,10 @@ from . import (
     parallel,
     randomness,
     storages,
+    subclasses,
 )
 from .machine import Machine, activate, active, is_active
+from .processes import shared
 
 __all__ = ["Machine", "is_active", "switch_off", "switch_on", "virtual_gpus"]
 
@@ -58,6 +61,8 @@ _ROOMS = (
     storages,
     autocast,
     composites,
+    collectives,
+    subclasses,
 )
 _UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _stack: ExitStack | None = None
@@ -126,6 +131,7 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
         stack.callback(_register()._destroy)
         stack.callback(activate, None)
         activate(machine)
+        stack.enter_context(shared(machine))
         _stack = stack.pop_all()
     return machine
 

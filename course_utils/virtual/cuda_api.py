@@ -63,6 +63,7 @@ def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
 
     return {
         "_accelerator_getAccelerator": lambda: torch.device("cuda"),
+        "_get_accelerator": lambda check=None: torch.device("cuda"),
         "_cuda_getDevice": lambda: machine.current,
         "_cuda_setDevice": select,
         "_accelerator_getDeviceIndex": lambda: machine.current,

@@ -5,13 +5,14 @@ charged to the device. (PyTorch calls this hook `__torch_dispatch__`; it lies be
 need no code of their own.)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map_only
 
+from .collectives import kernels
 from .errors import WORDS, absent, alert_any_order, device_assert, refuse
 from .machine import Machine, active
 from .randomness import home_of
@@ -211,13 +212,15 @@ def _pack_padded(given: torch.Tensor, lengths: torch.Tensor, batch_first: bool) 
     return wrap(data, given.device), sizes
 
 
-for _func, _kernel in (
-    (aten._local_scalar_dense.default, _item),
-    (aten.copy_.default, _copy),
-    (aten._pack_padded_sequence.default, _pack_padded),
-    (aten.is_pinned.default, lambda tensor, device=None: False),
-    (aten._has_compatible_shallow_copy_type.default, lambda first, second: True),
-):
+_SPECIAL: dict[Any, Callable[..., Any]] = {
+    aten._local_scalar_dense.default: _item,
+    aten.copy_.default: _copy,
+    aten._pack_padded_sequence.default: _pack_padded,
+    aten.is_pinned.default: lambda tensor, device=None: False,
+    aten._has_compatible_shallow_copy_type.default: lambda first, second: True,
+    **kernels(),
+}
+for _func, _kernel in _SPECIAL.items():
     facts(_func).kernel = _kernel
 
 VirtualTensor.__torch_dispatch__ = classmethod(dispatch)

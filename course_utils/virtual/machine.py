@@ -8,6 +8,7 @@ import os
 import threading
 import warnings
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from operator import attrgetter
 
@@ -81,6 +82,7 @@ class Machine:
         self.sync_debug = 0
         self.taking_in = False  # see composites.py
         self.assigning = False  # to `x[...]`, for which C++ takes other operations when it sees the CPU
+        self.sent: Counter[str] = Counter()  # bytes that this process sent, by kind of collective
         self._pinned: dict[int, weakref.ref] = {}
         self._blocks: dict[int, tuple[weakref.ref, int, Block | None]] = {}
         self._thread = threading.local()

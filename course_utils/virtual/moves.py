@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, UninitializedTensorMixin
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_map_only
 
 from .machine import Machine, active, crossing
 from .tensor import VirtualTensor, become, wrap
@@ -42,6 +44,11 @@ def transfer(tensor: torch.Tensor, device: torch.device, options: dict[str, Any]
     """Copy `tensor` to `device`, outside autograd. `options`: dtype, memory_format."""
     machine = active()
     machine.check()
+    if is_traceable_wrapper_subclass(tensor):  # such as a DTensor: what it is made of moves
+        names, context = tensor.__tensor_flatten__()
+        parts = {name: getattr(tensor, name) for name in names}
+        parts = tree_map_only(torch.Tensor, lambda part: transfer(part, device, options), parts)
+        return tensor.__tensor_unflatten__(parts, context, tensor.shape, tensor.stride()).detach()
     source = tensor._inner if isinstance(tensor, VirtualTensor) else tensor
     if device.type == "cuda":
         itemsize = (options.get("dtype") or source.dtype).itemsize
@@ -82,7 +89,7 @@ def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     """`Tensor.to`: the same object when nothing changes, a copy otherwise."""
     asked = _parse(args, kwargs)
     wanted = asked.pop("device", None)
-    virtual = isinstance(tensor, VirtualTensor)
+    virtual = tensor.is_cuda
     device = tensor.device if wanted is None else active().device(wanted)
     if not virtual and device.type != "cuda":
         return _real_to(tensor, *args, **kwargs)
@@ -135,7 +142,7 @@ def cuda(
 
 def cpu(tensor: torch.Tensor, **options: Any) -> torch.Tensor:
     """`Tensor.cpu()`: copy to host memory; a CPU tensor comes back as itself."""
-    move_to = to if isinstance(tensor, VirtualTensor) else _real_to
+    move_to = to if tensor.is_cuda else _real_to
     return move_to(tensor, "cpu", **options)
 
 

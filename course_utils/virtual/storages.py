@@ -15,6 +15,7 @@ from .machine import Machine, active
 _real_data_ptr = torch.UntypedStorage.data_ptr
 _real_device = torch.UntypedStorage.device
 _real_new = torch.UntypedStorage.__new__
+_real_resize = torch.UntypedStorage.resize_
 _real_to = torch.UntypedStorage.to
 
 
@@ -48,9 +49,21 @@ def _to(storage: torch.UntypedStorage, *, device: Any, non_blocking: bool = Fals
     return torch.UntypedStorage(storage.nbytes(), device=home).copy_(storage)
 
 
+def _resize(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
+    """`UntypedStorage.resize_`, by which FSDP frees parameters and takes their memory again."""
+    index = active().home(storage)
+    if index is not None:
+        active().demand(size, index)
+    _real_resize(storage, size)
+    if index is not None:
+        active().charge(storage, index)
+    return storage
+
+
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): what a storage tells, and its way to another device."""
     yield torch.UntypedStorage, "__new__", _new
     yield torch.UntypedStorage, "data_ptr", _data_ptr
     yield torch.UntypedStorage, "device", property(_device)
     yield torch.UntypedStorage, "to", _to
+    yield torch.UntypedStorage, "resize_", _resize

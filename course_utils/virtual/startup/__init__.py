@@ -1,0 +1,1 @@
+"""A folder that goes to the front of a child Python's PYTHONPATH."""

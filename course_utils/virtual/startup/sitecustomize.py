@@ -1,0 +1,68 @@
+"""Every Python that is started where virtual GPUs are on finds this file as its `sitecustomize`.
+
+It switches them on once torch is imported, so that a process without torch pays next to nothing.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+SETTINGS = "COURSE_VIRTUAL_GPUS"  # the variable: how many, and of which memory, as in "8:2 GiB"
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+
+
+def settings(count: int, memory: int | str) -> dict[str, str]:
+    """Return the variables that give a child process virtual GPUs."""
+    path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    first = [] if path[:1] == [FOLDER] else [FOLDER]
+    return {SETTINGS: f"{count}:{memory}", "PYTHONPATH": os.pathsep.join(first + path)}
+
+
+class _Finder:
+    """Finds one module as it is found anyway, and tells when it is loaded."""
+
+    def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
+        self.name, self.then = name, then
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in sys.meta_path)), None)
+        if spec:
+            load = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (load(module), self.then(module))
+        return spec
+
+
+def when_imported(name: str, then: Callable[[ModuleType], None]) -> None:
+    """Call `then` with a module: now where it is there, else as soon as it is imported."""
+    if name in sys.modules:
+        then(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _Finder(name, then))
+
+
+def _switch_on(_: ModuleType) -> None:
+    """Switch virtual GPUs on as the parent has them, or fewer, where CUDA_VISIBLE_DEVICES names some."""
+    root = os.path.abspath(os.path.join(FOLDER, *[os.pardir] * 3))
+    missing = [] if root in sys.path else [root]
+    sys.path[:0] = missing
+    from course_utils import virtual
+
+    del sys.path[: len(missing)]
+    count, _, memory = os.environ[SETTINGS].partition(":")
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    try:
+        virtual.switch_on(min(int(count), len(seen.split(",")) if seen else 8), memory)
+    except ValueError as error:
+        sys.exit(f"course_utils: {error}")
+
+
+if __name__ == "sitecustomize":
+    if SETTINGS in os.environ:
+        when_imported("torch", _switch_on)
+    sys.path[:] = [entry for entry in sys.path if entry != FOLDER]
+    del sys.modules["sitecustomize"]
+    import sitecustomize  # noqa: F401  # the one that this stood before; site lets it be missing
