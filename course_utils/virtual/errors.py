@@ -27,6 +27,8 @@ WORDS: dict[str, str] = _CUDA["words"]
 OPERATIONS = {name: frozenset(names.split()) for name, names in _CUDA["operations"].items()}
 ANY_ORDER: dict[str, str] = _CUDA["any_order"]
 CARD: dict[str, str | int] = _CUDA["card"]
+LIMITS: dict[str, list[int]] = _CUDA["limits"]
+CARDS: dict[str, dict[str, Any]] = _data("cards.toml")
 if torch.__version__ < "2.12":  # compares as versions
     WORDS["asynchronous"] += WORDS["dsa"]
     WORDS["invalid_device"] += WORDS["asynchronous"]
