@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 import course_utils
 from course_utils import virtual
 from course_utils.virtual import machine as machine_module
+from course_utils.virtual.errors import CARDS
 
 ROOT = Path(__file__).parents[1]
 PATCHED = (
@@ -83,6 +84,34 @@ def test_the_same_settings_nest_and_others_are_refused():
         assert virtual.is_active()
         with pytest.raises(RuntimeError, match="already on: 2 with 1073741824 bytes each"):
             virtual.switch_on(3, "1 GiB")
+
+
+def test_a_card_gives_its_memory_capability_and_name():
+    with course_utils.virtual_gpus(2, card="t4"):
+        found = torch.cuda.get_device_properties(1)
+        assert torch.cuda.get_device_name() == found.name == "Virtual T4 (CPU)"
+        assert torch.cuda.get_device_capability() == (7, 5)
+        assert torch.cuda.mem_get_info()[1] == found.total_memory == 14912 * 2**20
+        assert found.max_threads_per_multi_processor == 1024
+        assert torch.cuda.get_arch_list() == ["sm_75"]
+        assert [torch.cuda.is_bf16_supported(emulation) for emulation in (True, False)] == [True, False]
+        with pytest.raises(RuntimeError, match=r"bytes each as T4\. .* 2 with 2147483648 bytes each\.$"):
+            virtual.switch_on(2)
+    with course_utils.virtual_gpus(1, "1 GiB", card="L4") as machine:
+        assert machine.capacity == 2**30
+        assert torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def test_every_card_has_limits_and_a_source():
+    for card, told in CARDS.items():
+        with course_utils.virtual_gpus(1, card=card):
+            assert [*torch.cuda.get_device_capability()] == told["capability"]
+        assert told["source"].startswith("https://")
+
+
+def test_an_unknown_card_is_refused_with_those_that_are_known():
+    with pytest.raises(ValueError, match=r"^card='K80' is not known\. Choose one of: P100, .*, RTX-5090\.$"):
+        virtual.switch_on(card="K80")
 
 
 @pytest.mark.parametrize("count", [0, 9, -1])

@@ -44,6 +44,7 @@ from . import (
     storages,
     subclasses,
 )
+from .errors import CARDS
 from .machine import Machine, activate, active, is_active
 from .processes import shared
 
@@ -90,28 +91,39 @@ def parse_memory(memory: int | str) -> int:
     return nbytes
 
 
-def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
+def _known_card(card: str) -> str:
+    """Return a card's name as `cards.toml` spells it; ValueError when it is not there."""
+    known = {name.upper(): name for name in CARDS}
+    if card.upper() not in known:
+        raise ValueError(f"card={card!r} is not known. Choose one of: {', '.join(CARDS)}.")
+    return known[card.upper()]
+
+
+def switch_on(count: int = 8, memory: int | str | None = None, card: str | None = None) -> Machine:
     """Switch virtual GPUs on until `switch_off()`; the same settings again change nothing.
 
     Args:
         count: number of devices, 1 to 8.
-        memory: capacity of each, as bytes or text such as "2 GiB".
+        memory: capacity of each, as bytes or text such as "2 GiB" (without it the card's, or 2 GiB).
+        card: the real card whose memory, compute capability and name they take, such as "T4" (`cards.toml`).
 
     Raises:
-        ValueError: a bad count or size.
+        ValueError: a bad count or size, or an unknown card.
         RuntimeError: already on with other settings, a real GPU's CUDA is already in use, or torch is
             older than 2.10.
     """
     global _stack
-    capacity = parse_memory(memory)
+    card = None if card is None else _known_card(card)
+    default = "2 GiB" if card is None else f"{CARDS[card]['memory']} MiB"
+    capacity = parse_memory(default if memory is None else memory)
     if not 1 <= count <= 8:
         raise ValueError(f"count={count} is not a number of virtual GPUs. Choose 1 to 8.")
     if is_active():
         machine = active()
-        if (machine.count, machine.capacity) != (count, capacity):
+        if (machine.count, machine.capacity, machine.card) != (count, capacity, card):
             raise RuntimeError(
-                f"Virtual GPUs are already on: {machine.count} with {machine.capacity} bytes each. "
-                f"Switch them off first to have {count} with {capacity} bytes each."
+                f"Virtual GPUs are already on: {_told(machine.count, machine.capacity, machine.card)}. "
+                f"Switch them off first to have {_told(count, capacity, card)}."
             )
         return machine
     if torch.__version__ < "2.10":  # compares as versions, not as texts
@@ -123,7 +135,7 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
         raise RuntimeError(
             "A real GPU is in use in this process. Restart the kernel, then choose virtual GPUs."
         )
-    machine = Machine(count, capacity)
+    machine = Machine(count, capacity, card)
     with ExitStack() as stack:
         for room in _ROOMS:
             for owner, name, value in room.replacements(machine):
@@ -134,6 +146,10 @@ def switch_on(count: int = 8, memory: int | str = "2 GiB") -> Machine:
         stack.enter_context(shared(machine))
         _stack = stack.pop_all()
     return machine
+
+
+def _told(count: int, capacity: int, card: str | None) -> str:
+    return f"{count} with {capacity} bytes each" + (f" as {card}" if card else "")
 
 
 def _register() -> torch.library.Library:
@@ -155,8 +171,10 @@ def switch_off() -> None:
 
 
 @contextmanager
-def virtual_gpus(count: int = 8, memory: int | str = "2 GiB") -> Iterator[Machine]:
-    """Have `count` virtual GPUs of `memory` each inside a `with` block.
+def virtual_gpus(
+    count: int = 8, memory: int | str | None = None, card: str | None = None
+) -> Iterator[Machine]:
+    """Have `count` virtual GPUs of `memory` each, or such as `card`, inside a `with` block.
 
     Yields:
         The `Machine`, whose ledger tells the bytes on each device.
@@ -165,7 +183,7 @@ def virtual_gpus(count: int = 8, memory: int | str = "2 GiB") -> Iterator[Machin
         ValueError, RuntimeError: as `switch_on` does. Inside a block with the same settings nothing changes.
     """
     nested = is_active()
-    machine = switch_on(count, memory)
+    machine = switch_on(count, memory, card)
     try:
         yield machine
     finally:

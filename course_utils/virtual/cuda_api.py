@@ -12,17 +12,35 @@ import torch
 from torch.cuda._utils import _get_device_index
 
 from . import streams
-from .errors import CARD
+from .errors import CARD, CARDS, LIMITS
 from .machine import Machine
 from .tensor import VirtualTensor
 
 
+def _facts(card: str | None) -> dict[str, Any]:
+    """Return what a virtual GPU tells about itself: name, compute capability, and what follows."""
+    if card is None:
+        return CARD
+    major, minor = CARDS[card]["capability"]
+    threads, shared, per_block = LIMITS[f"{major}.{minor}"]
+    return CARD | {
+        "name": f"Virtual {card} (CPU)",
+        "gcnArchName": f"Virtual {card} (CPU)",
+        "major": major,
+        "minor": minor,
+        "max_threads_per_multi_processor": threads,
+        "shared_memory_per_multiprocessor": shared * 1024,
+        "shared_memory_per_block_optin": per_block * 1024,
+    }
+
+
 def _devices(machine: Machine) -> dict[str, Any]:
     """`torch.cuda`: which devices there are and which is current."""
+    facts = _facts(machine.card)
 
     def properties(number: int) -> SimpleNamespace:
         place = {"uuid": UUID(int=number), "pci_bus_id": number}
-        return SimpleNamespace(**CARD, **place, total_memory=machine.capacity)
+        return SimpleNamespace(**facts, **place, total_memory=machine.capacity)
 
     def init() -> None:
         if not machine.broken:  # a broken GPU still tells about itself
@@ -49,8 +67,8 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "_exchange_device": exchange,
         "_maybe_exchange_device": exchange,
         "_get_device_properties": properties,
-        "get_arch_list": lambda: ["sm_80"],
-        "is_bf16_supported": lambda including_emulation=True: True,
+        "get_arch_list": lambda: [f"sm_{facts['major']}{facts['minor']}"],
+        "is_bf16_supported": lambda including_emulation=True: including_emulation or facts["major"] >= 8,
         "utilization": lambda device=None: 0,
     }
 

@@ -29,6 +29,8 @@ OPERATIONS = {name: frozenset(names.split()) for name, names in _CUDA["operation
 ANY_ORDER: dict[str, str] = _CUDA["any_order"]
 ABSENT: dict[str, str] = _CUDA["absent"]
 CARD: dict[str, str | int] = _CUDA["card"]
+LIMITS: dict[str, list[int]] = _CUDA["limits"]
+CARDS: dict[str, dict[str, Any]] = _data("cards.toml")
 if torch.__version__ < "2.12":  # compares as versions
     WORDS["asynchronous"] += WORDS["dsa"]
     WORDS["invalid_device"] += WORDS["asynchronous"]

@@ -66,14 +66,14 @@ def crossing(method: str, source: torch.Tensor, result: torch.Tensor | None = No
 
 
 class Machine:
-    """`count` virtual GPUs of `capacity` bytes each.
+    """`count` virtual GPUs of `capacity` bytes each, that go by the name of `card` in cards.toml, or of none.
 
     Device `i` shares the CPU's random stream, so that numbers equal the CPU's, until `generators[i]` is
     seeded: then it draws from that.
     """
 
-    def __init__(self, count: int, capacity: int) -> None:
-        self.count, self.capacity = count, capacity
+    def __init__(self, count: int, capacity: int, card: str | None = None) -> None:
+        self.count, self.capacity, self.card = count, capacity, card
         self.history = History(count)
         self.memory = [Allocator(capacity, index, self.history) for index in range(count)]
         self.generators: tuple[torch.Generator, ...] = ()
