@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch.jit import _builtins
 from torch.utils._device import DeviceContext, _device_constructors
+from torch.utils._pytree import tree_leaves
 
 from .dispatch import check_generator
+from .errors import no_nested_tensors
 from .machine import Machine, active, is_active, operator
 from .moves import to
 from .tensor import VirtualTensor, wrap
@@ -129,6 +131,19 @@ def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     return create
 
 
+def _nested(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Wrap a factory of nested tensors: there are none on a virtual GPU."""
+
+    @functools.wraps(real)
+    def create(*args: Any, **kwargs: Any) -> torch.Tensor:
+        gpu = kwargs.get("device") is not None and active().device(kwargs["device"]).type == "cuda"
+        if gpu or any(isinstance(value, VirtualTensor) for value in tree_leaves((args, kwargs))):
+            no_nested_tensors()
+        return real(*args, **kwargs)
+
+    return create
+
+
 def _device_context(self: DeviceContext, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
     """`with torch.device("cuda"):` and `torch.set_default_device`: fill in the device of factories."""
     kwargs = kwargs or {}
@@ -168,6 +183,8 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     for real in _device_constructors():
         if getattr(torch, real.__name__, None) is real:
             yield torch, real.__name__, _factory(real)
+    for name in ("nested_tensor", "as_nested_tensor", "nested_tensor_from_jagged", "narrow"):
+        yield torch.nested, name, _nested(getattr(torch.nested, name))
     yield DeviceContext, "__torch_function__", _device_context
     yield torch.Tensor, "new_tensor", _new_tensor
     for name in (f"{prefix}Tensor" for prefix in _LEGACY.split()):

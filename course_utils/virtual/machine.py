@@ -8,7 +8,8 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import NoReturn
 
@@ -114,6 +115,16 @@ class Machine:
             raise device_assert()
         if os.getpid() != self.pid:
             refuse(WORDS["forked"])
+
+    @contextmanager
+    def allowing(self, what: str) -> Iterator[None]:
+        """Have the attribute `what` True for a while: "taking_in" or "assigning"."""
+        before = getattr(self, what)
+        setattr(self, what, True)
+        try:
+            yield
+        finally:
+            setattr(self, what, before)
 
     def kernel_assert(self) -> NoReturn:
         """Do what a failed assertion in a CUDA kernel does: nothing works from here on."""
