@@ -1,7 +1,9 @@
 """Everyday PyTorch outside the lessons, on virtual GPUs as on CUDA: value, device, or the same refusal."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +41,9 @@ ASSIGNED = {
     "an array": np.array([0, 1]),
     "a tensor on the CPU": torch.tensor([3, 1]),
     "a mask on the CPU": torch.tensor([True, False, True, False]),
+    "a yes on the CPU": torch.tensor(True),
+    "nothing and a yes": (None, True),
+    "an array and a list": (np.array([0, 1]), [1, 2]),
 }
 
 
@@ -48,6 +53,59 @@ def test_parts_are_assigned_as_on_the_cpu(index: object) -> None:
     for tensor in (wanted, x):
         tensor[index] = 5.0
     assert torch.equal(x.cpu(), wanted)
+
+
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+@pytest.mark.parametrize("index", [[slice(None), [1, 2]], [[0, 2], [1]], [[-1], [0]]], ids=str)
+def test_a_list_of_more_than_numbers_is_a_tuple(index: list[object]) -> None:
+    wanted, x = torch.zeros(4, 3), torch.zeros(4, 3, device="cuda")
+    for tensor in (wanted, x):
+        tensor[index] = 5.0
+    assert torch.equal(x.cpu(), wanted)
+
+
+def test_assignment_takes_indices_but_no_values_from_the_cpu() -> None:
+    x = torch.zeros(4, 3, device="cuda")
+    x[torch.tensor(True, device="cuda")] = 2.0
+    x[torch.tensor(False, device="cuda")] = 5.0
+    assert x.sum() == 24
+    with pytest.raises(RuntimeError, match="found at least two devices, cuda:0 and cpu!"):
+        x[[0, 1]] = torch.ones(2, 3)
+    with pytest.raises(RuntimeError, match="found at least two devices, cuda:0 and cpu!"):
+        x.index_fill_(0, torch.tensor([0]), 1.0)
+
+
+FOUND_BY_KERNELS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
+    "assign": lambda x, far: x.__setitem__([9], 1.0),
+    "gather": lambda x, far: x.gather(0, far[None]),
+    "scatter": lambda x, far: x.scatter(0, far[None], 1.0),
+    "scatter_add": lambda x, far: x.scatter_add(0, far[None], ones(1, 1)),
+    "index_add": lambda x, far: x.index_add(0, far, ones(1, 3)),
+    "index_fill": lambda x, far: x.index_fill(0, far, 1.0),
+    "take": lambda x, far: x.take(far * 2),
+    "put_": lambda x, far: x.put_(far * 2, ones(1)),
+    "embedding_bag": lambda x, far: nn.functional.embedding_bag(far[None], x),
+    "one_hot": lambda x, far: nn.functional.one_hot(far, 3),
+    "multi_margin_loss": lambda x, far: nn.functional.multi_margin_loss(x[:1], far),
+    "binary_cross_entropy": lambda x, far: nn.functional.binary_cross_entropy(x + 1, x),
+    "repeat_interleave": lambda x, far: x.repeat_interleave(-far),
+    "bernoulli": lambda x, far: far.float().bernoulli(),
+}
+
+
+@pytest.mark.parametrize("use", FOUND_BY_KERNELS.values(), ids=FOUND_BY_KERNELS)
+def test_values_out_of_range_are_found_by_a_kernel(use: Callable[..., object]) -> None:
+    with pytest.raises(torch.AcceleratorError, match="device-side assert triggered"):
+        use(ones(2, 3), torch.tensor([9], device="cuda"))
+
+
+def test_what_the_host_finds_leaves_the_gpu_alive() -> None:
+    x = torch.zeros(2, 0, device="cuda")
+    with pytest.raises(IndexError, match="out of bounds for dimension with size 0"):
+        x[:, [0, 1]]
+    with pytest.raises(IndexError, match="Dimension out of range"):
+        x.gather(5, torch.zeros(1, 1, dtype=torch.long, device="cuda"))
+    assert ones(2).sum() == 2
 
 
 IN_PLACE = "uniform_ normal_ random_ exponential_ cauchy_ log_normal_".split()
@@ -130,27 +188,6 @@ def test_ctc_takes_lengths_as_numbers_or_from_anywhere(device: str | None) -> No
     torch.testing.assert_close(found.detach().cpu(), wanted)
 
 
-AT_9: dict[str, Callable[[torch.Tensor], object]] = {  # each is given the number 9, on the GPU
-    "gather": lambda nine: ones(3).gather(0, nine),
-    "scatter": lambda nine: ones(3).scatter_(0, nine, 1.0),
-    "index_fill": lambda nine: ones(3).index_fill_(0, nine, 1.0),
-    "take": lambda nine: ones(3).take(nine),
-    "one_hot": lambda nine: nn.functional.one_hot(nine, 3),
-    "EmbeddingBag": lambda nine: nn.EmbeddingBag(3, 2).cuda()(nine[None]),
-    "BCELoss": lambda nine: nn.BCELoss()(nine.float(), ones(1)),
-    "MultiMarginLoss": lambda nine: nn.MultiMarginLoss()(ones(1, 3), nine),
-    "bernoulli": lambda nine: nine.float().bernoulli(),
-}
-
-
-@pytest.mark.parametrize("use", AT_9.values(), ids=AT_9)
-def test_a_bad_value_is_found_by_the_kernel_and_kills_the_gpu(use: Callable[[torch.Tensor], object]) -> None:
-    nine = torch.tensor([9], device="cuda")
-    for attempt in (lambda: use(nine), torch.cuda.synchronize):
-        with pytest.raises(torch.AcceleratorError, match="device-side assert"):
-            attempt()
-
-
 WRONG_SHAPE: dict[str, Callable[[], object]] = {
     "a mask": lambda: ones(4, 3)[ones(5).bool()],
     "an index": lambda: ones(4, 3).gather(0, ones(1).long()),
@@ -189,6 +226,132 @@ def test_sparse_gradients_train_an_embedding() -> None:
     assert net.weight.grad.coalesce().values().tolist() == [[2, 2], [1, 1]]
     torch.optim.SparseAdam(net.parameters()).step()
     assert (before != net.weight.cpu()).any(1).tolist() == [False, True, True, False, False]
+
+
+PLACES = torch.tensor([[0, 1, 1]])
+
+
+def sparse(numbers: torch.Tensor) -> torch.Tensor:
+    return torch.sparse_coo_tensor(PLACES, numbers, (4,))
+
+
+def sparse_and_dense(x: torch.Tensor) -> torch.Tensor:
+    weight = torch.ones(3, 1, device=x.device, requires_grad=True)
+    nn.functional.embedding(PLACES.to(x.device), weight, sparse=True).sum().backward()
+    (weight**2).sum().backward()
+    return weight.grad
+
+
+SPARSE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "sum of two": lambda x: sparse(x) + sparse(x),
+    "with a dense one": lambda x: torch.ones(4, device=x.device) + sparse(x),
+    "values": lambda x: sparse(x).coalesce().values().tanh(),
+    "copy": lambda x: copy.deepcopy(sparse(x).detach()),
+    "there and back": lambda x: sparse(x).cpu().to(x.device),
+    "product": lambda x: torch.sparse.mm(torch.diag(x).to_sparse(), x[:, None]),
+    "rows": lambda x: torch.diag(x).to_sparse_csr() @ x,
+    "mask": lambda x: x.sparse_mask((x > 1).float().to_sparse()),
+    "softmax": lambda x: torch.sparse.softmax(torch.diag(x).to_sparse(), 1),
+    "sparse and dense gradients": sparse_and_dense,
+}
+
+
+@pytest.mark.parametrize("use", SPARSE.values(), ids=SPARSE)
+def test_sparse_tensors_compute_and_learn_as_on_the_cpu(use: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    given = [torch.tensor([1.0, 2.0, 3.0], device=device, requires_grad=True) for device in ("cpu", "cuda")]
+    wanted, found = map(use, given)
+    assert (found.is_cuda, found.layout) == (True, wanted.layout)
+    assert found.to_dense().tolist() == wanted.to_dense().tolist()
+    if wanted.requires_grad and not wanted.is_leaf:
+        for result in (wanted, found):
+            result.to_dense().sum().backward()
+        assert given[1].grad.is_cuda
+        assert given[1].grad.tolist() == given[0].grad.tolist()
+
+
+def test_a_sparse_tensor_is_saved_and_loaded(tmp_path: Path) -> None:
+    torch.save(sparse(ones(3)), tmp_path / "sparse.pt")
+    loaded = torch.load(tmp_path / "sparse.pt")
+    assert (loaded.is_cuda, loaded.to_dense().tolist()) == (True, [1, 2, 0, 0])
+
+
+FROM_DATA: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "as_tensor": lambda x: torch.as_tensor(x, device="cuda:1"),
+    "as_tensor by name": lambda x: torch.as_tensor(data=x, device="cuda:1"),
+    "asarray": lambda x: torch.asarray(x, device="cuda:1", requires_grad=True),
+    "sparse": lambda x: torch.sparse_coo_tensor([[0, 1]], x, (4,), device="cuda:1"),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0", "cuda:1"])
+@pytest.mark.parametrize("make", FROM_DATA.values(), ids=FROM_DATA)
+def test_gradients_flow_through_factories(make: Callable[[torch.Tensor], torch.Tensor], device: str) -> None:
+    x = torch.ones(2, device=device, requires_grad=True)
+    made = make(x)
+    assert str(made.device) == "cuda:1"
+    made.to_dense().sum().backward()
+    assert (x.grad.tolist(), str(x.grad.device)) == ([1, 1], device)
+
+
+def test_factories_of_data_without_a_device_stay_where_the_data_is() -> None:
+    x = ones(2)
+    assert torch.asarray(x).data_ptr() == x.data_ptr()
+    assert torch.asarray(x, device="cpu").is_cpu
+    assert torch.as_tensor(x, device="cpu").is_cpu
+    assert torch.sparse_coo_tensor([[0, 1]], x).is_cuda
+    assert torch.tensor(data=[x[0], 2.0], device="cuda", requires_grad=True).is_leaf
+
+
+def test_transforms_know_devices() -> None:
+    seen = []
+    found = torch.func.vmap(lambda row: seen.append((row.device, row.is_cuda)) or row.cpu() * 2)(ones(3, 2))
+    assert seen == [(torch.device("cuda", 0), True)]
+    assert (found.is_cpu, found.sum()) == (True, 12)
+    assert torch.func.vmap(lambda row: row.cuda(1))(torch.ones(3)).device == torch.device("cuda", 1)
+    with pytest.raises(NotImplementedError, match="Virtual GPUs do not carry copies"):
+        torch.func.grad(lambda x: x.cpu().sum())(ones(3))
+
+
+def test_batched_gradients_are_where_their_tensors_are() -> None:
+    def filled(x: torch.Tensor) -> torch.Tensor:
+        y = torch.zeros(3, 2, device=x.device)
+        y[0] = x[0] * 2
+        return y
+
+    found = torch.autograd.functional.jacobian(filled, ones(3, 2), vectorize=True)
+    assert (found.is_cuda, found.sum()) == (True, 4)
+    with pytest.raises(NotImplementedError, match="Virtual GPUs do not carry copies"):
+        torch.autograd.functional.jacobian(torch.Tensor.cpu, ones(3), vectorize=True)
+
+
+def test_a_cpu_tensor_takes_no_gradient_from_a_gpu() -> None:
+    with pytest.raises(RuntimeError, match="attempting to assign a gradient with device type 'cuda'"):
+        torch.ones(2).grad = ones(2)
+
+
+def test_modules_of_c_plus_plus_and_lazy_ones() -> None:
+    net, x = nn.LSTM(2, 3, bias=False), torch.randn(4, 5, 2)
+    wanted = net(x)[0]
+    torch.testing.assert_close(net.cuda()(x.cuda())[0].cpu(), wanted)
+    assert nn.LazyLinear(3).to(torch.float64)(torch.ones(2, 2, dtype=torch.float64)).is_cpu
+    assert (
+        nn.LazyConv1d(3, 1).cuda().double()(torch.ones(1, 2, 2, device="cuda", dtype=torch.float64)).is_cuda
+    )
+
+
+NESTED: dict[str, Callable[[], object]] = {
+    "of tensors": lambda: torch.nested.nested_tensor([ones(2), ones(3)]),
+    "jagged": lambda: torch.nested.as_nested_tensor([ones(2), ones(3)], layout=torch.jagged),
+    "of numbers": lambda: torch.nested.nested_tensor([[1.0], [2.0, 3.0]], device="cuda"),
+    "moved": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]).cuda(),
+}
+
+
+@pytest.mark.parametrize("make", NESTED.values(), ids=NESTED)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_not_carried(make: Callable[[], object]) -> None:
+    with pytest.raises(NotImplementedError, match="Virtual GPUs do not carry nested tensors"):
+        make()
 
 
 def cubed(x: torch.Tensor) -> torch.Tensor:

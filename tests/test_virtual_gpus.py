@@ -110,7 +110,7 @@ def test_every_card_has_limits_and_a_source():
 
 
 def test_an_unknown_card_is_refused_with_those_that_are_known():
-    with pytest.raises(ValueError, match=r"^card='K80' is not known\. Choose one of: P100, .*, RTX-5090\.$"):
+    with pytest.raises(ValueError, match=r"^card='K80' is not known\. Choose one of: V100, .*, RTX-5090\.$"):
         virtual.switch_on(card="K80")
 
 

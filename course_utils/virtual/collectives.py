@@ -258,7 +258,7 @@ def _on_gpu(value: Any) -> Any:
 
 
 def _futures(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `Work.get_future`: a GPU's is complete at once to the host, and what follows runs there and then."""
+    """Wrap `Work.get_future`: to the host a GPU's is complete at once, so what follows runs there."""
 
     def get(work: dist.Work) -> torch.futures.Future:
         future = torch.futures.Future()

@@ -45,12 +45,8 @@ def _taking_in(real: Callable[..., Any]) -> Callable[..., Any]:
         given = list(_flat([*args, *kwargs.values()]))
         if not is_active() or not given or not all(type(tensor) is VirtualTensor for tensor in given):
             return real(*args, **kwargs)
-        machine = active()
-        before, machine.taking_in = machine.taking_in, True
-        try:
+        with active().allowing("taking_in"):
             result = real(*args, **kwargs)
-        finally:
-            machine.taking_in = before
         return wrap(result, given[0].device) if type(result) is torch.Tensor else result
 
     return run

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch.jit import _builtins
 from torch.utils._device import DeviceContext, _device_constructors
+from torch.utils._pytree import tree_leaves
 
 from .dispatch import check_generator
+from .errors import no_nested_tensors
 from .machine import Machine, active, is_active, operator
 from .moves import to
 from .tensor import VirtualTensor, wrap
@@ -84,8 +86,6 @@ def _plain(value: Any) -> Any:
 def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
     """Call a factory of existing data so that its result lives on `device`, a virtual GPU or another."""
     device = kwargs.pop("device", None)
-    if real.__name__.startswith("sparse") and any(type(part) is VirtualTensor for part in args):
-        return _of_parts(real, device, *args, **kwargs)
     named = [kwargs[name] for name in ("data", "obj", "values") if name in kwargs]
     data = next(iter([*named, *args[_FROM_DATA[real.__name__] :]]), None)
     virtual = any(isinstance(value, VirtualTensor) for value in (*args, *kwargs.values()))
@@ -107,19 +107,6 @@ def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> 
     return made.requires_grad_() if learns else made
 
 
-def _of_parts(real: Callable[..., torch.Tensor], device: Any, *parts: Any, **kwargs: Any) -> torch.Tensor:
-    """Make a sparse tensor of tensors, which go where it is wanted, or else where its values are."""
-    values = [part for part in parts if isinstance(part, torch.Tensor)][-1]
-    home = active().device(device or values.device)
-    parts = tuple(to(part, home) if isinstance(part, torch.Tensor) else part for part in parts)
-    if real.__name__ == "sparse_coo_tensor" and len(parts) == 2 and "size" not in kwargs:  # C++ would look
-        lengths = (parts[0].amax(1) + 1).tolist() if parts[0].numel() else [0] * len(parts[0])
-        parts += ([*lengths, *values.shape[1:]],)
-    if kwargs.pop("check_invariants", torch.sparse.check_sparse_tensor_invariants.is_enabled()):
-        real(*(getattr(part, "_inner", part) for part in parts), check_invariants=True)  # C++ would look, too
-    return real(*parts, check_invariants=False, **kwargs)
-
-
 def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Wrap a factory: a generator of a GPU, pinned memory, a device that is just a number."""
 
@@ -139,6 +126,19 @@ def _factory(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
             check_generator(kwargs["generator"], device or like.device)
         if kwargs.get("pin_memory") and (device is None or device.type == "cpu"):
             return real(*args, **{**kwargs, "pin_memory": False}).pin_memory()
+        return real(*args, **kwargs)
+
+    return create
+
+
+def _nested(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Wrap a factory of nested tensors: there are none on a virtual GPU."""
+
+    @functools.wraps(real)
+    def create(*args: Any, **kwargs: Any) -> torch.Tensor:
+        gpu = kwargs.get("device") is not None and active().device(kwargs["device"]).type == "cuda"
+        if gpu or any(isinstance(value, VirtualTensor) for value in tree_leaves((args, kwargs))):
+            no_nested_tensors()
         return real(*args, **kwargs)
 
     return create
@@ -183,6 +183,8 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     for real in _device_constructors():
         if getattr(torch, real.__name__, None) is real:
             yield torch, real.__name__, _factory(real)
+    for name in ("nested_tensor", "as_nested_tensor", "nested_tensor_from_jagged", "narrow"):
+        yield torch.nested, name, _nested(getattr(torch.nested, name))
     yield DeviceContext, "__torch_function__", _device_context
     yield torch.Tensor, "new_tensor", _new_tensor
     for name in (f"{prefix}Tensor" for prefix in _LEGACY.split()):

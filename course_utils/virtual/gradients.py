@@ -11,7 +11,7 @@ import torch
 from torch.autograd.function import BackwardCFunction
 
 from .errors import WORDS, refuse
-from .machine import Machine
+from .machine import Machine, active
 from .tensor import VirtualTensor
 
 _real_apply = torch.autograd.Function.__dict__["apply"]
@@ -75,10 +75,13 @@ def _at_home(gradients: tuple[Any, ...], inputs: tuple[Any, ...]) -> tuple[Any, 
     """Put the gradients that the engine made itself where their inputs are."""
 
     def moved(gradient: Any, given: Any) -> Any:
-        strays = type(given) is VirtualTensor and gradient is not None and not _is_batched(gradient)
-        return gradient.to(given.device) if strays else gradient
+        if type(given) is not VirtualTensor or gradient is None:
+            return gradient
+        # `vmap` shows no parts: those on the CPU are taken in when something on the GPU is added to all
+        return gradient + given.new_zeros(()) if _is_batched(gradient) else gradient.to(given.device)
 
-    return tuple(map(moved, gradients, inputs))
+    with active().allowing("taking_in"):
+        return tuple(map(moved, gradients, inputs))
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:

@@ -9,7 +9,8 @@ import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 
 import torch
@@ -125,6 +126,16 @@ class Machine:
             raise device_assert()
         if self.forked:
             refuse(WORDS["forked"])
+
+    @contextmanager
+    def allowing(self, what: str) -> Iterator[None]:
+        """Have the attribute `what` True for a while: "taking_in" or "assigning"."""
+        before = getattr(self, what)
+        setattr(self, what, True)
+        try:
+            yield
+        finally:
+            setattr(self, what, before)
 
     def synchronizing(self) -> None:
         """Note that the host waits for a device here: `torch.cuda.set_sync_debug_mode` may want to know."""

@@ -11,13 +11,17 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, Unin
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_map_only
 
+from .errors import misplaced_gradient
 from .machine import Machine, active, crossing
 from .tensor import VirtualTensor, become, wrap
 
+_functorch = torch._C._functorch
+_NO_COPY = "Virtual GPUs do not carry copies to another device while gradients are transformed or batched."
 _real_to = torch.Tensor.to
 _real_copy = torch.Tensor.copy_
 _real_device = torch.Tensor.device
 _real_data = torch.Tensor.data
+_real_grad = torch.Tensor.grad
 _real_type = torch.Tensor.type
 _real_materialize = UninitializedTensorMixin.materialize
 
@@ -49,6 +53,8 @@ def transfer(tensor: torch.Tensor, device: torch.device, options: dict[str, Any]
         parts = {name: getattr(tensor, name) for name in names}
         parts = tree_map_only(torch.Tensor, lambda part: transfer(part, device, options), parts)
         return tensor.__tensor_unflatten__(parts, context, tensor.shape, tensor.stride()).detach()
+    if _functorch.is_legacy_batchedtensor(tensor):
+        raise NotImplementedError(_NO_COPY)
     source = tensor._inner if isinstance(tensor, VirtualTensor) else tensor
     if device.type == "cuda":
         itemsize = (options.get("dtype") or source.dtype).itemsize
@@ -85,12 +91,33 @@ def _parse(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _device(tensor: torch.Tensor) -> torch.device:
+    """`Tensor.device`, also of what `torch.func` has wrapped: C++ believes that to be on the CPU."""
+    wrapped = _functorch.is_functorch_wrapped_tensor(tensor)
+    return _functorch.get_unwrapped(tensor).device if wrapped else _real_device.__get__(tensor)
+
+
+def _in_transform(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """`Tensor.to` inside `torch.func.vmap` and its like.
+
+    Raises:
+        NotImplementedError: the tensor is one that a gradient is taken of.
+    """
+    if not _functorch.is_batchedtensor(tensor):
+        raise NotImplementedError(_NO_COPY)
+    moved = to(_functorch.get_unwrapped(tensor), *args, **kwargs)
+    place = _functorch.maybe_get_bdim(tensor), _functorch.maybe_get_level(tensor)
+    return _functorch._add_batch_dim(moved, *place)
+
+
 def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     """`Tensor.to`: the same object when nothing changes, a copy otherwise."""
     asked = _parse(args, kwargs)
     wanted = asked.pop("device", None)
     virtual = tensor.is_cuda
     device = tensor.device if wanted is None else active().device(wanted)
+    if device != tensor.device and _functorch.is_functorch_wrapped_tensor(tensor):
+        return _in_transform(tensor, *args, **kwargs)
     if not virtual and device.type != "cuda":
         return _real_to(tensor, *args, **kwargs)
     if isinstance(tensor, UninitializedTensorMixin):
@@ -142,8 +169,7 @@ def cuda(
 
 def cpu(tensor: torch.Tensor, **options: Any) -> torch.Tensor:
     """`Tensor.cpu()`: copy to host memory; a CPU tensor comes back as itself."""
-    move_to = to if tensor.is_cuda else _real_to
-    return move_to(tensor, "cpu", **options)
+    return to(tensor, "cpu", **options)
 
 
 def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
@@ -186,6 +212,13 @@ def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
     return active().is_pinned(tensor.untyped_storage())
 
 
+def _set_grad(tensor: torch.Tensor, grad: torch.Tensor | None) -> None:
+    """`tensor.grad = ...` of a CPU tensor, which takes none from a GPU."""
+    if isinstance(grad, VirtualTensor):
+        misplaced_gradient(grad.device, tensor.device)
+    _real_grad.__set__(tensor, grad)
+
+
 def _set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
     """`tensor.data = ...`, which can also change the device."""
     if isinstance(tensor, UninitializedTensorMixin) and isinstance(new, UninitializedTensorMixin):
@@ -206,6 +239,9 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the methods of torch.Tensor that know virtual GPUs."""
     yield from ((torch.Tensor, name, method) for name, method in _METHODS.items())
     yield torch.Tensor, "data", property(_real_data.__get__, _set_data)
+    yield torch.Tensor, "grad", property(_real_grad.__get__, _set_grad, _real_grad.__delete__)
+    yield torch.Tensor, "device", property(_device)
+    yield torch.Tensor, "is_cuda", property(lambda tensor: _device(tensor).type == "cuda")
     yield UninitializedTensorMixin, "materialize", _materialize
     allowed = [*UninitializedTensorMixin._allowed_methods, *_METHODS.values()]
     yield UninitializedTensorMixin, "_allowed_methods", allowed

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import _tensor_str
 
-from .errors import WORDS, misplaced_gradient
+from .errors import WORDS, misplaced_gradient, no_nested_tensors
 from .machine import active, crossing, is_active
 
 _CPU = torch.device("cpu")
@@ -138,12 +138,8 @@ class VirtualTensor(torch.Tensor):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Assign to a place; where it is told by a list, an array or a CPU tensor, CUDA copies that."""
-        machine = active()
-        before, machine.assigning = machine.assigning, True
-        try:
+        with active().allowing("assigning"):
             super().__setitem__(key, value)
-        finally:
-            machine.assigning = before
 
     def __deepcopy__(self, memo: dict[int, Any]) -> torch.Tensor:
         if id(self) in memo or not self.is_leaf:
@@ -163,6 +159,8 @@ VirtualTensor.__module__ = "torch"
 
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Put the CPU tensor `inner` on virtual `device` without copying; charge its storage there."""
+    if inner.is_nested:
+        no_nested_tensors()
     inner, machine = _resolved(inner), active()
     for part in dense_parts(inner):
         machine.charge(part.untyped_storage(), device.index)
