@@ -3,15 +3,10 @@
 This file and `__init__.py` keep to what Python 3.6 understands, so that an old Python can say what is wrong.
 """
 
-import argparse
-import os
-import runpy
 import shutil
-import signal
-import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from uuid import uuid4
 
 
 def complaint(version: tuple) -> str:
@@ -23,55 +18,21 @@ def complaint(version: tuple) -> str:
     return f"course_utils: this is Python {version[0]}.{version[1]}, the course needs 3.11 to 3.14. {way}"
 
 
-def trying(typed: list) -> int:
-    """Run a script on virtual GPUs, as `python SCRIPT` does, or as `torchrun` with several processes."""
-    parser = argparse.ArgumentParser("python3 -m course_utils try", description=trying.__doc__)
-    parser.add_argument("--gpus", type=int, default=8, choices=range(1, 9), metavar="N", help="1 to 8 (8)")
-    parser.add_argument("--memory", default="2 GiB", metavar="SIZE", help="of each GPU ('2 GiB')")
-    parser.add_argument("--nproc", type=int, metavar="N", help="start N processes with torchrun")
-    parser.add_argument("script", metavar="SCRIPT")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the script")
-    given = parser.parse_args(typed)
-    if not Path(given.script).is_file():
-        parser.error(f"there is no file {given.script}")
-    startup = Path(__file__).resolve().parent / "virtual" / "startup" / "sitecustomize.py"
-    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")  # nothing is left beside the script
-    os.environ.update(runpy.run_path(str(startup))["settings"](given.gpus, given.memory))
-    script = [given.script, *given.arguments]
-    if given.nproc is None:
-        return _become([sys.executable, *script])
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return _guard([*torchrun, "--nproc-per-node", str(given.nproc), *script])
+def try_script(typed: list) -> int:
+    """Run a script on virtual GPUs, with the Python that runs this."""
+    if find_spec("torch") is None:
+        sys.exit(f"course_utils try: {sys.executable} has no PyTorch. Use the Python that runs your script.")
+    from course_utils.distributed.trying import main as run
 
-
-def _become(command: list) -> int:
-    """Let this process be `command`; Windows cannot, so there it waits, and leaves Ctrl-C to the command."""
-    sys.stdout.flush()
-    if os.name == "posix":
-        os.execv(command[0], command)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return subprocess.call(command)
-
-
-def _guard(command: list) -> int:
-    """Run torchrun, and leave no process of it behind."""
-    from course_utils.distributed.cleanup import MARK, guarded
-
-    run = os.environ[MARK] = uuid4().hex
-    with guarded(run), subprocess.Popen(command) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:  # torchrun was told as well, and ends its ranks
-                continue
+    return run(typed)
 
 
 def main() -> int:
     """Check the Python version, then hand the arguments to the clone's command line."""
     if complaint(sys.version_info):
         sys.exit(complaint(sys.version_info))
-    if sys.argv[1:2] == ["try"]:  # in the environment of the script, which is not the course's
-        return trying(sys.argv[2:])
+    if sys.argv[1:2] == ["try"]:  # in the script's environment, which need not be the course's
+        return try_script(sys.argv[2:])
     tools = Path(__file__).resolve().parents[1] / "tools"
     if (tools / "start").is_dir():
         sys.path.insert(0, str(tools))
@@ -80,7 +41,7 @@ def main() -> int:
         return command_line(sys.argv[1:])
     if sys.argv[1:2] != ["doctor"]:
         sys.exit(
-            "course_utils: installed alone it has two commands, doctor and try. The others need a clone of it."
+            "course_utils: installed alone it has two commands, doctor and try. The others need a clone."
         )
     from course_utils.machine.doctor import main as examine
 

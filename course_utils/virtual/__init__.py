@@ -91,7 +91,14 @@ def parse_memory(memory: int | str) -> int:
     return nbytes
 
 
-def _known_card(card: str) -> str:
+def capacity_of(memory: int | str | None, card: str | None) -> int:
+    """Return the bytes of a GPU: `memory`, without it the card's, or 2 GiB; raise ValueError as they do."""
+    if memory is not None:
+        return parse_memory(memory)
+    return CARDS[known_card(card)]["memory"] * 2**20 if card else 2 * 2**30
+
+
+def known_card(card: str) -> str:
     """Return a card's name as `cards.toml` spells it; ValueError when it is not there."""
     known = {name.upper(): name for name in CARDS}
     if card.upper() not in known:
@@ -113,9 +120,8 @@ def switch_on(count: int = 8, memory: int | str | None = None, card: str | None 
             older than 2.10.
     """
     global _stack
-    card = None if card is None else _known_card(card)
-    default = "2 GiB" if card is None else f"{CARDS[card]['memory']} MiB"
-    capacity = parse_memory(default if memory is None else memory)
+    card = card and known_card(card)
+    capacity = capacity_of(memory, card)
     if not 1 <= count <= 8:
         raise ValueError(f"count={count} is not a number of virtual GPUs. Choose 1 to 8.")
     if is_active():

@@ -9,6 +9,7 @@ one size the lower is taken, and which one that is on a real GPU depends on the 
 
 import functools
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,7 @@ class Allocator:
         self.capacity, self.index, self.history = capacity, index, history
         self.fraction = 1.0
         self.limited = False
+        self.high = math.inf  # with more in use than that, the machine's `look` is called
         self.reset_events()
         self.statistics = counters()
         self.pools = [Pool(name, self.statistics) for name in ("small_pool", "large_pool")]

@@ -82,6 +82,7 @@ class Machine:
         self.forked = False
         self.sync_debug = 0
         self.taking_in = False  # see composites.py
+        self.look: Callable[[Allocator], None] | None = None  # see `Allocator.high`
         self.assigning = False  # to `x[...]`, for which C++ takes other operations when it sees the CPU
         self.sent: Counter[str] = Counter()  # bytes that this process sent, by kind of collective
         self._pinned: dict[int, weakref.ref] = {}
@@ -155,7 +156,10 @@ class Machine:
         known = self._blocks.get(key)
         if known is not None and nbytes == (known[2].requested if known[2] else 0):
             return
-        block = self.memory[index].malloc(nbytes) if nbytes else None
+        memory = self.memory[index]
+        block = memory.malloc(nbytes) if nbytes else None
+        if memory.allocated > memory.high:
+            self.look(memory)
         if known is not None:  # it was resized: the new block comes before the old one goes
             self.release(key)
         self._blocks[key] = (weakref.ref(storage, lambda _, key=key: self.release(key)), index, block)

@@ -22,7 +22,7 @@ from .tensor import VirtualTensor, wrap
 @contextmanager
 def shared(machine: Machine) -> Iterator[None]:
     """Let the children of this process have virtual GPUs like its own."""
-    variables = settings(machine.count, machine.capacity)
+    variables = settings(machine.count, machine.capacity, machine.card)
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -6,17 +6,19 @@ It switches them on once torch is imported, so that a process without torch pays
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 
-SETTINGS = "COURSE_VIRTUAL_GPUS"  # the variable: how many, and of which memory, as in "8:2 GiB"
+SETTINGS = "COURSE_VIRTUAL_GPUS"  # the variable: how many, of which memory, as which card, as in "8:2 GiB:T4"
+THEN = "COURSE_VIRTUAL_THEN"  # the variable: a module with a function `begin`, which is given the machine
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
-def settings(count: int, memory: int | str) -> dict[str, str]:
+def settings(count: int, memory: int | str | None, card: str | None = None) -> dict[str, str]:
     """Return the variables that give a child process virtual GPUs."""
     path = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     first = [] if path[:1] == [FOLDER] else [FOLDER]
-    return {SETTINGS: f"{count}:{memory}", "PYTHONPATH": os.pathsep.join(first + path)}
+    return {SETTINGS: f"{count}:{memory or ''}:{card or ''}", "PYTHONPATH": os.pathsep.join(first + path)}
 
 
 class _Finder:
@@ -52,12 +54,16 @@ def _switch_on(_: ModuleType) -> None:
     from course_utils import virtual
 
     del sys.path[: len(missing)]
-    count, _, memory = os.environ[SETTINGS].partition(":")
+    count, memory, card = os.environ[SETTINGS].split(":")
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        virtual.switch_on(min(int(count), len(seen.split(",")) if seen else 8), memory)
+        machine = virtual.switch_on(
+            min(int(count), len(seen.split(",")) if seen else 8), memory or None, card or None
+        )
     except ValueError as error:
         sys.exit(f"course_utils: {error}")
+    if THEN in os.environ:
+        import_module(os.environ[THEN]).begin(machine)
 
 
 if __name__ == "sitecustomize":

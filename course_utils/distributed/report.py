@@ -1,0 +1,188 @@
+"""What a script used of the virtual GPUs: noted in each of its processes, told when the script has ended.
+
+Where a GPU's memory went is looked at whenever its peak has grown by a hundredth: so it costs little.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from linecache import getline
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from course_utils.errors import explain, is_own
+from course_utils.figures.nested import tensors_in
+from course_utils.virtual.allocator import Allocator
+from course_utils.virtual.blocks import block_size
+from course_utils.virtual.errors import CARDS, format_size
+from course_utils.virtual.machine import Machine
+
+FOLDER = "COURSE_VIRTUAL_REPORT"  # the variable: where each process leaves what it noted
+_GROWN = 1.01
+_OTHER = "activations and other"
+_LIMITS = (
+    "Not counted: what kernels and libraries take for themselves, and the CUDA context (some hundred MiB a "
+    "process). Nothing here tells about speed."
+)
+
+
+class Peak(NamedTuple):
+    """The most bytes on one GPU.
+
+    Attributes:
+        allocated: bytes of all blocks in use.
+        reserved: bytes that the allocator held from the driver, or asked for in vain.
+        categories: bytes of parameters, gradients, optimizer state and the rest, at the last look.
+        where: the line of the script at the last look.
+    """
+
+    allocated: int
+    reserved: int
+    categories: dict[str, int]
+    where: str
+
+
+class Watch:
+    """Notes the peak of each GPU in this process, and writes it to a folder when the process ends."""
+
+    def __init__(self, machine: Machine, folder: Path) -> None:
+        self.machine, self.folder = machine, folder
+        self.peaks: dict[int, Peak] = {}
+        self.error = ""
+        self._modules: WeakSet[torch.nn.Module] = WeakSet()
+        self._optimizers: WeakSet[Optimizer] = WeakSet()
+        register_module_forward_pre_hook(lambda module, _: self._modules.add(module))
+        register_optimizer_step_pre_hook(lambda optimizer, *_: self._optimizers.add(optimizer))
+        machine.look = self.look
+        machine.history.observers.append(self._refused)
+        for memory in machine.memory:
+            memory.high = 0
+        self._excepthook, sys.excepthook = sys.excepthook, self._uncaught
+        Finalize(None, self.write, exitpriority=100)  # comes also at the end of a child of multiprocessing
+
+    def look(self, memory: Allocator) -> None:
+        """Note what is on a GPU now."""
+        memory.high = memory.allocated * _GROWN
+        categories = self._categories(memory.index)
+        categories[_OTHER] = max(0, memory.allocated - sum(categories.values()))
+        figures = (memory.statistics[f"{name}_bytes"].peak for name in ("allocated", "reserved"))
+        self.peaks[memory.index] = Peak(*figures, categories, _own_line())
+
+    def _refused(self, index: int, wanted: int, capacity: int, free: int) -> None:
+        """Note what there was no room for."""
+        if index in self.peaks:
+            self.peaks[index] = self.peaks[index]._replace(reserved=capacity - free + wanted)
+
+    def _categories(self, index: int) -> dict[str, int]:
+        """Return the bytes of the known tensors on a GPU."""
+        sizes = {"parameters": 0, "gradients": 0, "optimizer state": 0}
+        seen = set()
+        for category, tensor in self._known():
+            storage = tensor.untyped_storage()
+            if storage._cdata not in seen and self.machine.home(storage) == index:
+                seen.add(storage._cdata)
+                sizes[category] += block_size(storage.nbytes())
+        return sizes
+
+    def _known(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the tensors of modules and optimizers that were used, with their category."""
+        for module in list(self._modules):
+            replicated = vars(module).get("_former_parameters", {})
+            for parameter in filter(None.__ne__, [*module._parameters.values(), *replicated.values()]):
+                yield "parameters", _local(parameter)
+                if parameter.is_leaf and parameter.grad is not None:
+                    yield "gradients", _local(parameter.grad)
+        for optimizer in list(self._optimizers):
+            for tensor in tensors_in(list(optimizer.state.values())):
+                yield "optimizer state", _local(tensor)
+
+    def _uncaught(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """Keep what an error means; it is shown as usual, too."""
+        if not kind.__module__.startswith("torch.distributed.elastic"):  # torchrun's, about its ranks
+            self.error = str(explain(error))
+        self._excepthook(kind, error, trace)
+
+    def write(self) -> None:
+        """Leave what was noted in the folder; a process that used no GPU leaves nothing."""
+        if not (self.peaks or self.error):
+            return
+        noted = {
+            "rank": int(os.environ.get("RANK", -1)),
+            "process": os.getpid(),
+            "gpus": {f"cuda:{index}": peak._asdict() for index, peak in sorted(self.peaks.items())},
+            "sent": self.machine.sent,
+            "error": self.error,
+        }
+        self.folder.joinpath(f"{os.getpid()}.json").write_text(json.dumps(noted), encoding="utf-8")
+
+
+def begin(machine: Machine) -> None:
+    """Watch this process, whose virtual GPUs have just been switched on."""
+    Watch(machine, Path(os.environ[FOLDER]))
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a DTensor's part on this rank, and other tensors as they are."""
+    return getattr(tensor, "_local_tensor", tensor)
+
+
+_own_file = cache(is_own)
+
+
+def _own_line() -> str:
+    """Return the innermost line of the script that is running, as in "loss.backward() (train.py, line 7)"."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if _own_file(file):
+            line = getline(file, frame.f_lineno).strip()
+            return f"{line} ({Path(file).name}, line {frame.f_lineno})"
+        frame = frame.f_back
+    return ""
+
+
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """Return what the processes of a script left in a folder, in the order of their ranks."""
+    noted = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")]
+    return sorted(noted, key=lambda one: (one["rank"], one["process"]))
+
+
+def fits(noted: list[dict[str, Any]]) -> dict[str, bool]:
+    """Tell of each known card whether the memory of its GPUs would have been enough."""
+    needed = [gpu["reserved"] for one in noted for gpu in one["gpus"].values()]
+    return {name: max(needed) <= card["memory"] * 2**20 for name, card in CARDS.items()} if needed else {}
+
+
+def in_words(noted: list[dict[str, Any]]) -> str:
+    """Say what a script used, a paragraph for each process, and on which cards it fits."""
+    paragraphs = [_about(one, alone=len(noted) == 1) for one in noted] or ["No virtual GPU was used."]
+    yes, no = ([name for name, enough in fits(noted).items() if enough is wanted] for wanted in (True, False))
+    for names, words in ((yes, "Fits on, by its tensors: "), (no, "Does not fit on: ")):
+        if names:
+            paragraphs.append(words + ", ".join(names))
+    return "\n".join(["--- on virtual GPUs ---", *paragraphs, _LIMITS])
+
+
+def _about(one: Mapping[str, Any], alone: bool) -> str:
+    """Say what one process used; it is named unless it is the only one."""
+    who = f"rank {one['rank']}, " if one["rank"] >= 0 else "" if alone else f"process {one['process']}, "
+    lines = []
+    for name, gpu in one["gpus"].items():
+        parts = ", ".join(f"{kind} {format_size(size)}" for kind, size in gpu["categories"].items() if size)
+        sizes = [format_size(gpu[kind]) for kind in ("allocated", "reserved")]
+        lines.append("{}{}: at most {} in use, {} asked for ({})".format(who, name, *sizes, parts))
+        lines.append(f"    reached at {gpu['where']}")
+    for operation, nbytes in one["sent"].items():
+        lines.append(f"    sent by {operation}: {format_size(nbytes)}")
+    if one["error"]:
+        lines.append(f"{who}stopped:\n{one['error']}")
+    return "\n".join(lines)
