@@ -186,6 +186,8 @@ def test_ctc_takes_lengths_as_numbers_or_from_anywhere(device: str | None) -> No
     found.backward()
     assert (found.is_cuda, x.grad.is_cuda) == (True, True)
     torch.testing.assert_close(found.detach().cpu(), wanted)
+    if device is not None:  # one sequence alone: its lengths have no dimension
+        nn.CTCLoss()(x[:, 0], labels[0].cuda(), *[one[0] for one in lengths])
 
 
 WRONG_SHAPE: dict[str, Callable[[], object]] = {
@@ -299,6 +301,10 @@ def test_factories_of_data_without_a_device_stay_where_the_data_is() -> None:
     assert torch.asarray(x, device="cpu").is_cpu
     assert torch.as_tensor(x, device="cpu").is_cpu
     assert torch.sparse_coo_tensor([[0, 1]], x).is_cuda
+    places = torch.tensor([[0, 1]], device="cuda")
+    assert torch.sparse_coo_tensor(places, x).shape == (2,)
+    with pytest.raises(RuntimeError, match="size is inconsistent with indices"):
+        torch.sparse_coo_tensor(places, x, (1,), check_invariants=True)
     assert torch.tensor(data=[x[0], 2.0], device="cuda", requires_grad=True).is_leaf
 
 

@@ -90,7 +90,7 @@ def _ctc_loss(real: Callable[..., Any]) -> Callable[..., Any]:
     taking_in = _taking_in(real)
 
     def run(scores: torch.Tensor, targets: torch.Tensor, *rest: Any) -> torch.Tensor:
-        lengths = [one.tolist() if isinstance(one, torch.Tensor) else one for one in rest[:2]]
+        lengths = [one.reshape(-1).tolist() if isinstance(one, torch.Tensor) else one for one in rest[:2]]
         return taking_in(scores, targets, *lengths, *rest[2:])
 
     return run

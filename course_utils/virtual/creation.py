@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.jit import _builtins
 from torch.utils._device import DeviceContext, _device_constructors
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .dispatch import check_generator
 from .errors import no_nested_tensors
@@ -83,6 +83,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _read_on_host(real: Callable[..., torch.Tensor], args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Find the size of a sparse tensor, and check its parts if that is asked for: C++ reads plain tensors."""
+    plain = tree_map_only(VirtualTensor, lambda part: part._inner.detach(), (args, kwargs))
+    size = real(*plain[0], **plain[1]).shape
+    told = "size" in kwargs or len(args) > _FROM_DATA[real.__name__] + 1
+    return {"check_invariants": False} | ({} if told else {"size": size})
+
+
 def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
     """Call a factory of existing data so that its result lives on `device`, a virtual GPU or another."""
     device = kwargs.pop("device", None)
@@ -94,6 +102,8 @@ def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> 
         return made.requires_grad_(kwargs.get("requires_grad", False))
     if virtual and device is None and isinstance(data, torch.Tensor):
         device = data.device
+    if virtual and real.__name__.startswith("sparse_"):
+        kwargs |= _read_on_host(real, args, kwargs)
     wanted = None if device is None else active().device(device)
     if wanted is None or (wanted.type != "cuda" and not virtual):
         return real(*map(_plain, args), **kwargs, device=device)
