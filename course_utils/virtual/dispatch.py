@@ -23,8 +23,8 @@ aten = torch.ops.aten
 
 # How the CPU words what a CUDA kernel asserts, in the operations that do
 _ASSERTED = re.compile(
-    r"out of (range|bounds)|valid (range|Poisson|multinomial|max index)|between 0 and 1|single nonzero|p_in >= 0"
-    "|not be negative|source <"
+    r"out of (range|bounds)|valid (range|Poisson|multinomial|max index)|between 0 and 1|single nonzero"
+    "|p_in >= 0|not be negative|source <"
 )
 _NOTHING: dict[int, Any] = {}
 
@@ -132,6 +132,8 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
     __tracebackhide__ = True
     if op.any_order and torch.are_deterministic_algorithms_enabled():
         alert_any_order(op.any_order)
+    if op.cpu_only:
+        raise NotImplementedError(WORDS["no_kernel"].format(func.name()))
     try:
         return func(*args, **kwargs)
     except (IndexError, RuntimeError) as error:

@@ -37,6 +37,7 @@ class Facts:
         self.view = func.is_view and not self.mutates  # shares its argument's storage: nothing to charge
         self.random = torch.Tag.nondeterministic_seeded in func.tags
         self.per_tensor = self.name.startswith("_foreach_")
+        self.cpu_only = self.name in OPERATIONS["cpu_only"]
         self.any_order = ANY_ORDER.get(self.base)
         self.arguments = [argument.name for argument in schema.arguments]
         wrapper = next((name for name in _possible_wrappers(schema) if name in WRAPPERS), None)

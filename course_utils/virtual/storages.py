@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .errors import refusal
 from .machine import Machine, active
 
 _real_data_ptr = torch.UntypedStorage.data_ptr
@@ -51,6 +52,7 @@ def _to(storage: torch.UntypedStorage, *, device: Any, non_blocking: bool = Fals
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): what a storage tells, and its way to another device."""
     yield torch.UntypedStorage, "__new__", _new
+    yield torch.UntypedStorage, "_share_cuda_", refusal("torch.UntypedStorage._share_cuda_")
     yield torch.UntypedStorage, "data_ptr", _data_ptr
     yield torch.UntypedStorage, "device", property(_device)
     yield torch.UntypedStorage, "to", _to

@@ -4,12 +4,13 @@ To PyTorch's C++ core a `VirtualTensor` is a CPU tensor without data. Python see
 be on. What happens when an operation meets one is told in `dispatch.py`.
 """
 
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, NoReturn
 
 import torch
 from torch import _tensor_str
 
-from .errors import WORDS, misplaced_gradient
+from .errors import WORDS, absent, misplaced_gradient, refusal
 from .machine import active, crossing, is_active
 
 _CPU = torch.device("cpu")
@@ -124,6 +125,14 @@ class VirtualTensor(torch.Tensor):
     def values(self) -> torch.Tensor:
         return view(self._inner.values(), self.device)
 
+    def apply_(self, *_: Any) -> NoReturn:
+        raise TypeError(WORDS["on_the_host"].format("apply_"))
+
+    def map_(self, *_: Any) -> NoReturn:
+        raise TypeError(WORDS["on_the_host"].format("map_"))
+
+    __dlpack__ = refusal("torch.Tensor.__dlpack__")
+
     def pin_memory(self, device: Any = None) -> NoReturn:
         raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
 
@@ -163,6 +172,7 @@ class VirtualTensor(torch.Tensor):
 
 VirtualTensor.__name__ = VirtualTensor.__qualname__ = "Tensor"  # so that messages and `type(x)` read as usual
 VirtualTensor.__module__ = "torch"
+ForkingPickler.register(VirtualTensor, refusal("a tensor on a GPU, sent to another process,"))
 
 
 def _listed(key: Any, device: torch.device) -> Any:
@@ -214,6 +224,8 @@ def _resolved(inner: torch.Tensor) -> torch.Tensor:
 
 def _shell(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Make the tensor that Python sees: shape and type of `inner`, without data."""
+    if inner.is_nested or inner.is_quantized:
+        absent("a nested or quantized tensor")
     dense = inner.layout is torch.strided
     tensor = _make(
         VirtualTensor,
