@@ -5,16 +5,29 @@ here each of the rest is refused, but for those that only tell of the build or k
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorConverter
 
-from .errors import ABSENT, refusal
+from .errors import ABSENT, absent, refusal
 from .machine import Machine
+from .tensor import VirtualTensor
 
-_C_FUNCTION = re.compile(r"_(cuda|nccl|gds|accelerator)_(?!" + ABSENT["but_for"].replace(" ", "|") + ")")
+_NAMES = re.compile(r"_(cuda|nccl|gds|accelerator)_(?!" + ABSENT["but_for"].replace(" ", "|") + ")")
+
+
+def _not_of_virtual(real: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Wrap what reads memory of its own accord: it would find none behind a virtual tensor."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if any(type(value) is VirtualTensor for value in args):
+            absent(name)
+        return real(*args, **kwargs)
+
+    return call
 
 
 class _Runtime:
@@ -29,16 +42,19 @@ class _Runtime:
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): refusals. The first of all rooms, so that the others replace some again."""
     for name, value in list(vars(torch._C).items()):
-        if _C_FUNCTION.match(name) and not isinstance(value, type):
+        if _NAMES.match(name) and not isinstance(value, type):
             yield torch._C, name, refusal(f"torch._C.{name}")
-    for name in ABSENT["functions"].split():
-        for owner in (torch.cuda, torch.cuda.memory):
-            yield owner, name, refusal(f"torch.cuda.{name}")
-    for path in ABSENT["classes"].split():
+    for path in ABSENT["names"].split():
         module, _, name = path.rpartition(".")
         found = getattr(import_module(module), name, None)  # some are younger than PyTorch 2.10
-        if found is not None:
+        if isinstance(found, type):
             yield found, "__new__" if "__new__" in vars(found) else "__init__", refusal(path)
+        elif found is not None:
+            yield import_module(module), name, refusal(path)
+    for owner, name in ((torch._C, "_to_dlpack"), (torch, "to_dlpack"), (torch.utils.dlpack, "to_dlpack")):
+        yield owner, name, _not_of_virtual(getattr(owner, name), "torch.to_dlpack")
+    fake = FakeTensorConverter.from_real_tensor
+    yield FakeTensorConverter, "from_real_tensor", _not_of_virtual(fake, "torch.export")
     runtime = _Runtime()
     for owner in (torch.cuda, torch.cuda.profiler):
         yield owner, "cudart", lambda: runtime

@@ -16,7 +16,7 @@ from torch.utils._device import DeviceContext, _device_constructors
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .dispatch import check_generator
-from .errors import no_nested_tensors
+from .errors import absent
 from .machine import Machine, active, is_active, operator
 from .moves import to
 from .tensor import VirtualTensor, wrap
@@ -148,7 +148,7 @@ def _nested(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     def create(*args: Any, **kwargs: Any) -> torch.Tensor:
         gpu = kwargs.get("device") is not None and active().device(kwargs["device"]).type == "cuda"
         if gpu or any(isinstance(value, VirtualTensor) for value in tree_leaves((args, kwargs))):
-            no_nested_tensors()
+            absent("a nested tensor")
         return real(*args, **kwargs)
 
     return create

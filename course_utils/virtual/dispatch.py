@@ -131,6 +131,8 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
     __tracebackhide__ = True
     if op.any_order and torch.are_deterministic_algorithms_enabled():
         alert_any_order(op.any_order)
+    if op.cpu_only:
+        raise NotImplementedError(WORDS["no_kernel"].format(func.name()))
     try:
         return func(*args, **kwargs)
     except (IndexError, RuntimeError) as error:

@@ -53,11 +53,6 @@ def refusal(name: str) -> Callable[..., NoReturn]:
     return lambda *_, **__: absent(name)
 
 
-def no_nested_tensors() -> NoReturn:
-    """Say that virtual GPUs do not carry nested tensors."""
-    raise NotImplementedError("Virtual GPUs do not carry nested tensors: pad the sequences.")
-
-
 def alert_any_order(name: str) -> None:
     """Refuse an operation without a fixed order, or warn, as `torch.use_deterministic_algorithms` asks."""
     if torch.is_deterministic_algorithms_warn_only_enabled():

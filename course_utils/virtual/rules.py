@@ -44,6 +44,7 @@ class Facts:
         self.view = func.is_view and not self.mutates  # shares its argument's storage: nothing to charge
         self.random = torch.Tag.nondeterministic_seeded in func.tags
         self.per_tensor = self.name.startswith("_foreach_")
+        self.cpu_only = self.name in OPERATIONS["cpu_only"]
         self.any_order = ANY_ORDER.get(self.base)
         names = self.base, f"{self.name}.{func._overloadname}"
         self.asserts = not OPERATIONS["asserting"].isdisjoint(names)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .errors import refusal
 from .machine import Machine, active
 
 _real_data_ptr = torch.UntypedStorage.data_ptr
@@ -63,6 +64,7 @@ def _resize(storage: torch.UntypedStorage, size: int) -> torch.UntypedStorage:
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): what a storage tells, and its way to another device."""
     yield torch.UntypedStorage, "__new__", _new
+    yield torch.UntypedStorage, "_share_cuda_", refusal("torch.UntypedStorage._share_cuda_")
     yield torch.UntypedStorage, "data_ptr", _data_ptr
     yield torch.UntypedStorage, "device", property(_device)
     yield torch.UntypedStorage, "to", _to

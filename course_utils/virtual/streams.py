@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .errors import WORDS, invalid_handle, refuse
+from .errors import WORDS, invalid_handle, refusal, refuse
 from .machine import Machine, active
 
 _PRIORITIES = (0, -3)  # the lowest and the highest that PyTorch asks for
@@ -122,6 +122,7 @@ class Event:
         return (end._when - self._when) * 1e3
 
     wait = synchronize = query = _at_once
+    ipc_handle = from_ipc_handle = refusal("an event of another process")
 
 
 class CudaEvent(Event):

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import torch
 from torch import _tensor_str
 
-from .errors import WORDS, misplaced_gradient, no_nested_tensors
+from .errors import WORDS, absent, misplaced_gradient, refusal
 from .machine import active, crossing, is_active
 
 _CPU = torch.device("cpu")
@@ -117,6 +117,14 @@ class VirtualTensor(torch.Tensor):
         plain = [value._inner if isinstance(value, VirtualTensor) else value for value in args]
         return wrap(self._inner.new(*plain), self.device if device is None else active().device(device))
 
+    def apply_(self, *_: Any) -> NoReturn:
+        raise TypeError(WORDS["on_the_host"].format("apply_"))
+
+    def map_(self, *_: Any) -> NoReturn:
+        raise TypeError(WORDS["on_the_host"].format("map_"))
+
+    __dlpack__ = refusal("torch.Tensor.__dlpack__")
+
     def pin_memory(self, device: Any = None) -> NoReturn:
         raise RuntimeError(f"cannot pin '{self.type()}' only dense CPU tensors can be pinned")
 
@@ -159,8 +167,6 @@ VirtualTensor.__module__ = "torch"
 
 def wrap(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Put the CPU tensor `inner` on virtual `device` without copying; charge its storage there."""
-    if inner.is_nested:
-        no_nested_tensors()
     inner, machine = _resolved(inner), active()
     for part in dense_parts(inner):
         machine.charge(part.untyped_storage(), device.index)
@@ -198,6 +204,8 @@ def _resolved(inner: torch.Tensor) -> torch.Tensor:
 
 def _shell(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     """Make the tensor that Python sees: shape and type of `inner`, without data."""
+    if inner.is_nested or inner.is_quantized:
+        absent("a nested or quantized tensor")
     dense = inner.layout is torch.strided
     tensor = _make(
         VirtualTensor,
