@@ -80,7 +80,7 @@ def main() -> int:
         return command_line(sys.argv[1:])
     if sys.argv[1:2] != ["doctor"]:
         sys.exit(
-            "course_utils: installed alone it has the commands doctor and try. The others need a clone of the course."
+            "course_utils: installed alone it has doctor and try. Other commands need a clone of the course."
         )
     from course_utils.machine.doctor import main as examine
 

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import distributed as dist
 from torch.distributed import distributed_c10d
-from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .errors import WORDS, refuse
 from .machine import Machine, active
@@ -258,7 +258,7 @@ def _on_gpu(value: Any) -> Any:
 
 
 def _futures(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `Work.get_future`: to the host a GPU's is complete at once, and what follows runs where it stands."""
+    """Wrap `Work.get_future`: the host sees a GPU's as complete, and what follows runs at once."""
 
     def get(work: dist.Work) -> torch.futures.Future:
         future = torch.futures.Future()

@@ -1,4 +1,4 @@
-"""What several processes compute on virtual GPUs equals what one computes on the CPU; started by `try --nproc`.
+"""What several processes compute on GPUs equals what one computes on the CPU; started by `try --nproc`.
 
 Written as for NVIDIA GPUs: nothing in here knows that they are virtual. Argument: a folder for a checkpoint,
 which four processes save and two load.
@@ -146,11 +146,14 @@ def pipelines(mesh: DeviceMesh) -> None:
         layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(RANKS * each))
         (x, y), count = batch(0), RANKS * each
         functional.mse_loss(nn.Sequential(*layers)(x), y).backward()
-        expected = [parameter.grad.clone() for layer in layers[RANK::RANKS] for parameter in layer.parameters()]
+        expected = [
+            parameter.grad.clone() for layer in layers[RANK::RANKS] for parameter in layer.parameters()
+        ]
         layers.zero_grad()
         device = torch.device("cuda", RANK)
         stages = [
-            PipelineStage(layers[number].cuda(), number, count, device) for number in range(RANK, count, RANKS)
+            PipelineStage(layers[number].cuda(), number, count, device)
+            for number in range(RANK, count, RANKS)
         ]
         runs = schedule(stages if each > 1 else stages[0], n_microbatches=4, loss_fn=functional.mse_loss)
         given = (x.cuda(),) if RANK == 0 else ()
@@ -188,9 +191,7 @@ def checkpoints(mesh: DeviceMesh) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     states = dict(zip(("model", "optimizer"), get_state_dict(model, optimizer), strict=True))
     checkpoint.load(states, checkpoint_id=sys.argv[1])
-    set_state_dict(
-        model, optimizer, model_state_dict=states["model"], optim_state_dict=states["optimizer"]
-    )
+    set_state_dict(model, optimizer, model_state_dict=states["model"], optim_state_dict=states["optimizer"])
     assert_close([whole(parameter) for parameter in model.parameters()], trained)
     assert {state["step"].item() for state in optimizer.state.values()} == {1}
 
