@@ -141,7 +141,7 @@ def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["lap"]) == 1
     assert capsys.readouterr().err == (
         "course_utils: no command 'lap'. "
-        "The commands: lab, test, run, doctor, demo, slides, bench; try --help\n"
+        "The commands: lab, test, run, try, doctor, demo, slides, bench; try --help\n"
     )
 
 

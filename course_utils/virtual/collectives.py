@@ -258,7 +258,7 @@ def _on_gpu(value: Any) -> Any:
 
 
 def _futures(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `Work.get_future`: to the host a GPU's is complete at once, so what follows runs there."""
+    """Wrap `Work.get_future`: the host sees a GPU's as complete, and what follows runs at once."""
 
     def get(work: dist.Work) -> torch.futures.Future:
         future = torch.futures.Future()

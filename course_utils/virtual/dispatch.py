@@ -29,6 +29,8 @@ _NUMBERS = frozenset((int, float, bool, type(None)))  # what most arguments are,
 def dispatch(cls: Any, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
     """Run operator `func` on the inner tensors and put its results on the arguments' device."""
     __tracebackhide__ = True  # IPython shows the reader's line and PyTorch's, as on a real GPU
+    if len(types) > 1:
+        return NotImplemented  # a tensor that is made of virtual ones knows better, such as a DTensor
     op = facts(func)
     if op.kernel is not None:
         return op.kernel(*args, **(kwargs or {}))

@@ -48,6 +48,8 @@ def transfer(tensor: torch.Tensor, device: torch.device, options: dict[str, Any]
     """Copy `tensor` to `device`, outside autograd. `options`: dtype, memory_format."""
     machine = active()
     machine.check()
+    if hasattr(tensor, "trigger_wait"):  # an AsyncCollectiveTensor, whose numbers are on the way
+        return transfer(tensor.trigger_wait(), device, options)
     if is_traceable_wrapper_subclass(tensor):  # such as a DTensor: what it is made of moves
         names, context = tensor.__tensor_flatten__()
         parts = {name: getattr(tensor, name) for name in names}
