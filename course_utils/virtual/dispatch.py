@@ -133,6 +133,9 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
     __tracebackhide__ = True
     if op.any_order and torch.are_deterministic_algorithms_enabled():
         alert_any_order(op.any_order)
+    if op.floating and not (args[0].is_floating_point() or args[0].is_complex()):
+        kind = args[0].type().rpartition(".")[2].removesuffix("Tensor")
+        raise NotImplementedError(WORDS["no_dtype"].format(op.floating, kind))
     if op.cpu_only:
         raise NotImplementedError(WORDS["no_kernel"].format(func.name()))
     try:
@@ -140,7 +143,8 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
     except (IndexError, RuntimeError) as error:
         if str(error).startswith("Could not run"):
             absent(str(func))
-        if not op.asserts or _SHARED in str(error) or _host_refuses(func, args, kwargs):
+        untold = isinstance(error, NotImplementedError) or _SHARED in str(error)
+        if not op.asserts or untold or _host_refuses(func, args, kwargs):
             raise
         machine.broken = True
         raise device_assert() from None

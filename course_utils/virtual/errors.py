@@ -27,6 +27,7 @@ _CUDA = _data("cuda.toml")
 WORDS: dict[str, str] = _CUDA["words"]
 OPERATIONS = {name: frozenset(names.split()) for name, names in _CUDA["operations"].items()}
 ANY_ORDER: dict[str, str] = _CUDA["any_order"]
+FLOATING = {name: kernel for kernel, names in _CUDA["floating"].items() for name in names.split()}
 ABSENT: dict[str, str] = _CUDA["absent"]
 CARD: dict[str, str | int] = _CUDA["card"]
 LIMITS: dict[str, list[int]] = _CUDA["limits"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .errors import ANY_ORDER, OPERATIONS, WORDS, refuse, wrappers
+from .errors import ANY_ORDER, FLOATING, OPERATIONS, WORDS, refuse, wrappers
 from .machine import active
 
 # What the Python key sees as one operation is another kernel on a GPU: (its wrapper, new argument names).
@@ -46,6 +46,7 @@ class Facts:
         self.per_tensor = self.name.startswith("_foreach_")
         self.cpu_only = self.name in OPERATIONS["cpu_only"]
         self.any_order = ANY_ORDER.get(self.base)
+        self.floating = FLOATING.get(self.base)
         names = self.base, f"{self.name}.{func._overloadname}"
         self.asserts = not OPERATIONS["asserting"].isdisjoint(names)
         self.arguments = [argument.name for argument in schema.arguments]
