@@ -261,8 +261,9 @@ SPLITS: dict[str, tuple[str, Callable[[], object]]] = {
     "scatter shapes": ("Output tensor at index 1 has incorrect shape: [1, 1, 2]. Expected same shape "
                        "except for scatter dim 0 as the source tensor: [2, 2]",
                        lambda: comm.scatter(ones(2, 2), out=[ones(1, 2), ones(1, 1, 2)])),
-    "scatter sizes": ("along scatter dim 1 does not match the source tensor size at dim 1. Expected 3, "
-                      "but got total size 2", lambda: comm.scatter(ones(2, 3), dim=-1, out=[ones(2, 1), ones(2, 1)])),
+    "scatter sizes": ("along scatter dim 1 does not match the source tensor size at dim 1. Expected 3, but "
+                      "got total size 2",
+                      lambda: comm.scatter(ones(2, 3), dim=-1, out=[ones(2, 1), ones(2, 1)])),
     "broadcast shapes": ("same shape as the source tensor [2], but output tensor at index 0 has shape [3]",
                          lambda: comm.broadcast(ones(2), out=[ones(3)])),
     "broadcast from": ("All tensors must be on devices[0]: 1",
