@@ -1,9 +1,12 @@
 """Everyday PyTorch outside the lessons, on virtual GPUs as on CUDA: value, device, or the same refusal."""
 
 import copy
+import re
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from types import BuiltinFunctionType
 
 import numpy as np
 import pytest
@@ -473,6 +476,23 @@ SPLITS: dict[str, tuple[str, Callable[[], object]]] = {
                lambda: comm.scatter(ones(2), [0, 1], [2])),
     "shapes": ("Input tensor at index 1 has invalid shape [2, 2], but expected [4, 2]",
                lambda: comm.gather([ones(4, 3), ones(2, 2, device="cuda:1")], 1)),
+    "gather into": ("Expected out tensor to have shape [4], but got [3]",
+                    lambda: comm.gather([ones(2), ones(2)], out=ones(3))),
+    "gather from the CPU": ("but tensor at index 1 has device 'cpu'",
+                            lambda: comm.gather([ones(2), torch.ones(2)], out=ones(4))),
+    "scatter to nothing": ("Expected at least one output tensor", lambda: comm.scatter(ones(2), out=[])),
+    "scatter to the CPU": ("but output tensor at index 0 has device 'cpu'",
+                           lambda: comm.scatter(ones(2), out=[torch.ones(2)])),
+    "scatter shapes": ("Output tensor at index 1 has incorrect shape: [1, 1, 2]. Expected same shape "
+                       "except for scatter dim 0 as the source tensor: [2, 2]",
+                       lambda: comm.scatter(ones(2, 2), out=[ones(1, 2), ones(1, 1, 2)])),
+    "scatter sizes": ("along scatter dim 1 does not match the source tensor size at dim 1. Expected 3, but "
+                      "got total size 2",
+                      lambda: comm.scatter(ones(2, 3), dim=-1, out=[ones(2, 1), ones(2, 1)])),
+    "broadcast shapes": ("same shape as the source tensor [2], but output tensor at index 0 has shape [3]",
+                         lambda: comm.broadcast(ones(2), out=[ones(3)])),
+    "broadcast from": ("All tensors must be on devices[0]: 1",
+                       lambda: comm.broadcast_coalesced([ones(2)], [1, 0])),
 }  # fmt: skip
 
 
@@ -488,6 +508,142 @@ def test_what_programs_ask_a_card_and_its_streams() -> None:
     wanted = {name for name in dir(torch._C._CudaDeviceProperties) if not name.startswith("_")}
     assert [name for name in wanted if not hasattr(properties, name)] == []
     assert torch.cuda.Stream().device_type == 1
+
+
+def test_streams_and_events_as_cuda_has_them() -> None:
+    streams = [torch.cuda.Stream("cuda:1", priority=-1) for _ in range(33)]
+    assert streams[0] == streams[32] != streams[1]  # a pool of 32
+    assert (streams[0].priority, torch.cuda.Stream(priority=9).priority) == (-1, 0)
+    assert torch.cuda.Stream.priority_range() == (0, -3)
+    with torch.cuda.stream(streams[1]):
+        assert torch.cuda.current_stream() == streams[1]
+        assert torch.cuda.current_device() == 1
+    assert torch.cuda.current_stream() == torch.cuda.default_stream(0)
+    with pytest.raises(ValueError, match="Expected a cuda device, but got: cpu"):
+        torch.cuda.current_stream("cpu")
+    first, second, plain = torch.cuda.Event(True), torch.cuda.Event(enable_timing=True), torch.Event("cuda")
+    assert (first.device, plain.device) == (None, torch.device("cuda"))
+    first.record()
+    second.record(streams[0])
+    assert isinstance(first, torch.Event)
+    assert first.device == torch.device("cuda:0")
+    with pytest.raises(RuntimeError, match="Event device 0 does not match recording"):
+        first.record(streams[0])
+    with pytest.raises(torch.AcceleratorError, match="invalid resource handle"):
+        first.elapsed_time(second)
+
+
+JITTED = "template <typename T> T f(T x) { return x; }"
+ABSENT: dict[str, Callable[[], object]] = {
+    "a graph": lambda: torch.cuda.CUDAGraph(),
+    "callables": lambda: torch.cuda.make_graphed_callables(linear(), (ones(2, 3),)),
+    "a memory pool": lambda: torch.cuda.MemPool(),
+    "a stream of others": lambda: torch.cuda.ExternalStream(8),
+    "settings of the allocator": lambda: torch.cuda.memory._set_allocator_settings("max_split_size_mb:1"),
+    "another allocator": lambda: torch.cuda.memory.CUDAPluggableAllocator("x.so", "a", "b"),
+    "a handle": lambda: torch.cuda.current_blas_handle(),
+    "the runtime": lambda: torch.cuda.cudart().cudaHostRegister(0, 1, 0),
+    "the driver": lambda: torch.cuda.temperature(),
+    "a kernel": lambda: torch.cuda._compile_kernel("", "f"),
+    "a jitted kernel": lambda: torch.cuda.jiterator._create_jit_fn(JITTED)(ones(2)),
+    "an operator of CUDA alone": lambda: torch.batch_norm_stats(ones(2, 3), 1e-5),
+    "an offset": lambda: torch.Generator("cuda").get_offset(),
+    "DLPack": lambda: torch.from_dlpack(ones(2)),
+    "DLPack to NumPy": lambda: np.from_dlpack(ones(2)),
+    "a capsule": lambda: torch.utils.dlpack.to_dlpack(ones(2)),
+    "export": lambda: torch.export.export(linear(), (ones(2, 3),)),
+    "another process": lambda: ForkingPickler.dumps(ones(2)),
+    "nested": lambda: torch.nested.nested_tensor([ones(2), ones(3)]),
+    "jagged": lambda: torch.nested.nested_tensor([ones(2), ones(3)], layout=torch.jagged),
+    "quantized": lambda: torch.quantize_per_tensor(ones(2), 0.1, 0, torch.quint8),
+}
+
+
+@pytest.mark.parametrize("run", ABSENT.values(), ids=ABSENT)
+def test_what_takes_a_real_gpu_is_refused_in_one_line(run: Callable[[], object]) -> None:
+    with pytest.raises(NotImplementedError) as found:
+        run()
+    assert str(found.value).startswith("Virtual GPUs do not have")
+    assert "\n" not in str(found.value)
+
+
+def test_every_c_function_of_cuda_is_stood_in_for_or_refused() -> None:
+    kept = re.compile(f"_(cuda|nccl|gds|accelerator)_({errors.ABSENT['but_for'].replace(' ', '|')})")
+    names = [
+        name for name in dir(torch._C) if name.startswith(("_cuda_", "_nccl_", "_accelerator_", "_gds_"))
+    ]
+    found = {name: getattr(torch._C, name) for name in names if not kept.match(name)}
+    native = [name for name, value in found.items() if isinstance(value, BuiltinFunctionType)]
+    assert native == []
+
+
+ASSERTED: dict[str, Callable[[], object]] = {
+    "a probability above 1": lambda: torch.bernoulli(2 * ones(2)),
+    "a negative rate": lambda: torch.poisson(-ones(2)),
+    "negative weights": lambda: torch.multinomial(-ones(3), 2, replacement=True),
+    "a loss of what is no probability": lambda: nn.functional.binary_cross_entropy(2 * ones(2), ones(2)),
+    "a class too many": lambda: nn.functional.one_hot(torch.tensor([3], device="cuda"), 3),
+    "a bag": lambda: nn.functional.embedding_bag(*(torch.tensor([[5]], device="cuda"), ones(3, 3))),
+    "take": lambda: torch.take(ones(2), torch.tensor([5], device="cuda")),
+    "an assertion": lambda: torch._assert_async(torch.tensor(0, device="cuda")),
+}
+
+
+@pytest.mark.parametrize("run", ASSERTED.values(), ids=ASSERTED)
+def test_what_a_kernel_asserts(run: Callable[[], object]) -> None:
+    with pytest.raises(torch.AcceleratorError, match="device-side assert triggered"):
+        run()
+
+
+def test_what_only_the_cpu_can_is_refused_as_on_cuda() -> None:
+    with pytest.raises(NotImplementedError, match=r"Could not run .* 'CUDA' backend"):
+        torch.histogram(ones(4), 3)
+    with pytest.raises(TypeError, match=r"apply_ is only implemented on CPU tensors"):
+        ones(2).apply_(abs)
+    has = torch._C._dispatch_has_computed_kernel_for_dispatch_key
+    if torch.backends.cuda.is_built():
+        every = (name for name in torch._C._dispatch_get_all_op_names() if not name.endswith("out"))
+        lacking = {name[6:].split(".")[0] for name in every if has(name, "CPU") and not has(name, "CUDA")}
+        assert errors.OPERATIONS["cpu_only"] <= lacking
+
+
+def test_storages_and_tensors_of_old_types_are_on_their_device() -> None:
+    before = torch.cuda.memory_allocated(1)
+    storage = ones(4, device="cuda:1").storage()
+    copy = storage.clone()
+    assert torch.cuda.memory_allocated(1) == before + 1024
+    assert copy.device == storage.byte().device == torch.device("cuda:1")
+    assert storage.cuda(0).device == torch.cuda.IntStorage(4).device == torch.device("cuda:0")
+    assert torch.cuda.FloatTensor(3, device=1).device == torch.device("cuda:1")
+    assert ones(2).new([1, 2], device="cuda:1").tolist() == [1, 2]
+    assert repr(type(ones(2))) == "<class 'torch.Tensor'>"
+
+
+def test_a_sparse_tensor_goes_where_its_values_are() -> None:
+    places, values = torch.tensor([[0, 1], [2, 0]]), ones(2, device="cuda:1").requires_grad_()
+    with torch.sparse.check_sparse_tensor_invariants():
+        found = torch.sparse_coo_tensor(places, values)
+        with pytest.raises(RuntimeError, match="size is inconsistent with indices"):
+            torch.sparse_coo_tensor(places, values, (1, 1))
+    assert (found.device, found.shape) == (torch.device("cuda:1"), (2, 3))
+    found.to_dense().sum().backward()
+    assert values.grad.tolist() == [1, 1]
+
+
+def test_who_asked_for_the_memory_in_use() -> None:
+    seen: list[tuple[int, ...]] = []
+    torch._C._cuda_attach_out_of_memory_observer(lambda *numbers: seen.append(numbers))
+    torch.cuda.memory._record_memory_history("state", context="state", stacks="python")
+    kept = torch.empty(3 * 2**20, device="cuda:1")
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(2**40, device="cuda:1")
+    snapshot = torch.cuda.memory._snapshot()
+    torch.cuda.memory._record_memory_history(None)
+    blocks = [block for segment in snapshot["segments"] for block in segment["blocks"]]
+    (block,) = [block for block in blocks if block["requested_size"] == kept.nbytes]
+    assert block["frames"][0]["name"] == "test_who_asked_for_the_memory_in_use"
+    assert [len(trace) for trace in snapshot["device_traces"]] == [0, 1]
+    assert [numbers[:3] for numbers in seen] == [(1, 2**42, 2**31)]
 
 
 def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,7 @@ def operators() -> Iterator[list[Any]]:
 
 def samples(operator: Any) -> Iterator[Sample]:
     """Yield what PyTorch's tests call an operator with, on the CPU, in its most usual type of numbers."""
-    known = operator.supported_dtypes("cpu")
+    known = operator.supported_dtypes("cpu") & operator.supported_dtypes("cuda")
     usual = (torch.float32, torch.int64, torch.bool, torch.complex64)
     dtype = next((dtype for dtype in usual if dtype in known), None)
     if dtype is not None:

@@ -112,7 +112,7 @@ def _functions(machine: Machine) -> dict[str, Any]:
         "getMemoryFraction": lambda device: of(device).fraction,
         "memorySnapshot": lambda pool=None: _snapshot(machine),
         "record_memory_history": history.record,
-        "attach_out_of_memory_observer": history.observers.append,
+        "attach_out_of_memory_observer": lambda tell: history.observers.append(tell),
         "isHistoryEnabled": lambda: history.on,
         "setMemoryMetadata": set_metadata,
         "getMemoryMetadata": lambda: history.metadata,
