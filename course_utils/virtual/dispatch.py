@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map_only
 
+from . import sync_norm
 from .collectives import kernels
 from .errors import OPERATIONS, WORDS, alert_any_order, device_assert, refuse
 from .machine import Machine, active
@@ -204,6 +205,7 @@ _SPECIAL: dict[Any, Callable[..., Any]] = {
     aten.is_pinned.default: lambda tensor, device=None: False,
     aten._has_compatible_shallow_copy_type.default: lambda first, second: True,
     **kernels(),
+    **sync_norm.KERNELS,
 }
 
 VirtualTensor.__torch_dispatch__ = classmethod(dispatch)

@@ -6,6 +6,7 @@ It switches them on once torch is imported, so that a process without torch pays
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 
 SETTINGS = "COURSE_VIRTUAL_GPUS"  # the variable: how many, and of which memory, as in "8:2 GiB"
@@ -49,8 +50,7 @@ def _switch_on(_: ModuleType) -> None:
     root = os.path.abspath(os.path.join(FOLDER, *[os.pardir] * 3))
     missing = [] if root in sys.path else [root]
     sys.path[:0] = missing
-    from course_utils import virtual
-
+    virtual = import_module("course_utils.virtual")
     del sys.path[: len(missing)]
     count, _, memory = os.environ[SETTINGS].partition(":")
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")
