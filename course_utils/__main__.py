@@ -29,15 +29,16 @@ def trying(typed: list) -> int:
     parser.add_argument("--gpus", type=int, default=8, choices=range(1, 9), metavar="N", help="1 to 8 (8)")
     parser.add_argument("--memory", default="2 GiB", metavar="SIZE", help="of each GPU ('2 GiB')")
     parser.add_argument("--nproc", type=int, metavar="N", help="start N processes with torchrun")
-    parser.add_argument("script", metavar="SCRIPT")
+    parser.add_argument("script", metavar="SCRIPT", help="a file, or a program written in Python")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the script")
     given = parser.parse_args(typed)
-    if not Path(given.script).is_file():
+    program = given.script if Path(given.script).is_file() else shutil.which(given.script)  # accelerate, say
+    if not program:
         parser.error(f"there is no file {given.script}")
     startup = Path(__file__).resolve().parent / "virtual" / "startup" / "sitecustomize.py"
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")  # nothing is left beside the script
     os.environ.update(runpy.run_path(str(startup))["settings"](given.gpus, given.memory))
-    script = [given.script, *given.arguments]
+    script = [program, *given.arguments]
     if given.nproc is None:
         return _become([sys.executable, *script])
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
