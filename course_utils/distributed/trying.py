@@ -7,6 +7,7 @@ environment give virtual GPUs to it and to all processes it starts. What they us
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     size.add_argument("--card", metavar="NAME", help="memory and capability of this card, such as T4")
     made.add_argument("--nproc", type=int, metavar="N", help="start N processes, as torchrun does")
     made.add_argument("--report", type=Path, metavar="FILE", help="write the report there, as JSON")
-    made.add_argument("script", metavar="SCRIPT")
+    made.add_argument("script", metavar="SCRIPT", help="a file, or a program in Python, such as accelerate")
     made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the script")
     return made
 
@@ -39,13 +40,14 @@ def main(typed: list[str]) -> int:
     """Run a script on virtual GPUs, say what it used, and return its exit code."""
     reader = parser()
     given = reader.parse_args(typed)
-    if not Path(given.script).is_file():
+    program = given.script if Path(given.script).is_file() else shutil.which(given.script)
+    if program is None:
         reader.error(f"there is no file {given.script}")
     try:
         capacity_of(given.memory, given.card)
     except ValueError as error:
         reader.error(str(error))
-    command = [sys.executable, given.script, *given.arguments]
+    command = [sys.executable, program, *given.arguments]
     if given.nproc is not None:
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.nproc)]
         command[1:1] = torchrun

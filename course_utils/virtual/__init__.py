@@ -15,11 +15,11 @@ What they are not:
   factories (`torch.empty`, ...) and copies are measured first.
 * there before they are switched on. A `torch.tensor` taken out of torch earlier (`from torch import tensor`)
   fails; other functions taken out earlier know them.
-* a compiler target. CUDA graphs and custom CUDA kernels do not know them;
-  `torch.compile` leaves the code as it is, and says so. Nested and quantized tensors are not carried: a
-  `TransformerEncoder` in its fast path gives zeros at padded places on CUDA, here what its layers give.
-* one machine for several processes. Each has GPUs of its own, and does not see what others hold on theirs;
-  what goes over NCCL is carried by gloo, see `collectives.py`.
+* shared by processes. Each process has its own, all of them: what another rank holds on `cuda:1` is not seen
+  here. NCCL's collectives are carried by gloo, see `collectives.py`.
+* a compiler target. CUDA graphs and custom CUDA kernels do not know them; `torch.compile`
+  leaves the code as it is, and says so. Nested and quantized tensors are not carried: a `TransformerEncoder`
+  in its fast path gives zeros at padded places on CUDA, here what its layers give.
 * separate random streams. A device draws from the CPU's stream, which makes its numbers equal to the
   CPU's, until `torch.cuda.manual_seed` gives it one of its own.
 """

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from datetime import timedelta
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -68,30 +69,39 @@ def _group_of(value: Any) -> dist.ProcessGroup:
 
 def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
     """Run an operation of torch.distributed on virtual tensors."""
-    machine = active()
-    machine.check()
+    active().check()
     given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
     tensors = [leaf for leaf in tree_leaves(given) if isinstance(leaf, torch.Tensor)]
-    what = _what(func)
+    what, home, carrier = _what(func), tensors[0].device, None
     for name in given.keys() & {"process_group", "group_name"}:
-        group = _group_of(given[name])
-        carrier = carrier_of(group)
-        if carrier.nccl:
-            _check(what, group, carrier, tensors)
-        sent = _sent(what, group, given)
-        machine.sent[what] += sum(tensor.nbytes for tensor in sent)
-        if getattr(_premultiplied, "factor", None) is not None:
-            given = _premultiply(given, sent, _premultiplied.factor)
-        given[name] = carrier.group.boxed() if name == "process_group" else carrier.name
-    inner = tree_map_only(VirtualTensor, lambda tensor: tensor._inner, given)
-    result = _all_to_all(carrier, **inner) if func is torch.ops.c10d.alltoall_.default else func(**inner)
-    if "process_group" in given and carrier.coalesced is not None:
+        carrier, given = _hand_over(what, name, given, tensors)
+    flat = "process_group" in given and what in ("all_gather", "reduce_scatter")  # gloo minds their shapes
+    inner = {id(leaf): leaf._inner for leaf in tree_leaves(given) if type(leaf) is VirtualTensor}
+    inner = {key: tensor.view(-1) if flat else tensor for key, tensor in inner.items()}
+    same = {id(inner[id(tensor)]): tensor for tensor in tensors if id(tensor) in inner}
+    given = tree_map_only(VirtualTensor, lambda tensor: inner[id(tensor)], given)
+    result = _all_to_all(carrier, **given) if func is torch.ops.c10d.alltoall_.default else func(**given)
+    if carrier and carrier.coalesced is not None:
         works = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.ScriptObject)]
         carrier.coalesced += map(dist.Work.unbox, works)
-    same, home = {id(tensor._inner): tensor for tensor in tensors}, tensors[0].device
     return tree_map_only(
         torch.Tensor, lambda one: same[id(one)] if id(one) in same else wrap(one, home), result
     )
+
+
+def _hand_over(
+    what: str, name: str, given: dict[str, Any], tensors: list[torch.Tensor]
+) -> tuple[Carrier, dict[str, Any]]:
+    """Check and count what a group is given; return its carrier, and the arguments with that in its place."""
+    group = _group_of(given[name])
+    carrier = carrier_of(group)
+    if carrier.nccl:
+        _check(what, group, carrier, tensors)
+    sent = _sent(what, group, given)
+    active().sent[what] += sum(tensor.nbytes for tensor in sent)
+    if getattr(_premultiplied, "factor", None) is not None:
+        given = _premultiply(given, sent, _premultiplied.factor)
+    return carrier, given | {name: carrier.group.boxed() if name == "process_group" else carrier.name}
 
 
 def _what(func: Any) -> str:
@@ -290,6 +300,7 @@ def kernels() -> dict[Any, Callable[..., Any]]:
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the backend, and what is done in C++ with tensors of its own."""
     yield distributed_c10d, "_NCCL_AVAILABLE", True
+    yield distributed_c10d, "default_pg_nccl_timeout", timedelta(minutes=10)
     for name in ("ProcessGroupNCCL", "ProcessGroupNCCL2", "ProcessGroupNCCLLazy"):
         yield distributed_c10d, name, ProcessGroupNCCL
     yield dist, "ProcessGroupNCCL", ProcessGroupNCCL

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map_only
 
+from . import sync_norm
 from .collectives import kernels
 from .errors import WORDS, absent, alert_any_order, device_assert, refuse
 from .machine import Machine, active
@@ -228,6 +229,7 @@ _SPECIAL: dict[Any, Callable[..., Any]] = {
     aten.is_pinned.default: lambda tensor, device=None: False,
     aten._has_compatible_shallow_copy_type.default: lambda first, second: True,
     **kernels(),
+    **sync_norm.KERNELS,
 }
 for _func, _kernel in _SPECIAL.items():
     facts(_func).kernel = _kernel

@@ -52,7 +52,6 @@ def _switch_on(_: ModuleType) -> None:
     missing = [] if root in sys.path else [root]
     sys.path[:0] = missing
     virtual = import_module("course_utils.virtual")
-
     del sys.path[: len(missing)]
     count, memory, card = os.environ[SETTINGS].split(":")
     seen = os.environ.get("CUDA_VISIBLE_DEVICES")

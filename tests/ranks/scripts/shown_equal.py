@@ -4,6 +4,7 @@ Written as for NVIDIA GPUs: nothing in here knows that they are virtual. Argumen
 which four processes save and two load.
 """
 
+import copy
 import os
 import sys
 from collections.abc import Callable
@@ -95,6 +96,21 @@ def data_parallel(mesh: DeviceMesh) -> None:
             functional.mse_loss(network_(inputs), targets).backward()
         assert_same_gradients(model, alone)
         assert all(parameter.grad.is_cuda for parameter in model.parameters())
+
+
+def synchronized_norm(mesh: DeviceMesh) -> None:
+    """Batch norm over all processes: outputs, gradients and running statistics."""
+    torch.manual_seed(0)
+    alone = nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4))
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(alone)).cuda()
+    wrapped = DistributedDataParallel(model, device_ids=[RANK])
+    x, y = batch(0)
+    y = y[:, :1, :6].expand(-1, 4, -1)
+    for network_, inputs, targets in ((alone, x, y), (wrapped, *shares(x, y))):
+        functional.mse_loss(network_(inputs), targets).backward()
+    assert_same_gradients(model, alone)
+    assert_close(model[1].running_var.cpu(), alone[1].running_var)
+    assert_close(model[1].running_mean.cpu(), alone[1].running_mean)
 
 
 def shares(*tensors: Tensor) -> list[Tensor]:
@@ -221,6 +237,7 @@ def moved(mesh: DeviceMesh) -> None:
 
 CHECKS: tuple[Callable[[DeviceMesh], None], ...] = (
     data_parallel,
+    synchronized_norm,
     fully_sharded,
     tensor_parallel,
     pipelines,
