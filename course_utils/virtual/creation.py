@@ -111,7 +111,8 @@ def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> 
     if kwargs.pop("pin_memory", False):
         raise RuntimeError("Only dense CPU tensors can be pinned")
     learns = kwargs.get("requires_grad")
-    if learns:  # what is moved would be no leaf any more
+    of_graph = real.__name__ == "asarray" and isinstance(data, torch.Tensor)
+    if learns and not of_graph:  # what is moved would be no leaf any more
         del kwargs["requires_grad"]
     made = to(real(*map(_plain, args), **kwargs, device="cpu"), wanted)
     return made.requires_grad_() if learns else made

@@ -11,7 +11,6 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, Unin
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_map_only
 
-from .errors import misplaced_gradient
 from .machine import Machine, active, crossing
 from .tensor import VirtualTensor, become, wrap
 
@@ -21,7 +20,6 @@ _real_to = torch.Tensor.to
 _real_copy = torch.Tensor.copy_
 _real_device = torch.Tensor.device
 _real_data = torch.Tensor.data
-_real_grad = torch.Tensor.grad
 _real_type = torch.Tensor.type
 _real_materialize = UninitializedTensorMixin.materialize
 
@@ -214,13 +212,6 @@ def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
     return active().is_pinned(tensor.untyped_storage())
 
 
-def _set_grad(tensor: torch.Tensor, grad: torch.Tensor | None) -> None:
-    """`tensor.grad = ...` of a CPU tensor, which takes none from a GPU."""
-    if isinstance(grad, VirtualTensor):
-        misplaced_gradient(grad.device, tensor.device)
-    _real_grad.__set__(tensor, grad)
-
-
 def _set_data(tensor: torch.Tensor, new: torch.Tensor) -> None:
     """`tensor.data = ...`, which can also change the device."""
     if isinstance(tensor, UninitializedTensorMixin) and isinstance(new, UninitializedTensorMixin):
@@ -241,7 +232,6 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the methods of torch.Tensor that know virtual GPUs."""
     yield from ((torch.Tensor, name, method) for name, method in _METHODS.items())
     yield torch.Tensor, "data", property(_real_data.__get__, _set_data)
-    yield torch.Tensor, "grad", property(_real_grad.__get__, _set_grad, _real_grad.__delete__)
     yield torch.Tensor, "device", property(_device)
     yield torch.Tensor, "is_cuda", property(lambda tensor: _device(tensor).type == "cuda")
     yield UninitializedTensorMixin, "materialize", _materialize
