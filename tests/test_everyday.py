@@ -533,6 +533,30 @@ def test_streams_and_events_as_cuda_has_them() -> None:
         first.elapsed_time(second)
 
 
+class WhereItRuns(torch.autograd.Function):
+    seen: torch.cuda.Stream
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        WhereItRuns.seen = torch.cuda.current_stream()
+        return gradient + torch.zeros(2, device="cuda")
+
+
+def test_backward_of_a_function_runs_on_its_device_and_stream() -> None:
+    x, stream = ones(2, device="cuda:1").requires_grad_(), torch.cuda.Stream(1)
+    WhereItRuns.apply(x).sum().backward()
+    assert WhereItRuns.seen == torch.cuda.default_stream(1)
+    with torch.cuda.stream(stream):
+        loss = WhereItRuns.apply(x).sum()
+    loss.backward()
+    assert stream == WhereItRuns.seen
+    assert torch.cuda.current_stream() == torch.cuda.default_stream(0)
+
+
 JITTED = "template <typename T> T f(T x) { return x; }"
 ABSENT: dict[str, Callable[[], object]] = {
     "a graph": lambda: torch.cuda.CUDAGraph(),
