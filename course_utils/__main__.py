@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,9 +36,13 @@ def trying(typed: list) -> int:
     program = given.script if Path(given.script).is_file() else shutil.which(given.script)  # accelerate, say
     if not program:
         parser.error(f"there is no file {given.script}")
-    startup = Path(__file__).resolve().parent / "virtual" / "startup" / "sitecustomize.py"
+    if not find_spec("torch"):
+        parser.error(
+            f"there is no PyTorch for {sys.executable}. Take the Python that runs the script otherwise."
+        )
+    settings = _file("virtual", "startup", "sitecustomize.py")["settings"]
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")  # nothing is left beside the script
-    os.environ.update(runpy.run_path(str(startup))["settings"](given.gpus, given.memory))
+    os.environ.update(settings(given.gpus, given.memory))
     script = [program, *given.arguments]
     if given.nproc is None:
         return _become([sys.executable, *script])
@@ -45,21 +50,25 @@ def trying(typed: list) -> int:
     return _guard([*torchrun, "--nproc-per-node", str(given.nproc), *script])
 
 
+def _file(*names: str) -> dict:
+    """Return what a file of the package defines, without its room, which would import torch."""
+    return runpy.run_path(str(Path(__file__).resolve().parent.joinpath(*names)))
+
+
 def _become(command: list) -> int:
     """Let this process be `command`; Windows cannot, so there it waits, and leaves Ctrl-C to the command."""
     sys.stdout.flush()
     if os.name == "posix":
         os.execv(command[0], command)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda *_: None)
     return subprocess.call(command)
 
 
 def _guard(command: list) -> int:
     """Run torchrun, and leave no process of it behind."""
-    from course_utils.distributed.cleanup import MARK, guarded
-
-    run = os.environ[MARK] = uuid4().hex
-    with guarded(run), subprocess.Popen(command) as process:
+    cleanup = _file("distributed", "cleanup.py")
+    run = os.environ[cleanup["MARK"]] = uuid4().hex
+    with cleanup["guarded"](run), subprocess.Popen(command) as process:
         while True:
             try:
                 return process.wait()
