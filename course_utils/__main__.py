@@ -37,9 +37,7 @@ def trying(typed: list) -> int:
     if not program:
         parser.error(f"there is no file {given.script}")
     if not find_spec("torch"):
-        parser.error(
-            f"there is no PyTorch for {sys.executable}. Take the Python that runs the script otherwise."
-        )
+        parser.error(f"no PyTorch for {sys.executable}: take the Python that runs the script otherwise")
     settings = _file("virtual", "startup", "sitecustomize.py")["settings"]
     os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")  # nothing is left beside the script
     os.environ.update(settings(given.gpus, given.memory))
