@@ -4,7 +4,6 @@ import copy
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import BuiltinFunctionType
 
@@ -528,6 +527,30 @@ def test_streams_and_events_as_cuda_has_them() -> None:
         first.elapsed_time(second)
 
 
+class WhereItRuns(torch.autograd.Function):
+    seen: torch.cuda.Stream
+
+    @staticmethod
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
+        WhereItRuns.seen = torch.cuda.current_stream()
+        return gradient + torch.zeros(2, device="cuda")
+
+
+def test_backward_of_a_function_runs_on_its_device_and_stream() -> None:
+    x, stream = ones(2, device="cuda:1").requires_grad_(), torch.cuda.Stream(1)
+    WhereItRuns.apply(x).sum().backward()
+    assert WhereItRuns.seen == torch.cuda.default_stream(1)
+    with torch.cuda.stream(stream):
+        loss = WhereItRuns.apply(x).sum()
+    loss.backward()
+    assert stream == WhereItRuns.seen
+    assert torch.cuda.current_stream() == torch.cuda.default_stream(0)
+
+
 JITTED = "template <typename T> T f(T x) { return x; }"
 ABSENT: dict[str, Callable[[], object]] = {
     "a graph": lambda: torch.cuda.CUDAGraph(),
@@ -541,13 +564,12 @@ ABSENT: dict[str, Callable[[], object]] = {
     "the driver": lambda: torch.cuda.temperature(),
     "a kernel": lambda: torch.cuda._compile_kernel("", "f"),
     "a jitted kernel": lambda: torch.cuda.jiterator._create_jit_fn(JITTED)(ones(2)),
-    "an operator of CUDA alone": lambda: torch.batch_norm_stats(ones(2, 3), 1e-5),
+    "an operator of CUDA alone": lambda: torch._masked_scale(ones(2), ones(2), 2.0),
     "an offset": lambda: torch.Generator("cuda").get_offset(),
     "DLPack": lambda: torch.from_dlpack(ones(2)),
     "DLPack to NumPy": lambda: np.from_dlpack(ones(2)),
     "a capsule": lambda: torch.utils.dlpack.to_dlpack(ones(2)),
     "export": lambda: torch.export.export(linear(), (ones(2, 3),)),
-    "another process": lambda: ForkingPickler.dumps(ones(2)),
     "nested": lambda: torch.nested.nested_tensor([ones(2), ones(3)]),
     "jagged": lambda: torch.nested.nested_tensor([ones(2), ones(3)], layout=torch.jagged),
     "quantized": lambda: torch.quantize_per_tensor(ones(2), 0.1, 0, torch.quint8),
@@ -588,6 +610,12 @@ ASSERTED: dict[str, Callable[[], object]] = {
 def test_what_a_kernel_asserts(run: Callable[[], object]) -> None:
     with pytest.raises(torch.AcceleratorError, match="device-side assert triggered"):
         run()
+
+
+def test_what_the_host_finds_in_probabilities() -> None:
+    with pytest.raises(RuntimeError, match="probability tensor contains either"):
+        torch.multinomial(-ones(3), 2)
+    assert ones(2).tolist() == [1, 1]
 
 
 def test_what_only_the_cpu_can_is_refused_as_on_cuda() -> None:

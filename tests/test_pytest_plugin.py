@@ -10,6 +10,8 @@ import pytest
 
 from course_utils.lessons import ROOT
 
+pytestmark = pytest.mark.slow
+
 CONFTEST = """
 import torch
 

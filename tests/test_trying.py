@@ -1,4 +1,4 @@
-"""`try SCRIPT`: it runs as with python or torchrun, and the report says what it used."""
+"""`try SCRIPT`: the report at its end, and what is refused. What runs: `ranks/test_virtual_ranks.py`."""
 
 import json
 import os
@@ -9,27 +9,8 @@ from typing import Any
 
 import pytest
 
+from course_utils.distributed import report, trying
 from course_utils.lessons import ROOT
-
-AS_WITHOUT = """
-import multiprocessing, os, sys
-from pathlib import Path
-import helper  # beside the script
-import torch
-
-def child(queue):
-    queue.put((torch.cuda.device_count(), torch.ones(2, device="cuda:1").sum().item()))
-
-if __name__ == "__main__":
-    spawn = multiprocessing.get_context("spawn")
-    queue = spawn.Queue()
-    process = spawn.Process(target=child, args=(queue,))
-    process.start()
-    print(sys.argv, Path.cwd().name, Path(sys.path[0]).name, queue.get(), torch.cuda.get_device_name(0))
-    process.join()
-    print("to stderr", file=sys.stderr)
-    sys.exit(7)
-"""
 
 TRAINS = """
 import os
@@ -58,66 +39,40 @@ kept = [torch.empty(2**28, device="cuda") for _ in range(20)]
 MIB = 2**20
 
 
-def attempt(folder: Path, text: str, *options: str, arguments: tuple[str, ...] = ()) -> Any:
-    """Run a script in `folder` from its parent; return the process that ran it, and the report."""
-    folder.mkdir(exist_ok=True)
-    script, report = folder / "script.py", folder.parent / "report.json"
+def attempt(folder: Path, text: str, *options: str) -> Any:
+    """Run a script in `folder`; return the process that ran it, and the report."""
+    script, written = folder / "script.py", folder / "report.json"
     script.write_text(text)
-    command = [sys.executable, "-m", "course_utils", "try", "--report", str(report), *options]
+    command = [sys.executable, "-m", "course_utils", "try", "--report", str(written), *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [*command, str(script), *arguments],
-        cwd=folder.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    return ran, json.loads(report.read_text()) if report.exists() else None
+    ran = subprocess.run([*command, str(script)], env=environment, capture_output=True, text=True)
+    return ran, json.loads(written.read_text())
 
 
-def test_a_script_runs_as_without_and_so_do_its_children(tmp_path: Path) -> None:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "helper.py").write_text("")
-    ran, report = attempt(folder, AS_WITHOUT, "--gpus", "2", "--card", "T4", arguments=("--lr", "0.1"))
-    told = [
-        [str(folder / "script.py"), "--lr", "0.1"],
-        tmp_path.name,
-        "project",
-        (2, 2.0),
-        "Virtual T4 (CPU)",
-    ]
-    assert ran.stdout.splitlines() == [" ".join(map(str, told))], ran.stderr
-    assert "to stderr" in ran.stderr
-    assert ran.returncode == report["exit_code"] == 7
-    assert {file.name for file in folder.iterdir()} == {"helper.py", "script.py"}
-    (child,) = report["processes"]
-    assert child["gpus"]["cuda:1"]["allocated"] == 1024
-    assert "torch.ones(2, device" in child["gpus"]["cuda:1"]["where"]
-
-
+@pytest.mark.slow
 def test_ranks_train_and_the_report_says_what_each_used(tmp_path: Path) -> None:
-    ran, report = attempt(tmp_path / "project", TRAINS, "--nproc", "2")
+    ran, told = attempt(tmp_path, TRAINS, "--nproc", "2")
     assert ran.returncode == 0, ran.stderr
-    assert [one["rank"] for one in report["processes"]] == [0, 1]
-    for rank, one in enumerate(report["processes"]):
+    assert [one["rank"] for one in told["processes"]] == [0, 1]
+    for rank, one in enumerate(told["processes"]):
         (gpu,) = [gpu for name, gpu in one["gpus"].items() if gpu["allocated"] > MIB]
         assert gpu is one["gpus"][f"cuda:{rank}"]
         assert gpu["categories"]["parameters"] == 4 * MIB
         assert gpu["categories"]["optimizer state"] >= 8 * MIB
         assert gpu["allocated"] >= 16 * MIB
         assert one["sent"]["all_reduce"] >= 2 * 4 * MIB
-    assert report["fits"]["T4"]
+    assert told["fits"]["T4"]
 
 
+@pytest.mark.slow
 def test_what_is_too_big_is_told_with_the_line_of_the_script(tmp_path: Path) -> None:
-    ran, report = attempt(tmp_path / "project", TOO_BIG, "--card", "T4")
+    ran, told = attempt(tmp_path, TOO_BIG, "--card", "T4")
     assert ran.returncode == 1
     assert "CUDA out of memory" in ran.stderr
-    (one,) = report["processes"]
+    (one,) = told["processes"]
     assert "script.py, line 4" in one["error"]
-    assert not report["fits"]["T4"]
-    assert report["fits"]["L4"]
+    assert not told["fits"]["T4"]
+    assert told["fits"]["L4"]
 
 
 @pytest.mark.parametrize(
@@ -130,8 +85,30 @@ def test_what_is_too_big_is_told_with_the_line_of_the_script(tmp_path: Path) -> 
     ],
     ids=["number", "size", "card", "both"],
 )
-def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
-    ran, report = attempt(tmp_path / "project", "raise SystemExit", *options)
-    assert ran.returncode == 2
-    assert said in ran.stderr.splitlines()[-1]
-    assert report is None
+def test_what_cannot_be_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit")
+    with pytest.raises(SystemExit) as ended:
+        trying.main([*options, str(script)])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_report_in_words() -> None:
+    gpu = {
+        "allocated": 3 * MIB,
+        "reserved": 20 * MIB,
+        "categories": {"parameters": 2 * MIB, "gradients": 0},
+        "where": "loss.backward() (train.py, line 7)",
+    }
+    process = {"rank": 1, "process": 7, "gpus": {"cuda:1": gpu}, "sent": {"all_reduce": MIB}, "error": ""}
+    said = report.in_words([process]).splitlines()
+    assert said[1:4] == [
+        "rank 1, cuda:1: at most 3.00 MiB in use, 20.00 MiB asked for (parameters 2.00 MiB)",
+        "    reached at loss.backward() (train.py, line 7)",
+        "    sent by all_reduce: 1024.00 KiB",
+    ]
+    assert said[4].startswith("Fits on, by its tensors: V100, V100-32GB, T4")
+    assert "No virtual GPU was used." in report.in_words([])

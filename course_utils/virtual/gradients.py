@@ -28,19 +28,21 @@ def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         node = next((o.grad_fn for o in outputs if isinstance(o, VirtualTensor) and o.requires_grad), None)
         if isinstance(node, BackwardCFunction):  # not of a view that was changed in place
             node._homes = homes
+            node._stream = torch.cuda.current_stream(next(filter(None, homes)))
             node._input_homes = [a.device if isinstance(a, torch.Tensor) else None for a in args]
     return result
 
 
 def _backward(self: Any, *gradients: Any) -> Any:
-    """Run `backward` with every gradient where its output is."""
+    """Run `backward` with every gradient where its output is, on that device and the stream of `forward`."""
     homes = getattr(self, "_homes", None)
     if homes is not None:
         gradients = tuple(
             gradient.to(home) if home is not None and gradient is not None and gradient.is_cpu else gradient
             for gradient, home in zip(gradients, homes, strict=True)
         )
-    result = _real_backward(self, *gradients)
+    with torch.cuda.stream(getattr(self, "_stream", None)):
+        result = _real_backward(self, *gradients)
     if homes is not None:
         _check_returned(self, result if isinstance(result, tuple) else (result,))
     return result

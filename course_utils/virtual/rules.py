@@ -41,7 +41,8 @@ class Facts:
         self.name = schema.name.removeprefix("aten::")
         self.base = self.name.rstrip("_")
         self.mutates = schema.is_mutable
-        self.view = func.is_view and not self.mutates  # shares its argument's storage: nothing to charge
+        alone = not any(str(argument.type) == "Tensor" for argument in schema.arguments[1:])  # not view_as
+        self.view = func.is_view and alone and not self.mutates  # shares its argument's storage: no charge
         self.random = torch.Tag.nondeterministic_seeded in func.tags
         self.per_tensor = self.name.startswith("_foreach_")
         self.cpu_only = self.name in OPERATIONS["cpu_only"]

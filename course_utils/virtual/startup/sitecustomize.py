@@ -30,12 +30,17 @@ class _Finder:
     def find_spec(self, name: str, path: object = None, target: object = None) -> object:
         if name != self.name:
             return None
-        sys.meta_path.remove(self)
-        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in sys.meta_path)), None)
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec:
             load = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: (load(module), self.then(module))
+            spec.loader.exec_module = lambda module: self._load(load, module)
         return spec
+
+    def _load(self, load: Callable[[ModuleType], None], module: ModuleType) -> None:
+        load(module)
+        sys.meta_path.remove(self)  # not before: many only look whether torch is there
+        self.then(module)
 
 
 def when_imported(name: str, then: Callable[[ModuleType], None]) -> None:

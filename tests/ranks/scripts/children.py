@@ -18,7 +18,8 @@ def add(number: int, tensor: Tensor, layer: nn.Module, answers: multiprocessing.
 
 # what a script does not import is not imported for it
 COUNT = """
-import sys
+import importlib.util, sys
+assert importlib.util.find_spec("torch")
 assert not sys.modules.keys() & {"torch", "course_utils"}
 import torch
 print("child", torch.cuda.device_count())

@@ -21,6 +21,7 @@ from torch.distributed.tensor.parallel import (
     ColwiseParallel,
     RowwiseParallel,
     SequenceParallel,
+    loss_parallel,
     parallelize_module,
 )
 from torch.nn import functional
@@ -156,6 +157,17 @@ def tensor_parallel(mesh: DeviceMesh) -> None:
         assert_same_gradients(model, alone)
 
 
+def loss_of_parts(mesh: DeviceMesh) -> None:
+    """Cross entropy of logits whose classes are spread over the processes."""
+    plan = ColwiseParallel(output_layouts=Shard(-1), use_local_output=False)
+    alone, model = network()[0].up, parallelize_module(network()[0].up.cuda(), mesh, plan)
+    x, classes = batch(0)[0][:, 0], torch.arange(8)
+    functional.cross_entropy(alone(x), classes).backward()
+    with loss_parallel():
+        functional.cross_entropy(model(x.cuda()), classes.cuda()).backward()
+    assert_same_gradients(model, alone)
+
+
 def pipelines(mesh: DeviceMesh) -> None:
     for schedule, each in ((ScheduleGPipe, 1), (Schedule1F1B, 1), (ScheduleInterleaved1F1B, 2)):
         torch.manual_seed(0)
@@ -240,6 +252,7 @@ CHECKS: tuple[Callable[[DeviceMesh], None], ...] = (
     synchronized_norm,
     fully_sharded,
     tensor_parallel,
+    loss_of_parts,
     pipelines,
     *((two_dimensions,) if RANKS == 4 else ()),
     checkpoints,
