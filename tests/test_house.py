@@ -14,17 +14,17 @@ import pytest
 from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
-    "the front door": 250,
-    "virtual": 2_875,
+    "the front door": 260,
+    "virtual": 4_040,
     "memory": 870,
     "figures": 955,
     "machine": 1_430,
     "data": 590,
-    "distributed": 990,
+    "distributed": 1_255,
     "errors": 340,
     "exercises": 3_215,
     "tools": 2_395,
-    "tests": 16_455,
+    "tests": 17_710,
 }
 ROOT_ENTRIES = set(
     ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "
