@@ -68,6 +68,7 @@ def _run(command: list[str], variables: dict[str, str]) -> int:
     run = uuid4().hex
     unless_set = {"PYTHONDONTWRITEBYTECODE": "1"}  # nothing is left beside the script
     environment = unless_set | os.environ | variables | {MARK: run}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)  # it is about the GPUs of this machine
     with guarded(run), subprocess.Popen(command, env=environment) as process:
         while True:
             try:

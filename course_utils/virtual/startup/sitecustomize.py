@@ -52,18 +52,19 @@ def when_imported(name: str, then: Callable[[ModuleType], None]) -> None:
 
 
 def _switch_on(_: ModuleType) -> None:
-    """Switch virtual GPUs on as the parent has them, or fewer, where CUDA_VISIBLE_DEVICES names some."""
+    """Switch virtual GPUs on as the parent has them, or as many as CUDA_VISIBLE_DEVICES names."""
+    count, memory, card = os.environ[SETTINGS].split(":")
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    number = int(count) if seen is None else min(int(count), len(seen.split(",")) if seen else 0)
+    if not number:
+        return
     root = os.path.abspath(os.path.join(FOLDER, *[os.pardir] * 3))
     missing = [] if root in sys.path else [root]
     sys.path[:0] = missing
     virtual = import_module("course_utils.virtual")
     del sys.path[: len(missing)]
-    count, memory, card = os.environ[SETTINGS].split(":")
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
-        machine = virtual.switch_on(
-            min(int(count), len(seen.split(",")) if seen else 8), memory or None, card or None
-        )
+        machine = virtual.switch_on(number, memory or None, card or None)
     except ValueError as error:
         sys.exit(f"course_utils: {error}")
     if THEN in os.environ:
