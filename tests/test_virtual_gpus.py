@@ -21,6 +21,7 @@ import course_utils
 from course_utils import virtual
 from course_utils.virtual import machine as machine_module
 from course_utils.virtual.errors import CARDS
+from course_utils.virtual.startup.sitecustomize import visible
 
 ROOT = Path(__file__).parents[1]
 PATCHED = (
@@ -112,6 +113,13 @@ def test_every_card_has_limits_and_a_source():
 def test_an_unknown_card_is_refused_with_those_that_are_known():
     with pytest.raises(ValueError, match=r"^card='K80' is not known\. Choose one of: V100, .*, RTX-5090\.$"):
         virtual.switch_on(card="K80")
+
+
+@pytest.mark.parametrize(
+    ("names", "seen"), [(None, 4), ("", 0), ("-1", 0), ("2", 1), ("0, 3", 2), ("1,-1,2", 1), ("0,4,1", 1)]
+)
+def test_a_child_sees_the_gpus_that_it_may(names, seen):
+    assert visible(4, names) == seen
 
 
 @pytest.mark.parametrize("count", [0, 9, -1])

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from itertools import takewhile
 from types import ModuleType
 
 SETTINGS = "COURSE_VIRTUAL_GPUS"  # the variable: how many, of which memory, as which card, as in "8:2 GiB:T4"
@@ -51,11 +52,18 @@ def when_imported(name: str, then: Callable[[ModuleType], None]) -> None:
         sys.meta_path.insert(0, _Finder(name, then))
 
 
+def visible(count: int, names: str | None) -> int:
+    """Return how many of `count` GPUs CUDA_VISIBLE_DEVICES names, up to the first that is none, as -1."""
+    if names is None:
+        return count
+    known = {str(index) for index in range(count)}
+    return len(list(takewhile(known.__contains__, map(str.strip, names.split(",")))))
+
+
 def _switch_on(_: ModuleType) -> None:
-    """Switch virtual GPUs on as the parent has them, or as many as CUDA_VISIBLE_DEVICES names."""
+    """Switch virtual GPUs on as the parent has them, or as many as this process may see."""
     count, memory, card = os.environ[SETTINGS].split(":")
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    number = int(count) if seen is None else min(int(count), len(seen.split(",")) if seen else 0)
+    number = visible(int(count), os.environ.get("CUDA_VISIBLE_DEVICES"))
     if not number:
         return
     root = os.path.abspath(os.path.join(FOLDER, *[os.pardir] * 3))
