@@ -5,12 +5,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from course_utils.lessons import ROOT
+from course_utils.virtual import is_active, pytest_plugin
 
-pytestmark = pytest.mark.slow
 
 CONFTEST = """
 import torch
@@ -103,6 +104,7 @@ def run(folder: Path, *options: str) -> str:
     return subprocess.run(command, cwd=folder, env=environment, **streams).stdout
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_project_find_gpus_and_faults_are_found(tmp_path: Path) -> None:
     said = run(tmp_path, "--virtual-gpus", "2", "--virtual-gpu-memory", "1 GiB")
     assert "virtual GPUs: 2 of 1024.00 MiB. No CUDA kernel is tested." in said
@@ -115,14 +117,13 @@ def test_the_tests_of_a_project_find_gpus_and_faults_are_found(tmp_path: Path) -
     assert "5 failed, 4 passed, 1 skipped" in said
 
 
-@pytest.mark.parametrize(
-    ("options", "wanted"),
-    [((), "10 skipped"), (("--virtual-gpus", "9"), "Choose 1 to 8")],
-    ids=["not asked for", "too many"],
-)
-def test_nothing_happens_unasked_and_a_wrong_number_is_refused(
-    tmp_path: Path, options: tuple[str, ...], wanted: str
-) -> None:
-    said = run(tmp_path, *options)
-    assert wanted in said
-    assert "virtual GPUs:" not in said
+def test_a_wrong_number_is_refused() -> None:
+    asked = SimpleNamespace(virtual_gpus=9, virtual_gpu_memory=None)
+    with pytest.raises(pytest.UsageError, match=r"^--virtual-gpus: count=9 .* Choose 1 to 8\.$"):
+        pytest_plugin.pytest_load_initial_conftests(SimpleNamespace(known_args_namespace=asked))
+
+
+def test_nothing_happens_unasked() -> None:
+    asked = SimpleNamespace(virtual_gpus=None)
+    pytest_plugin.pytest_load_initial_conftests(SimpleNamespace(known_args_namespace=asked))
+    assert not is_active()
