@@ -12,7 +12,6 @@ import pytest
 from course_utils.lessons import ROOT
 from course_utils.virtual import is_active, pytest_plugin
 
-
 CONFTEST = """
 import torch
 
