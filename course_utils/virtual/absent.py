@@ -55,6 +55,5 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
         yield owner, name, _not_of_virtual(getattr(owner, name), "torch.to_dlpack")
     fake = FakeTensorConverter.from_real_tensor
     yield FakeTensorConverter, "from_real_tensor", _not_of_virtual(fake, "torch.export")
-    runtime = _Runtime()
     for owner in (torch.cuda, torch.cuda.profiler):
-        yield owner, "cudart", lambda: runtime
+        yield owner, "cudart", _Runtime

@@ -101,8 +101,7 @@ class Allocator:
         block.used, block.requested = True, nbytes
         amounts = {"allocated_bytes": block.size, "requested_bytes": nbytes}
         pool.count(allocation=1, **amounts, inactive_split=splits, inactive_split_bytes=rest)
-        add = self.history.add
-        block.frames = add("alloc", self.index, block.address, nbytes) if self.history.on else ()
+        block.frames = self.history.add("alloc", self.index, block.address, nbytes) if self.history.on else ()
         return block
 
     def demand(self, nbytes: int) -> None:

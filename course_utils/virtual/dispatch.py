@@ -7,7 +7,7 @@ need no code of their own.)
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -94,7 +94,7 @@ def _elsewhere(op: Facts, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
     if home.type != "cuda":
         return func(*inner, **kwargs)
     options = {**kwargs, "device": "cpu"}
-    with stream_of(machine, home, options if op.random else {"generator": None}):
+    with stream_of(machine, home, options) if op.random else nullcontext():
         return wrap(func(*inner, **options), home)
 
 

@@ -43,8 +43,7 @@ def scatter_out(tensor: torch.Tensor, out: Sequence[torch.Tensor], dim: int = 0,
     for position, target in enumerate(out):
         expected = [*tensor.shape[:dim], *target.shape[dim : dim + 1], *tensor.shape[dim + 1 :]]
         if list(target.shape) != expected:
-            shapes = list(target.shape), list(tensor.shape)
-            refuse(WORDS["output_shape"].format(position, shapes[0], dim, shapes[1]))
+            refuse(WORDS["output_shape"].format(position, list(target.shape), dim, list(tensor.shape)))
     total = sum(target.size(dim) for target in out)
     if total != tensor.size(dim):
         refuse(WORDS["output_total"].format(dim, dim, tensor.size(dim), total))
@@ -82,7 +81,7 @@ def gather(tensors: Sequence[torch.Tensor], dim: int = 0, destination: int | Non
     out = torch.empty(_gathered(tensors, dim, "gather_from_cpu"), dtype=tensors[0].dtype, device=target)
     if out.dim() == 4 and all(t.is_contiguous(memory_format=torch.channels_last) for t in tensors):
         out = out.to(memory_format=torch.channels_last)
-    return gather_out(tensors, out, dim)
+    return _put_together(tensors, out, dim)
 
 
 def gather_out(tensors: Sequence[torch.Tensor], out: torch.Tensor, dim: int = 0) -> torch.Tensor:
@@ -90,6 +89,11 @@ def gather_out(tensors: Sequence[torch.Tensor], out: torch.Tensor, dim: int = 0)
     shape = _gathered(tensors, dim, "gather_out_from_cpu")
     if list(out.shape) != shape:
         refuse(WORDS["gather_into"].format(shape, list(out.shape)))
+    return _put_together(tensors, out, dim)
+
+
+def _put_together(tensors: Sequence[torch.Tensor], out: torch.Tensor, dim: int) -> torch.Tensor:
+    """Copy tensors that fit side by side into `out`."""
     for part, tensor in zip(out.split([t.size(dim) for t in tensors], dim), tensors, strict=True):
         part.copy_(tensor)
     return out
@@ -105,8 +109,7 @@ def broadcast_out(tensor: torch.Tensor, out: Sequence[torch.Tensor]) -> list[tor
     _on_gpus(out, "output_on_cpu")
     for position, target in enumerate(out):
         if target.shape != tensor.shape:
-            shapes = list(tensor.shape), position, list(target.shape)
-            refuse(WORDS["broadcast_shape"].format(*shapes))
+            refuse(WORDS["broadcast_shape"].format(list(tensor.shape), position, list(target.shape)))
     return [target.copy_(tensor) for target in out]
 
 
