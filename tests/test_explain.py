@@ -2,6 +2,7 @@
 
 import gc
 import linecache
+import re
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from torch import nn
 
 import course_utils
 from course_utils.errors import Explanation, explain
+from course_utils.errors.known import KNOWN_ERRORS, KnownError
 
 OOM = (
     "CUDA out of memory. Tried to allocate {}. GPU 1 has a total capacity of 15.89 GiB of which 1.12 GiB is "
@@ -261,8 +263,24 @@ def test_every_wording(text: str, what: str, argument: str | None, devices: tupl
     assert explain(text).what == found.what  # the same for text seen elsewhere
 
 
+def test_many_families_are_known() -> None:
+    assert len(KNOWN_ERRORS) >= 110
+
+
+@pytest.mark.parametrize("known", KNOWN_ERRORS, ids=[known.example.strip()[:50] for known in KNOWN_ERRORS])
+def test_each_family_knows_the_text_that_people_reported(known: KnownError) -> None:
+    first = next(family for family in KNOWN_ERRORS if family.pattern.search(known.example))
+    assert first is known
+    assert re.fullmatch(r"https://\S+/(issues|pull)/\d+|the course's own", known.source)
+    found = explain(known.example)
+    assert found.known
+    assert found.what
+    assert found.fix
+    assert "{" not in (found.what + found.fix).replace("{'torch'", "")
+
+
 def test_prints_in_columns_that_fit_a_slide() -> None:
-    for text, *_ in WORDINGS:
+    for text, *_ in [*WORDINGS, *[(known.example,) for known in KNOWN_ERRORS]]:
         lines = str(explain(RuntimeError(text), x=torch.ones(1))).splitlines()
         assert lines[0].startswith("What happened  ")
         assert max(map(len, lines)) <= 100
