@@ -14,6 +14,7 @@ _PARTS = {
     "@nccl_timeout": NCCL_TIMEOUT,
 }
 _TABLES = tomllib.loads(Path(__file__).with_name("known.toml").read_text(encoding="utf-8"))
+TEXTS: dict[str, str] = _TABLES["texts"]
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
