@@ -119,7 +119,7 @@ def _who(message: str) -> str:
     rank, worker = _RANK.search(message), _WORKER.search(message)
     parts = [f"on rank {rank[1]}"] if rank else []
     parts += [f"in {worker[1]} {worker[2]}"] if worker else []
-    return f"{', '.join(parts).capitalize()}: " if parts else ""
+    return f"{parts[0][0].upper()}{', '.join(parts)[1:]}: " if parts else ""
 
 
 def _telling(error: BaseException | str, text: str) -> str:
