@@ -70,7 +70,7 @@ def _attributes(path: str, thing: Any, depth: int) -> Iterator[Place]:
     kind = type(thing).__name__
     closed = isinstance(thing, Dataset | DataLoader | type) or inspect.isroutine(
         thing
-    )  # of data, batches are moved
+    )  # of data, batches move
     if closed or not hasattr(thing, "__dict__"):
         yield from [Place(path, UNSEEN, f"{kind}: not looked into")] if depth == 0 else []
     elif depth < _DEEP:
@@ -100,9 +100,7 @@ def _registered(path: str, module: nn.Module) -> Iterator[Place]:
 
 def _left_behind(path: str, stray: Stray) -> Iterator[Place]:
     """Yield the places of what hangs on a module without being registered, and what cures that."""
-    if states := getattr(
-        stray.module, "_defaults", None
-    ):  # a metric of torchmetrics: .to() takes its state along
+    if states := getattr(stray.module, "_defaults", None):  # torchmetrics': .to() takes its state along
         if stray.attribute in states:
             for place in find_places(f"{path}.{stray.path}", stray.leaf):
                 yield replace(place, note="a metric's state", move=f'{path}.to("{{home}}")')
