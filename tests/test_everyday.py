@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.nn.parallel import comm
 from torch.nn.utils import rnn
@@ -679,6 +680,11 @@ def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str
     assert net(ones(4, 3)).is_cuda
     with warnings.catch_warnings(), pytest.warns(UserWarning, match="no compiler"):
         assert torch.compile(mode="max-autotune")(cubed)(ones(2)).item() == 2
+
+
+def test_a_fake_tensor_is_filled_without_a_driver() -> None:
+    with FakeTensorMode():  # a DTensor's shape is found with one
+        assert ones(3, device="cuda:1").uniform_().device == torch.device("cuda:1")
 
 
 def test_a_transformer_reads_padded_sequences() -> None:
