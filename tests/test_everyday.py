@@ -682,6 +682,15 @@ def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str
         assert torch.compile(mode="max-autotune")(cubed)(ones(2)).item() == 2
 
 
+@pytest.mark.parametrize("use", [torch.cuda.init, torch.cuda.current_device, lambda: ones(2)])
+def test_cuda_is_begun_by_its_first_use(use: Callable[[], object]) -> None:
+    assert torch.cuda.is_available()
+    assert torch.cuda.device_count()
+    assert not torch.cuda.is_initialized()
+    use()
+    assert torch.cuda.is_initialized()
+
+
 def test_a_fake_tensor_is_filled_without_a_driver() -> None:
     with FakeTensorMode():  # a DTensor's shape is found with one
         assert ones(3, device="cuda:1").uniform_().device == torch.device("cuda:1")

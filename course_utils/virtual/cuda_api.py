@@ -43,6 +43,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         return SimpleNamespace(**facts, **place, total_memory=machine.capacity)
 
     def init() -> None:
+        machine.begun = True
         if not machine.broken:  # a broken GPU still tells about itself
             machine.check()
 
@@ -60,6 +61,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "mem_get_info": free_and_total,
         "is_available": lambda: True,
         "_initialized": True,
+        "is_initialized": lambda: machine.is_begun() and not machine.forked,
         "_is_compiled": lambda: True,
         "_lazy_init": init,
         "device_count": lambda: machine.count,
@@ -77,7 +79,7 @@ def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
     """The C functions below `torch.cuda` and `torch.accelerator`; their Python layers stay as they are."""
 
     def select(index: int) -> None:
-        machine.current = index
+        machine.current, machine.begun = index, True
 
     return {
         "_accelerator_getAccelerator": lambda: torch.device("cuda"),
