@@ -67,7 +67,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "device_count": lambda: machine.count,
         "_cached_device_count": machine.count,
         "_exchange_device": exchange,
-        "_maybe_exchange_device": exchange,
+        "_maybe_exchange_device": lambda device: exchange(device),  # Dynamo tells the two apart
         "_get_device_properties": properties,
         "get_arch_list": lambda: [f"sm_{facts['major']}{facts['minor']}"],
         "is_bf16_supported": lambda including_emulation=True: including_emulation or facts["major"] >= 8,
