@@ -114,6 +114,10 @@ INTEGERS: dict[str, tuple[Callable[[torch.Tensor], object], str]] = {
         lambda x: nn.functional.max_pool2d(x[None].byte(), 2),
         "\"max_pool2d_with_indices_out_cuda_frame\" not implemented for 'Byte'",
     ),
+    "a convolution": (
+        lambda x: nn.functional.conv2d(x[None, None], x[None, None]),
+        "\"slow_conv2d_cuda\" not implemented for 'Long'",
+    ),
     "half a loss": (lambda x: nn.functional.multi_margin_loss(x.half(), x[0]), "not implemented for 'Half'"),
 }
 
