@@ -17,10 +17,9 @@ WHOLE = BLOCKS * BLOCK + LAST
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What each of two ranks has measured, without GPUs."""
-    with pytest.MonkeyPatch.context() as patch:
+    """What each of two ranks has measured, on a virtual GPU of its own."""
+    with pytest.MonkeyPatch.context() as patch, course_utils.virtual_gpus(2):
         patch.chdir(tmp_path_factory.mktemp("shard"))
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
         options = f"--width {WIDTH} --blocks {BLOCKS} --steps 4"
         run = course_utils.torchrun(f'--standalone --nproc-per-node 2 "{SCRIPT.as_posix()}" {options}')
         assert run.ok, run.error
@@ -45,6 +44,14 @@ def test_only_a_block_and_the_last_layer_are_ever_whole(ranks: list[dict]) -> No
     for rank in ranks:
         assert rank["ddp"]["whole at most"] == WHOLE
         assert rank["fsdp"]["whole at most"] == BLOCK + LAST
+
+
+def test_the_peak_is_in_adam_s_step(ranks: list[dict]) -> None:
+    """It needs the size of the rank's parameters once more; DDP holds a copy of all gradients as well."""
+    small = 20_000  # bytes: the rows of this rank, and the ends of blocks
+    for rank in ranks:
+        assert 0 <= rank["ddp"]["peak"] - 6 * WHOLE < small
+        assert 0 <= rank["fsdp"]["peak"] - 5 * WHOLE // 2 < small
 
 
 def test_what_travels_in_a_step(ranks: list[dict]) -> None:
