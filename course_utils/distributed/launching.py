@@ -74,18 +74,14 @@ def words(command: str, variables: Mapping[str, str]) -> list[str]:
 
 
 def environment(run: str, again: bool) -> dict[str, str]:
-    """The variables of a run: this process's, and what makes its output stable and its failures readable.
-
-    Virtual GPUs that are on here are among them (`virtual/processes.py`), so the ranks have the same.
-    """
+    """The variables of a run: this process's, its virtual GPUs among them, and what makes output readable."""
     unless_set = {"OMP_NUM_THREADS": "1"}
     if _WINDOWS:  # PyTorch for Windows lacks libuv: https://github.com/pytorch/pytorch/issues/148283
         unless_set["USE_LIBUV"] = "0"
     else:  # nothing leaves the machine: no name server is asked, no firewall asks
         unless_set["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     if again:  # else a restarted rank may read a dead one's address: github.com/pytorch/pytorch/issues/135712
-        name, value = SHARING_OFF.split("=")
-        unless_set[name] = value
+        unless_set |= [SHARING_OFF.split("=")]
     fixed = {
         MARK: run,
         "LOGLEVEL": "INFO",  # torchrun then says which rank each log belongs to

@@ -98,7 +98,6 @@ def test_ranks_see_gpus_where_the_lesson_does(mode: str, seen: str, monkeypatch:
     assert SETTINGS not in launching.environment("run", again=False)
     with course_utils.virtual_gpus(2):  # all of them, whatever names this machine's own
         assert "CUDA_VISIBLE_DEVICES" not in launching.environment("run", again=False)
-        assert launching.environment("run", again=False)[SETTINGS].startswith("2:")
 
 
 @pytest.mark.parametrize("option", ["--max-restarts 1", "--max_restarts=3"])
