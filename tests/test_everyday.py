@@ -114,8 +114,32 @@ INTEGERS: dict[str, tuple[Callable[[torch.Tensor], object], str]] = {
         lambda x: nn.functional.max_pool2d(x[None].byte(), 2),
         "\"max_pool2d_with_indices_out_cuda_frame\" not implemented for 'Byte'",
     ),
-    "half a loss": (lambda x: nn.functional.multi_margin_loss(x.half(), x[0]), "not implemented for 'Half'"),
+    "a convolution": (
+        lambda x: nn.functional.conv2d(x[None, None], x[None, None]),
+        "\"slow_conv2d_cuda\" not implemented for 'Long'",
+    ),
+    "a loss": (lambda x: nn.functional.multi_margin_loss(x, x[0]), "not implemented for 'Long'"),
 }
+
+
+HALF: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # the CPU has them in single precision alone
+    "pooling": lambda x: nn.functional.avg_pool3d(x[None], 2),
+    "resizing": lambda x: nn.functional.interpolate(x, size=3, mode="bilinear", antialias=True),
+    "a margin": lambda x: nn.functional.multi_margin_loss(x[0, 0], torch.tensor([0, 1, 1, 0]).to(x.device)),
+    "margins": lambda x: nn.functional.multilabel_margin_loss(x[0, 0], x[0, 0].long()),
+}
+
+
+@pytest.mark.parametrize("use", HALF.values(), ids=HALF)
+def test_half_precision_where_only_cuda_has_it(use: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    x = torch.rand(2, 2, 4, 4).half()
+    given = [x.float().requires_grad_(), x.cuda().requires_grad_()]
+    single, half = map(use, given)
+    single.sum().backward()
+    half.sum().backward()
+    assert half.dtype is given[1].grad.dtype is torch.float16
+    for one, other in ((half, single), (given[1].grad, given[0].grad)):
+        torch.testing.assert_close(one.cpu(), other.half(), atol=1e-3, rtol=1e-2)
 
 
 @pytest.mark.parametrize(("use", "words"), INTEGERS.values(), ids=INTEGERS)

@@ -21,7 +21,7 @@ from .tensor import VirtualTensor, wrap
 
 _NAMES = {
     functional: "cosine_similarity scaled_dot_product_attention",
-    torch: "cosine_similarity quantile nanquantile pinverse istft",
+    torch: "combinations cosine_similarity quantile nanquantile pinverse istft",
     torch.Tensor: "quantile nanquantile pinverse istft",
     torch.sparse: "mm",
     torch.linalg: "matrix_norm matrix_rank norm pinv",
