@@ -136,11 +136,13 @@ def test_what_cannot_be_had_is_refused(asked: tuple[int | str | None, ...], said
     assert not is_active()
 
 
-def test_they_take_after_a_card() -> None:
+def test_they_take_after_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     switched_on(2, card="t4")
     try:
         config = SimpleNamespace(getoption=lambda _: 2)
         assert torch.cuda.get_device_capability(1) == (7, 5)
+        assert "CUDA_VISIBLE_DEVICES" not in os.environ  # or a child would find none
         header = pytest_plugin.pytest_report_header(config)
     finally:
         switch_off()

@@ -7,6 +7,7 @@ several GPUs goes wrong here as well. No CUDA kernel runs, so none is tested: a 
 marked `@pytest.mark.real_gpu`, and skipped.
 """
 
+import os
 import warnings
 from collections.abc import Iterator
 
@@ -38,6 +39,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         raise pytest.UsageError("--virtual-gpu-memory and --virtual-gpu-card: a card has its memory")
     if asked.virtual_gpus is None:
         return
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # it is about the GPUs of this machine
     try:
         switch_on(asked.virtual_gpus, memory, card)
     except (RuntimeError, ValueError) as error:
