@@ -29,7 +29,7 @@ def _making(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     def make(cls: Any, *args: Any, device: Any = None, **options: Any) -> torch.Tensor:
         home = None if device is None else active().device(device)
         if home is None or home.type != "cuda":
-            return real(cls, *args, device=device, **options)
+            return real(cls, *args, **({} if device is None else {"device": device}), **options)
         made = real(cls, *args, device="cpu", **options)
         made._home = home
         if "device" not in vars(cls):
