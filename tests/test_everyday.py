@@ -712,12 +712,17 @@ def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str
     assert torch._dynamo.optimize("eager")(lambda x: torch.sum(x))(torch.ones(2)).item() == 2
 
 
-@pytest.mark.parametrize("use", [torch.cuda.init, torch.cuda.current_device, lambda: ones(2)])
+BEGINNINGS = torch.cuda.init, torch.cuda.current_device, torch.cuda.get_rng_state_all, lambda: ones(2)
+
+
+@pytest.mark.parametrize("use", BEGINNINGS)
 def test_cuda_is_begun_by_its_first_use(use: Callable[[], object]) -> None:
     assert torch.cuda.is_available()
     assert torch.cuda.device_count()
+    torch.cuda.manual_seed(1)
     assert not torch.cuda.is_initialized()
     use()
+    assert torch.cuda.initial_seed() == 1
     assert torch.cuda.is_initialized()
 
 
