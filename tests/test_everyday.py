@@ -645,7 +645,7 @@ def test_what_the_host_finds_in_probabilities_and_assertions() -> None:
     with pytest.raises(RuntimeError, match="probability tensor contains either"):
         torch.multinomial(-ones(3), 2)
     for several in (0, 2):
-        with pytest.raises(RuntimeError, match="^Boolean value of Tensor with .* is ambiguous"):
+        with pytest.raises(RuntimeError, match=r"^Boolean value of Tensor with .* is ambiguous"):
             torch._assert_async(ones(several))
     assert ones(2).tolist() == [1, 1]
 
@@ -715,12 +715,17 @@ def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str
     assert torch._dynamo.optimize("eager")(lambda x: torch.sum(x))(torch.ones(2)).item() == 2
 
 
-@pytest.mark.parametrize("use", [torch.cuda.init, torch.cuda.current_device, lambda: ones(2)])
+BEGINNINGS = torch.cuda.init, torch.cuda.current_device, torch.cuda.get_rng_state_all, lambda: ones(2)
+
+
+@pytest.mark.parametrize("use", BEGINNINGS)
 def test_cuda_is_begun_by_its_first_use(use: Callable[[], object]) -> None:
     assert torch.cuda.is_available()
     assert torch.cuda.device_count()
+    torch.cuda.manual_seed(1)
     assert not torch.cuda.is_initialized()
     use()
+    assert torch.cuda.initial_seed() == 1
     assert torch.cuda.is_initialized()
 
 

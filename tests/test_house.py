@@ -15,16 +15,16 @@ from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
     "the front door": 260,
-    "virtual": 4_125,
+    "virtual": 4_170,
     "memory": 870,
     "figures": 955,
     "machine": 1_430,
     "data": 590,
-    "distributed": 1_256,
+    "distributed": 1_282,
     "errors": 340,
     "exercises": 3_215,
     "tools": 2_395,
-    "tests": 17_800,
+    "tests": 17_870,
 }
 ROOT_ENTRIES = set(
     ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "

@@ -49,6 +49,11 @@ def _devices(machine: Machine) -> dict[str, Any]:
         if not machine.broken:  # a broken GPU still tells about itself
             machine.check()
 
+    def at_once(change: Callable[[], None], **_: Any) -> None:
+        begun = machine.is_begun()
+        change()
+        machine.begun = begun  # CUDA keeps this until it begins
+
     def exchange(device: int) -> int:
         before = machine.current
         if device >= 0:
@@ -66,6 +71,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "is_initialized": lambda: machine.is_begun() and not machine.forked,
         "_is_compiled": lambda: True,
         "_lazy_init": init,
+        "_lazy_call": at_once,
         "device_count": lambda: machine.count,
         "_cached_device_count": machine.count,
         "_exchange_device": exchange,
@@ -162,10 +168,9 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     for name, value in streams.CLASSES.items():
         yield torch.cuda, name, value
         yield torch.cuda.streams, name, value
-    for name, value in cuda.items():
-        yield torch.cuda, name, value
-        if hasattr(torch.cuda.memory, name):
-            yield torch.cuda.memory, name, value
+    for module in (torch.cuda, torch.cuda.memory, torch.cuda.random):
+        for name in cuda if module is torch.cuda else cuda.keys() & vars(module).keys():
+            yield module, name, cuda[name]
     for name, value in (_accelerator(machine, cuda) | streams.functions(machine)).items():
         yield torch._C, name, value
     yield torch.cuda.graphs, "_cuda_isCurrentStreamCapturing", lambda: False
