@@ -15,7 +15,7 @@ from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
     "the front door": 260,
-    "virtual": 4_125,
+    "virtual": 4_130,
     "memory": 870,
     "figures": 955,
     "machine": 1_430,
