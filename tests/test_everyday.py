@@ -145,6 +145,14 @@ def test_half_precision_where_only_cuda_has_it(use: Callable[[torch.Tensor], tor
         torch.testing.assert_close(one.cpu(), other.half(), atol=1e-3, rtol=1e-2)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_grid_is_sampled_in_single_precision(dims: int) -> None:
+    data, grid = torch.randn(1, 2, *[16] * dims).half(), (torch.rand(1, *[8] * dims, dims) * 2 - 1).half()
+    exact = nn.functional.grid_sample(data.double(), grid.double(), align_corners=False)
+    half = nn.functional.grid_sample(data.cuda(), grid.cuda(), align_corners=False)
+    torch.testing.assert_close(half.cpu(), exact.half())
+
+
 @pytest.mark.parametrize(("use", "words"), INTEGERS.values(), ids=INTEGERS)
 def test_kernels_refuse_types_and_the_gpu_lives_on(use: Callable[..., object], words: str) -> None:
     x = torch.ones(2, 2, dtype=torch.int64, device="cuda")
