@@ -641,9 +641,12 @@ def test_what_a_kernel_asserts(run: Callable[[], object]) -> None:
         run()
 
 
-def test_what_the_host_finds_in_probabilities() -> None:
+def test_what_the_host_finds_in_probabilities_and_assertions() -> None:
     with pytest.raises(RuntimeError, match="probability tensor contains either"):
         torch.multinomial(-ones(3), 2)
+    for several in (0, 2):
+        with pytest.raises(RuntimeError, match="^Boolean value of Tensor with .* is ambiguous"):
+            torch._assert_async(ones(several))
     assert ones(2).tolist() == [1, 1]
 
 
