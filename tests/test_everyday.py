@@ -2,7 +2,6 @@
 
 import copy
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import BuiltinFunctionType
@@ -709,18 +708,39 @@ def test_who_asked_for_the_memory_in_use() -> None:
     assert [numbers[:3] for numbers in seen] == [(1, 2**42, 2**31)]
 
 
-def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_profiler_says_what_is_done(capfd: pytest.CaptureFixture[str]) -> None:
     activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
     with profile(activities=activities) as seen, torch.cuda.nvtx.range("a sum"):
         ones(2) + 1
     assert "aten::add" in seen.key_averages().table()
     assert "Failed to record CUDA event" not in capfd.readouterr().err
-    with pytest.warns(UserWarning, match="virtual GPUs have no compiler, the code runs as it is"):
-        net = torch.compile(linear())
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_code_on_the_cpu_is_compiled(backend: str) -> None:
+    net, x = linear("cpu"), torch.rand(4, 3)
+    compiled = torch.compile(net, backend=backend)
+    compiled(x).sum().backward()
+    assert torch.equal(compiled(x), net(x))
+    assert compiled.state_dict().keys() == {"_orig_mod.weight", "_orig_mod.bias"}
+    assert net.weight.grad.tolist() == [x.sum(0).tolist()] * 3
+
+
+COMPILED: dict[str, Callable[[], object]] = {
+    "a network": lambda: torch.compile(linear())(torch.ones(4, 3)),
+    "what it is given": lambda: torch.compile(mode="max-autotune")(cubed)(ones(2)),
+}
+
+
+@pytest.mark.parametrize("use", COMPILED.values(), ids=COMPILED)
+def test_there_is_no_compiler_for_virtual_gpus(
+    use: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Exception, match="Virtual GPUs have no compiler for torch"):
+        use()
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    net = torch.compile(linear())
     assert net(ones(4, 3)).is_cuda
-    with warnings.catch_warnings(), pytest.warns(UserWarning, match="no compiler"):
-        assert torch.compile(mode="max-autotune")(cubed)(ones(2)).item() == 2
-    assert torch._dynamo.optimize("eager")(lambda x: torch.sum(x))(torch.ones(2)).item() == 2
 
 
 BEGINNINGS = torch.cuda.init, torch.cuda.current_device, torch.cuda.get_rng_state_all, lambda: ones(2)

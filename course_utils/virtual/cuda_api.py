@@ -2,7 +2,6 @@
 
 import functools
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import SimpleNamespace
@@ -17,6 +16,8 @@ from . import streams
 from .errors import CARD, CARDS, LIMITS, WORDS
 from .machine import Machine
 from .tensor import VirtualTensor
+
+_real_compile = torch.compile
 
 
 def _facts(card: str | None) -> dict[str, Any]:
@@ -127,27 +128,28 @@ def _grouped(lists: Any, with_indices: bool = False) -> dict[Any, Any]:
 
 
 def _compile(model: Any = None, **options: Any) -> Any:
-    """`torch.compile`, but nothing is compiled; with TORCH_COMPILE_DISABLE=1 it does nothing at all."""
+    """`torch.compile`: what it makes refuses tensors on a GPU, unless TORCH_COMPILE_DISABLE=1 is set."""
     if model is None:
         return functools.partial(_compile, **options)
     if options.get("disable") or os.environ.get("TORCH_COMPILE_DISABLE") == "1":
         return model
+    compiled = _real_compile(model, **options)
     if isinstance(model, torch.nn.Module):
-        return import_module("torch._dynamo").OptimizedModule(model, functools.partial(_uncompiled, model))
-    return _uncompiled(getattr(model, "__self__", None), model)
+        compiled.forward = _refusing(compiled.forward, model)
+        return compiled
+    return _refusing(compiled, getattr(model, "__self__", None))
 
 
-def _uncompiled(owner: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what runs a function as it is, and says so; with tensors on a GPU it refuses."""
+def _refusing(compiled: Callable[..., Any], owner: Any) -> Callable[..., Any]:
+    """Wrap a compiled function, of a module as a rule: there is no compiler for virtual GPUs."""
 
-    @functools.wraps(function)
+    @functools.wraps(compiled)
     def run(*args: Any, **kwargs: Any) -> Any:
         state = [*owner.parameters(), *owner.buffers()] if isinstance(owner, torch.nn.Module) else []
-        tensors = (leaf for leaf in tree_leaves((state, args, kwargs)) if isinstance(leaf, torch.Tensor))
-        if any(tensor.is_cuda for tensor in tensors):
+        given = (leaf for leaf in tree_leaves((state, args, kwargs)) if isinstance(leaf, torch.Tensor))
+        if any(tensor.is_cuda for tensor in given):
             raise NotImplementedError(WORDS["compiler"])
-        warnings.warn("torch.compile: virtual GPUs have no compiler, the code runs as it is", stacklevel=2)
-        return function(*args, **kwargs)
+        return compiled(*args, **kwargs)
 
     return run
 
