@@ -231,12 +231,15 @@ def test_the_report_in_words() -> None:
         "categories": {"parameters": 2 * MIB, "gradients": 0},
         "where": "loss.backward() (train.py, line 7)",
     }
-    process = {"rank": 1, "process": 7, "gpus": {"cuda:1": gpu}, "sent": {"all_reduce": MIB}, "error": ""}
+    gpus = {"cuda:1": gpu, "cuda:2": gpu | {"allocated": 4 * MIB}, "cuda:4": gpu | {"allocated": 4 * MIB}}
+    process = {"rank": 1, "process": 7, "gpus": gpus, "sent": {"all_reduce": MIB}, "error": ""}
     said = report.in_words([process]).splitlines()
-    assert said[1:4] == [
+    assert said[1:6] == [
         "rank 1, cuda:1: at most 3.00 MiB in use, 20.00 MiB asked for (parameters 2.00 MiB)",
+        "    reached at loss.backward() (train.py, line 7)",
+        "rank 1, cuda:2, cuda:4, each: at most 4.00 MiB in use, 20.00 MiB asked for (parameters 2.00 MiB)",
         "    reached at loss.backward() (train.py, line 7)",
         "    sent by all_reduce: 1024.00 KiB",
     ]
-    assert said[4].startswith("Fits on, by its tensors: V100, V100-32GB, T4")
+    assert said[6].startswith("Fits on, by its tensors: V100, V100-32GB, T4")
     assert "No virtual GPU was used." in report.in_words([])

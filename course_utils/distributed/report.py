@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import groupby
 from linecache import getline
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -176,10 +177,12 @@ def _about(one: Mapping[str, Any], alone: bool) -> str:
     """Say what one process used; it is named unless it is the only one."""
     who = f"rank {one['rank']}, " if one["rank"] >= 0 else "" if alone else f"process {one['process']}, "
     lines = []
-    for name, gpu in one["gpus"].items():
+    for gpu, alike in groupby(one["gpus"], key=one["gpus"].get):
+        name = ", ".join(alike)
         parts = ", ".join(f"{kind} {format_size(size)}" for kind, size in gpu["categories"].items() if size)
         sizes = [format_size(gpu[kind]) for kind in ("allocated", "reserved")]
-        lines.append("{}{}: at most {} in use, {} asked for ({})".format(who, name, *sizes, parts))
+        each = ", each" if ", " in name else ""
+        lines.append("{}{}{}: at most {} in use, {} asked for ({})".format(who, name, each, *sizes, parts))
         lines.append(f"    reached at {gpu['where']}")
     for operation, nbytes in one["sent"].items():
         lines.append(f"    sent by {operation}: {format_size(nbytes)}")
