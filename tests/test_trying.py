@@ -232,7 +232,7 @@ def test_the_report_in_words() -> None:
         "where": "loss.backward() (train.py, line 7)",
     }
     gpus = {"cuda:1": gpu, "cuda:2": gpu | {"allocated": 4 * MIB}, "cuda:4": gpu | {"allocated": 4 * MIB}}
-    process = {"rank": 1, "process": 7, "gpus": gpus, "sent": {"all_reduce": MIB}, "error": ""}
+    process = {"rank": 1, "process": 7, "gpus": gpus, "sent": {"barrier": 0, "all_reduce": MIB}, "error": ""}
     said = report.in_words([process]).splitlines()
     assert said[1:6] == [
         "rank 1, cuda:1: at most 3.00 MiB in use, 20.00 MiB asked for (parameters 2.00 MiB)",

@@ -184,7 +184,7 @@ def _about(one: Mapping[str, Any], alone: bool) -> str:
         each = ", each" if ", " in name else ""
         lines.append("{}{}{}: at most {} in use, {} asked for ({})".format(who, name, each, *sizes, parts))
         lines.append(f"    reached at {gpu['where']}")
-    for operation, nbytes in one["sent"].items():
+    for operation, nbytes in filter(lambda sent: sent[1], one["sent"].items()):
         lines.append(f"    sent by {operation}: {format_size(nbytes)}")
     if one["error"]:
         lines.append(f"{who}stopped:\n{one['error']}")
