@@ -31,6 +31,7 @@ LONGEST = (
     "tests/browser/",
     "notebooks/08",
     "notebooks/07",
+    "notebooks/10",
     "notebooks/",
     "tests/test_exercises.py",
 )
