@@ -176,7 +176,7 @@ def in_words(noted: list[dict[str, Any]]) -> str:
 
 def _wrapped(text: str, indent: str = "") -> str:
     """Break a text into lines that fit a notebook's page."""
-    return fill(text, 100, initial_indent=indent, subsequent_indent=indent or "    ", break_on_hyphens=False)
+    return fill(text, 110, initial_indent=indent, subsequent_indent=indent or "    ", break_on_hyphens=False)
 
 
 def _about(one: Mapping[str, Any], alone: bool) -> str:
