@@ -64,8 +64,7 @@ def main(typed: list[str]) -> int:
         reader.error(str(error))
     command = [sys.executable, program, *given.arguments]
     if given.nproc is not None:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.nproc)]
-        command[1:1] = torchrun
+        command[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.nproc)]
     code, noted = _watched(lambda variables: _run(command, variables), given.gpus, given.memory, given.card)
     if given.report is None:
         print(in_words(noted), file=sys.stderr)
@@ -115,10 +114,8 @@ def _run(command: list[str], variables: Mapping[str, str]) -> int:
     run = uuid4().hex
     with guarded(run), subprocess.Popen(command, env=_environment(variables, run)) as process:
         while True:
-            try:
+            with suppress(KeyboardInterrupt):  # it was told as well, and ends as it likes
                 return _as_shell(process.wait())
-            except KeyboardInterrupt:  # it was told as well, and ends as it likes
-                continue
 
 
 @dataclass(frozen=True, repr=False)

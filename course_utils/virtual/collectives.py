@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .errors import WORDS, refuse
 from .machine import Machine, active
-from .tensor import VirtualTensor, view, wrap
+from .tensor import VirtualTensor, type_name, view, wrap
 
 _c10d = torch._C._distributed_c10d
 _NAMESPACES = ("c10d::", "_c10d_functional::", "_dtensor::shard_dim_alltoall")
@@ -118,7 +118,7 @@ def _check(what: str, group: dist.ProcessGroup, carrier: Carrier, tensors: list[
         if not tensor.is_cuda or tensor.layout is not torch.strided:
             raise ValueError(WORDS["nccl_dense"])
         if tensor.dtype in _NOT_IN_NCCL:
-            refuse(WORDS["nccl_dtype"].format(tensor.type().rpartition(".")[2].removesuffix("Tensor")))
+            refuse(WORDS["nccl_dtype"].format(type_name(tensor)))
         if not tensor.is_contiguous() and what not in ("send", "recv"):
             raise ValueError(WORDS["nccl_contiguous"])
     device = tensors[0].device

@@ -12,11 +12,12 @@ from torch.autograd.function import BackwardCFunction
 
 from .errors import WORDS, refuse
 from .machine import Machine, active
-from .tensor import VirtualTensor
+from .tensor import VirtualTensor, set_grad
 
 _real_apply = torch.autograd.Function.__dict__["apply"]
 _real_run = torch.autograd._engine_run_backward
 _real_backward = BackwardCFunction.apply
+_real_grad = torch.Tensor.grad
 
 
 def _apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -56,6 +57,12 @@ def _check_returned(node: Any, gradients: tuple[Any, ...]) -> None:
             raise RuntimeError(f"Function {type(node).__name__} returned an {text}")
 
 
+class _Grad(property):
+    """`Tensor.grad` of tensors on the CPU; the compiler of PyTorch 2.10 asks what it belongs to."""
+
+    __name__, __objclass__ = "grad", torch._C.TensorBase
+
+
 def _is_batched(tensor: torch.Tensor) -> bool:
     """Tell whether this is `vmap`'s tensor, which does not know where its parts are."""
     return "Batched" in repr(torch._C._dispatch_keys(tensor))
@@ -90,4 +97,5 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the two ends of a custom autograd function."""
     yield torch.autograd.Function, "apply", classmethod(_apply)
     yield torch.autograd, "_engine_run_backward", _run
+    yield torch.Tensor, "grad", _Grad(_real_grad.__get__, set_grad, _real_grad.__delete__)
     yield BackwardCFunction, "apply", _backward

@@ -21,6 +21,13 @@ _SPARSE = _AUTOCAST | torch._C.DispatchKeySet(torch._C.DispatchKey.SparseCPU)
 _COMPRESSED = _AUTOCAST | torch._C.DispatchKeySet(torch._C.DispatchKey.SparseCsrCPU)
 
 
+def set_grad(tensor: torch.Tensor, grad: torch.Tensor | None) -> None:
+    """`tensor.grad = ...`: the gradient must be where the tensor is."""
+    if isinstance(grad, torch.Tensor) and grad.device != tensor.device:
+        misplaced_gradient(grad.device, tensor.device)
+    _real_grad.__set__(tensor, grad)
+
+
 class VirtualTensor(torch.Tensor):
     """A tensor on a virtual GPU. Made by `wrap`; users meet it through `.to("cuda")` and factories."""
 
@@ -64,15 +71,7 @@ class VirtualTensor(torch.Tensor):
             _real_grad.__set__(self, grad)
         return grad
 
-    @grad.setter
-    def grad(self, grad: torch.Tensor | None) -> None:
-        if isinstance(grad, torch.Tensor) and grad.device != self.device:
-            misplaced_gradient(grad.device, self.device)
-        _real_grad.__set__(self, grad)
-
-    @grad.deleter
-    def grad(self) -> None:
-        _real_grad.__delete__(self)
+    grad = grad.setter(set_grad).deleter(_real_grad.__delete__)
 
     def get_device(self) -> int:
         return self._home.index
@@ -220,6 +219,11 @@ def _shell(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     tensor._inner = inner
     tensor._home = device
     return tensor
+
+
+def type_name(tensor: torch.Tensor) -> str:
+    """Return the name of a tensor's type in errors, such as "Half"."""
+    return tensor.type().rpartition(".")[2].removesuffix("Tensor")
 
 
 def become(tensor: torch.Tensor, new: torch.Tensor) -> None:

@@ -27,14 +27,12 @@ TABLE.add((False, True), "(cpu.requires_grad_().cuda().is_leaf, gpu.requires_gra
 INVALID = "invalid gradient at index 0 - expected device cuda:0 but got {}"
 TABLE.add(exactly(RuntimeError, INVALID.format("cpu")), "(gpu.requires_grad_() * 2).backward(cpu)")
 TABLE.add(exactly(RuntimeError, INVALID.format("cuda:1")), "(gpu.requires_grad_() * 2).backward(gpu1)")
-TABLE.add(
-    exactly(
-        RuntimeError,
-        "attempting to assign a gradient with device type 'cpu' to a tensor with device type 'cuda'. "
-        "Please ensure that the gradient and the tensor are on the same device",
-    ),
-    'setattr(gpu.requires_grad_(), "grad", cpu)',
+ASSIGNED = (
+    "attempting to assign a gradient with device type '{}' to a tensor with device type '{}'. "
+    "Please ensure that the gradient and the tensor are on the same device"
 )
+TABLE.add(exactly(RuntimeError, ASSIGNED.format("cpu", "cuda")), 'setattr(gpu.requires_grad_(), "grad", cpu)')
+TABLE.add(exactly(RuntimeError, ASSIGNED.format("cuda", "cpu")), 'setattr(cpu.requires_grad_(), "grad", gpu)')
 TABLE.add(
     Raises(RuntimeError, "attempting to assign a gradient located on device with index .*"),
     'setattr(gpu.requires_grad_(), "grad", gpu1)',
