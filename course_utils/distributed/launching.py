@@ -74,7 +74,7 @@ def words(command: str, variables: Mapping[str, str]) -> list[str]:
 
 
 def environment(run: str, again: bool, virtual: Mapping[str, str] = {}) -> dict[str, str]:
-    """The variables of a run: this process's, with its virtual GPUs or `virtual` ones, for readable output."""
+    """The variables of a run: this process's, its virtual GPUs or `virtual` ones, and readable output."""
     unless_set = {"OMP_NUM_THREADS": "1"}
     if _WINDOWS:  # PyTorch for Windows lacks libuv: https://github.com/pytorch/pytorch/issues/148283
         unless_set["USE_LIBUV"] = "0"
