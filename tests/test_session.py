@@ -145,6 +145,12 @@ def test_a_lesson_that_measures_has_no_virtual_gpus_but_takes_a_real_one(find, c
     assert course_utils.start("08_full_speed") == torch.device("mps:0")
 
 
+def test_a_lesson_that_tries_scripts_leaves_the_virtual_gpus_to_them(find, capsys):
+    assert course_utils.start("10_your_own_code") == torch.device("cpu")
+    assert said(capsys).endswith("the CPU, because its virtual GPUs are for the scripts that it starts.")
+    assert not virtual.is_active()
+
+
 COLAB = "For a real GPU: menu Runtime, Change runtime type, T4 GPU; then run this cell again."
 KAGGLE = "For a real GPU: menu Settings, Accelerator, GPU T4 x2; then run this cell again."
 UNUSABLE = "This runtime has a GPU, but PyTorch cannot use it. To see why, run: course_utils.doctor()"

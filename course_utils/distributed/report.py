@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from itertools import groupby
 from linecache import getline
 from multiprocessing.util import Finalize
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -184,20 +186,28 @@ def in_words(noted: list[dict[str, Any]]) -> str:
     yes, no = ([name for name, enough in fits(noted).items() if enough is wanted] for wanted in (True, False))
     for names, words in ((yes, "Fits on, by its tensors: "), (no, "Does not fit on: ")):
         if names:
-            paragraphs.append(words + ", ".join(names))
-    return "\n".join(["--- on virtual GPUs ---", *paragraphs, _LIMITS])
+            paragraphs.append(_wrapped(words + ", ".join(names)))
+    return "\n".join(["--- on virtual GPUs ---", *paragraphs, _wrapped(_LIMITS)])
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Break a text into lines that fit a notebook's page."""
+    return fill(text, 110, initial_indent=indent, subsequent_indent=indent or "    ", break_on_hyphens=False)
 
 
 def _about(one: Mapping[str, Any], alone: bool) -> str:
     """Say what one process used; it is named unless it is the only one."""
     who = f"rank {one['rank']}, " if one["rank"] >= 0 else "" if alone else f"process {one['process']}, "
     lines = []
-    for name, gpu in one["gpus"].items():
+    for gpu, alike in groupby(one["gpus"], key=one["gpus"].get):
+        first, *others = alike
+        name = ", ".join([first, *others]) + (", each" if others else "")
         parts = ", ".join(f"{kind} {format_size(size)}" for kind, size in gpu["categories"].items() if size)
         sizes = [format_size(gpu[kind]) for kind in ("allocated", "reserved")]
-        lines.append("{}{}: at most {} in use, {} asked for ({})".format(who, name, *sizes, parts))
+        lines.append(_wrapped("{}{}: at most {} in use, {} asked for".format(who, name, *sizes)))
+        lines.append(_wrapped(parts, "    "))
         lines += [f"    reached at {gpu['where']}"] if gpu["where"] else []
-    for operation, nbytes in one["sent"].items():
+    for operation, nbytes in filter(lambda sent: sent[1], one["sent"].items()):
         lines.append(f"    sent by {operation}: {format_size(nbytes)}")
     if one["error"]:
         lines.append(f"{who}stopped:\n{one['error']}")
