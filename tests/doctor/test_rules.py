@@ -188,7 +188,7 @@ CASES = {
         "problem | taken |  | in JupyterLab: Kernel > Shut Down | COURSE_DEVICE=virtual",
     ),
     "Intel, not seen": (
-        machine(interpreter=XPU, driver={"others": ("Intel",)}),
+        machine(interpreter=XPU, driver={"others": ("AMD", "Intel")}),
         "problem | does not see the Intel card |  | usermod",
     ),
     "NVIDIA, a build for ROCm": (

@@ -66,15 +66,11 @@ def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
 
 def ask_driver(root: Path = Path("/")) -> Driver:
     """Ask nvidia-smi and the PCI bus for NVIDIA's driver and cards."""
-    makers = [
-        _MAKERS.get(text_of(device / "vendor").strip(), "")
-        for device in sorted(
-            (root / "sys/bus/pci/devices").glob("*")
-        )  # Linux; elsewhere there is no such folder
-        if text_of(device / "class").startswith(_DISPLAY)
-    ]
-    others = tuple(dict.fromkeys(maker for maker in makers if maker not in ("", "NVIDIA")))
-    bus = {"cards": makers.count("NVIDIA"), "others": others}
+    devices = sorted((root / "sys/bus/pci/devices").glob("*"))  # Linux; elsewhere there is no such folder
+    cards = [card for card in devices if text_of(card / "class").startswith(_DISPLAY)]
+    makers = [_MAKERS.get(text_of(card / "vendor").strip(), "") for card in cards]
+    others = dict.fromkeys(maker for maker in makers if maker not in ("", "NVIDIA"))
+    bus = {"cards": makers.count("NVIDIA"), "others": tuple(others)}
     table = nvidia_smi()
     if table.end == NO_COMMAND:
         return Driver(**bus)

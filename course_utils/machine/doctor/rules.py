@@ -14,6 +14,7 @@ OLDEST_PYTHON = (3, 11)
 GB = 10**9
 MEMORY, DISK = 4.0, 1.0  # GB; below these the lessons get slow, or stop
 LONGEST_ROOT = 97  # characters; JupyterLab's longest file has 137 below the packages, Windows' limit is 260
+_MAKERS = {"ROCm": "AMD", "XPU": "Intel"}
 _ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # torch 2.10 to 2.15 read the first of these
 
 
@@ -191,10 +192,9 @@ def why_none(facts: Facts) -> Finding:
     """Say why PyTorch sees no GPU: the first cause that explains it, from the plainest to the rarest."""
     it, driver, place, there = facts.interpreter, facts.driver, facts.place, facts.gpus_there
     supported, silent = it.driver_cuda or driver.cuda, not facts.driver.version and not facts.driver.error
-    makers = {"ROCm": "AMD", "XPU": "Intel"}
     causes = {
         "hosted_without_gpu": place.host and not there,
-        "other_unseen": not there and makers.get(it.other) in driver.others,
+        "other_unseen": not there and _MAKERS.get(it.other) in driver.others,
         "other_card": not there and driver.others,
         "driver_mixed": "version mismatch" in driver.error,
         "gpus_hidden": it.cuda and _hides_all(place.variables.get("CUDA_VISIBLE_DEVICES"), len(driver.gpus)),
@@ -226,9 +226,9 @@ def _about_driver(facts: Facts, supported: str) -> dict[str, Any]:
         "first_gpu": next(iter(facts.gpus_there), ""),
         "supported": supported,
         "version_known": driver.version,
-        "maker": next(iter(driver.others), ""),
-        "xpu": driver.others[:1] == ("Intel",),
-        "rocm": driver.others[:1] == ("AMD",),
+        "maker": _MAKERS.get(facts.interpreter.other) or next(iter(driver.others), ""),
+        "rocm": "AMD" in driver.others,
+        "xpu": "Intel" in driver.others,
     }
 
 
