@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
 from torch.nn import functional
 
 from .errors import WORDS, refuse
@@ -175,7 +174,8 @@ def _without_a_compiler(flex: Any) -> None:
     def attend(query: torch.Tensor, *args: Any) -> Any:
         if type(query) is not VirtualTensor:
             return real(query, *args)
-        with TransformGetItemToIndex():
+        tracing = import_module("torch._dynamo._trace_wrapped_higher_order_op")
+        with tracing.TransformGetItemToIndex():
             return import_module("torch._higher_order_ops.flex_attention").sdpa_dense(query, *args)
 
     flex.flex_attention_hop = attend
