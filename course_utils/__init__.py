@@ -45,3 +45,18 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> "list[str]":  # quoted: an old Python must get past this line
     """List the public names, also those not loaded yet."""
     return sorted([*globals(), *_PUBLIC])
+
+
+def load_ipython_extension(ipython: Any) -> None:
+    """Explain the error of each cell that fails from now on: `%load_ext course_utils` in a notebook."""
+    ipython.events.register("post_run_cell", _explain_cell)
+
+
+def unload_ipython_extension(ipython: Any) -> None:
+    """Explain no more: `%unload_ext course_utils`."""
+    ipython.events.unregister("post_run_cell", _explain_cell)
+
+
+def _explain_cell(result: Any) -> None:
+    if isinstance(result.error_in_exec, Exception):  # not an interrupt
+        print(import_module(f"{__name__}.errors").explain_at_hand(result.error_in_exec))

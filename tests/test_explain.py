@@ -1,18 +1,27 @@
 """The error translator: every wording it should know, the reader's line, and where the objects are."""
 
+import dataclasses
 import gc
+import io
 import linecache
+import multiprocessing.spawn
+import pickle
+import re
 import sys
+import types
 import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
+from IPython.core.interactiveshell import InteractiveShell
 from torch import nn
+from traitlets.config import Config
 
 import course_utils
-from course_utils.errors import Explanation, explain
+from course_utils.errors import Explanation, explain, explain_at_hand, is_own
+from course_utils.errors.known import KNOWN_ERRORS, KnownError
 
 OOM = (
     "CUDA out of memory. Tried to allocate {}. GPU 1 has a total capacity of 15.89 GiB of which 1.12 GiB is "
@@ -39,6 +48,16 @@ KEYS = (
     'Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: "{}". \n\tUnexpected {}: "{}". '
 )
 UNEXPECTED = "key(s) in state_dict"
+FRAME = '  File "/home/me/train.py", line 12, in forward\n    x = y[7]\n'
+REPLICA = f"Caught {{}} in replica 1 on device 1.\nOriginal Traceback (most recent call last):\n{FRAME}{{}}\n"
+WORKER = (
+    "Caught ZeroDivisionError in DataLoader worker process 3.\nOriginal Traceback (most recent call last):\n"
+    f"{FRAME}ZeroDivisionError: division by zero\n"
+)
+ON_RANK = "".join(
+    f"[rank1]: {line}\n"
+    for line in f"Traceback (most recent call last):\n{FRAME}IndexError: list index out of range".splitlines()
+)
 
 # part of what the explanation says -> texts that mean it
 SAID_BY = {
@@ -264,8 +283,24 @@ def test_every_wording(text: str, what: str, argument: str | None, devices: tupl
     assert explain(text).what == found.what  # the same for text seen elsewhere
 
 
+def test_many_families_are_known() -> None:
+    assert len(KNOWN_ERRORS) >= 110
+
+
+@pytest.mark.parametrize("known", KNOWN_ERRORS, ids=[known.example.strip()[:50] for known in KNOWN_ERRORS])
+def test_each_family_knows_the_text_that_people_reported(known: KnownError) -> None:
+    first = next(family for family in KNOWN_ERRORS if family.pattern.search(known.example))
+    assert first is known
+    assert re.fullmatch(r"https://\S+/(issues|pull)/\d+|the course's own", known.source)
+    found = explain(known.example)
+    assert found.known
+    assert found.what
+    assert found.fix
+    assert "{" not in (found.what + found.fix).replace("{'torch'", "")
+
+
 def test_prints_in_columns_that_fit_a_slide() -> None:
-    for text, *_ in WORDINGS:
+    for text, *_ in [*WORDINGS, *[(known.example,) for known in KNOWN_ERRORS]]:
         lines = str(explain(RuntimeError(text), x=torch.ones(1))).splitlines()
         assert lines[0].startswith("What happened  ")
         assert max(map(len, lines)) <= 100
@@ -280,9 +315,66 @@ def test_large_reserve_is_worth_a_hint() -> None:
 def test_unknown_error_is_admitted() -> None:
     found = explained(lambda: {}["x"])
     assert not found.known
-    assert "I do not know this error. Its last line: KeyError: 'x'" in found.what
+    assert found.what == "I do not know this error: KeyError: 'x'"
     assert found.lines
     assert not explain(ValueError()).known
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (StopIteration(), "I do not know this error: StopIteration"),
+        (ValueError(), "I do not know this error: ValueError"),
+        (
+            RuntimeError("a is unsafe.\nUse b.\nb is\nsafe."),
+            "I do not know this error: RuntimeError: a is unsafe.",
+        ),
+        (RuntimeError("\n  What went wrong:\n    this\n"), "RuntimeError: What went wrong: this"),
+        (REPLICA.format("KeyError", "KeyError: 7"), "In replica 1: I do not know this error: KeyError: 7"),
+        (
+            RuntimeError(REPLICA.format("KeyError", "KeyError: 7")),
+            "In replica 1: I do not know this error: KeyError: 7",
+        ),
+        (
+            WORKER,
+            "In DataLoader worker process 3: I do not know this error: ZeroDivisionError: division by zero",
+        ),
+        (ON_RANK, "On rank 1: I do not know this error: IndexError: list index out of range"),
+        (
+            REPLICA.format("StopIteration", "StopIteration"),
+            "In replica 1: forward called next(self.parameters())",
+        ),
+    ],
+)
+def test_what_tells_most_is_said_of_any_error(error: BaseException | str, what: str) -> None:
+    assert what in explain(error).what
+
+
+def test_the_telling_part_of_a_long_text_from_elsewhere() -> None:
+    log = f"Epoch 1\n{ON_RANK}More lines\nin the end.\n"
+    assert explain(log).what.endswith("IndexError: list index out of range")
+
+
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        (multiprocessing.spawn.__file__, False),
+        ("/opt/conda/lib/python3.6/multiprocessing/spawn.py", False),
+        (r"C:\Python37\lib\multiprocessing\spawn.py", False),
+        (r"C:\Users\me\anaconda3\Lib\site-packages\torch\nn\modules\module.py", False),
+        (r"D:\Uni\train.py", True),
+        ("/home/me/lib/model/train.py", True),
+        ("<frozen runpy>", False),
+        ("<stdin>", True),
+    ],
+)
+def test_files_of_python_and_of_packages_are_never_yours(file: str, own: bool) -> None:
+    assert is_own(file) is own
+    lines = explain(
+        f'Traceback (most recent call last):\n  File "{file}", line 3, in f\n    x = y\nKeyError: 1'
+    ).lines
+    assert bool(lines) is own
+    assert not lines or "\\" not in lines[0]
 
 
 class Net(nn.Module):
@@ -467,6 +559,73 @@ def test_batches_optimizers_and_numbers() -> None:
     optimizer.step()
 
 
+@dataclasses.dataclass
+class Batch:
+    """What a collate_fn may return."""
+
+    images: torch.Tensor
+    more: dict[str, dict[str, torch.Tensor]]
+
+
+class Metric(nn.Module):
+    """Holds its state as torchmetrics does: as plain attributes, which its .to() takes along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._defaults = {"total": torch.zeros(2)}
+        self.total = torch.zeros(2)
+
+
+def test_named_things_are_looked_into() -> None:
+    batch = Batch(torch.ones(2), {"a": {"b": torch.ones(2, device="cuda")}})
+    normal = torch.distributions.Normal(torch.zeros(2), 1.0)
+    found = explain(
+        "same device", batch=batch, normal=normal, metric=Metric(), box=types.SimpleNamespace(x=batch)
+    )
+    assert [line.split()[:2] for line in found.objects] == [
+        ["batch.images", "cpu"],
+        ["batch.more['a']['b']", "cuda:0"],
+        ["normal.loc", "cpu"],
+        ["normal.scale", "cpu"],
+        ["metric.total", "cpu"],
+        ["box.x.images", "cpu"],
+        ["box.x.more['a']['b']", "cuda:0"],
+    ]
+    assert found.fix.splitlines() == [
+        'batch.images = batch.images.to("cuda:0")',
+        'normal = Normal(...), with parameters on "cuda:0"',
+        'metric.to("cuda:0")',
+        'box.x.images = box.x.images.to("cuda:0")',
+    ]
+
+
+def test_what_cannot_be_looked_into_is_said() -> None:
+    x = torch.ones(2, device="cuda")
+    found = explain(
+        "same device", x=x, more=(x for _ in "ab"), loader=torch.utils.data.DataLoader([x]), name="x"
+    )
+    assert [line.split()[:2] for line in found.objects] == [["x", "cuda:0"], ["more", "?"], ["loader", "?"]]
+    assert "(generator: not looked into)" in found.objects[1]
+    assert "All you named" not in found.fix
+    assert "What could be looked into is on cuda:0, but more, loader could not" in found.fix
+
+
+def test_objects_in_a_circle_come_to_an_end() -> None:
+    circle = types.SimpleNamespace(x=torch.ones(2, device="cuda"))
+    circle.itself = circle
+    assert len(explain("same device", circle=circle).objects) == 3
+
+
+def test_the_indexed_tensor_is_moved_before_its_index() -> None:
+    table, index = torch.ones(3), torch.tensor([0], device="cuda")
+    assert explained(lambda: table[index], table=table, index=index).fix == 'table = table.to("cuda:0")'
+    assert explained(lambda: table[index]).fix.startswith("Move the indexed tensor to its index")
+
+
+def test_no_room_in_validation() -> None:
+    assert "torch.no_grad() or torch.inference_mode()" in explain(OLD_OOM).fix
+
+
 def test_a_tensor_that_nobody_named() -> None:
     x = torch.ones(2, device="cuda")
     assert "made on the way" in explained(lambda: x + torch.ones(2), x=x).fix
@@ -497,6 +656,55 @@ def test_objects_of_an_error_that_is_no_mix_have_no_arrows() -> None:
     assert "x.cpu().numpy()" in found.fix
 
 
+def leaf() -> torch.Tensor:
+    return torch.ones(2, requires_grad=True)
+
+
+def inferred() -> torch.Tensor:
+    with torch.inference_mode():
+        return torch.ones(2)
+
+
+def overwritten() -> torch.Tensor:
+    x = leaf().exp()
+    y = x.exp().sum() + (x * x).sum()
+    x += 1
+    return y
+
+
+def optimizer_of(count: int) -> torch.optim.Optimizer:
+    return torch.optim.SGD([nn.Parameter(torch.ones(1)) for _ in range(count)])
+
+
+def scaled(how: str) -> None:
+    """Use a GradScaler wrongly."""
+    net, scaler = nn.Linear(1, 1), torch.amp.GradScaler("cpu")
+    net = net.half() if how == "half" else net
+    optimizer = torch.optim.SGD(net.parameters())
+    loss = net(torch.ones(1, 1, dtype=net.weight.dtype)).sum()
+    loss = torch.ones(1, requires_grad=True) if how == "none" else loss
+    scaler.scale(loss).backward()
+    if how != "none":
+        scaler.unscale_(optimizer)
+        scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+
+
+def in_float16(call: Callable[[], object]) -> None:
+    with torch.autocast("cuda", torch.float16):
+        call()
+
+
+class Lister(nn.Linear):
+    """Asks its own parameters where it is, as much code on the web does."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.to(next(self.parameters()).device))
+
+
 @pytest.mark.parametrize(
     ("call", "what"),
     [
@@ -511,6 +719,52 @@ def test_objects_of_an_error_that_is_no_mix_have_no_arrows() -> None:
         (lambda: torch.zeros(1, device=torch.cuda.device_count()), "does not have"),
         (lambda: nn.BatchNorm1d(2)(torch.ones(1, 2)), "BatchNorm in training mode"),
         (lambda: nn.DataParallel(nn.Linear(1, 1).cuda()).weight, "wrapper"),
+        (lambda: leaf().backward(), "backward() starts from one number"),
+        (lambda: torch.ones(1).backward(), "backward() found nothing to compute"),
+        (lambda: [leaf_sum.backward() for leaf_sum in [leaf().exp().sum()] * 2], "twice through the same"),
+        (lambda: overwritten().backward(), "overwritten after the forward pass"),
+        (lambda: leaf().add_(1), "A parameter was changed in place"),
+        (lambda: leaf() * inferred(), "made under inference_mode()"),
+        (lambda: torch.ones(2, 3).T.view(6), "view() cannot lay"),
+        (lambda: nn.Linear(4, 2)(torch.ones(2, 3)), "wants 4 numbers for each sample and got 3"),
+        (lambda: torch.optim.SGD(nn.Module().parameters()), "no parameters that it knows of"),
+        (lambda: F.nll_loss(torch.ones(2, 3), torch.ones(2)), "Class labels must be whole numbers"),
+        (lambda: leaf().numpy(), "autograd"),
+        (lambda: torch.ones(2, device="cuda").numpy(), "NumPy works in the computer's own memory"),
+        (
+            lambda: nn.utils.rnn.pack_padded_sequence(torch.ones(2, 2, 1), torch.ones(2).cuda()),
+            "reads the lengths",
+        ),
+        (lambda: scaled("half"), "parameters themselves are float16"),
+        (lambda: scaled("twice"), "GradScaler was asked twice"),
+        (lambda: scaled("none"), "found no gradient in this optimizer"),
+        (
+            lambda: in_float16(lambda: F.binary_cross_entropy(*torch.ones(2, 2).cuda())),
+            "BCELoss after a sigmoid",
+        ),
+        (
+            lambda: nn.DataParallel(Lister().cuda(), [0, 1])(torch.ones(2, 1)),
+            "forward called next(self.parameters())",
+        ),
+        (
+            lambda: nn.DataParallel(nn.Linear(1, 1).cuda(), [0, 1])(torch.tensor(1.0)),
+            "a single number cannot be split",
+        ),
+        (
+            lambda: nn.Linear(2, 1).load_state_dict(nn.Linear(1, 1).state_dict()),
+            "weight has the shape torch.Size([1, 1])",
+        ),
+        (lambda: nn.Linear(2, 1).load_state_dict({"_orig_mod.weight": 1}), "'_orig_mod.'"),
+        (lambda: nn.Linear(2, 1).load_state_dict({"fc.weight": 1}), "The names in the file"),
+        (lambda: optimizer_of(2).load_state_dict(optimizer_of(1).state_dict()), "made for other parameters"),
+        (lambda: torch.load(io.BytesIO(b"PK\x03\x04" + bytes(99))), "The file is incomplete"),
+        (lambda: torch.load(io.BytesIO(b"version https://git-lfs"), weights_only=False), "begins with 'v'"),
+        (
+            lambda: next(iter(torch.utils.data.DataLoader([torch.ones(1), torch.ones(2)], 2))),
+            "differ in shape, [1] and [2]",
+        ),
+        (lambda: pickle.dumps(lambda: 1), "cannot carry"),
+        (lambda: torch.distributed.barrier(), "belongs to no group"),
         (lambda: nn.Linear(1, 1).load_state_dict(nn.DataParallel(nn.Linear(1, 1)).state_dict()), "'module.'"),
     ],
 )
@@ -544,6 +798,27 @@ def test_nothing_to_explain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(sys, "last_value", raising=False)
     with pytest.raises(ValueError, match="no error to explain"):
         explain()
+
+
+def test_a_notebook_that_asks_for_it_gets_each_error_explained(capsys: pytest.CaptureFixture) -> None:
+    shell = InteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    cell = "import torch\nmine = torch.ones(2, device='cuda')\nmine + torch.ones(2)"
+    said = []
+    for command in ("", "%load_ext course_utils", "%unload_ext course_utils"):
+        shell.run_cell(command)
+        capsys.readouterr()
+        shell.run_cell(cell)
+        said.append(capsys.readouterr().out)
+    assert ["What happened" in out for out in said] == [False, True, False]
+    assert "mine  cuda:0" in said[1]
+    assert "Your line      mine + torch.ones(2)" in said[1]
+
+
+def test_objects_at_hand_are_those_of_your_line() -> None:
+    net, x = nn.Linear(3, 2).cuda(), torch.ones(1, 3)
+    with pytest.raises(RuntimeError) as caught:
+        net(x)
+    assert [line.split()[0] for line in explain_at_hand(caught.value).objects] == ["net", "x"]
 
 
 def test_is_a_public_name() -> None:

@@ -9,34 +9,32 @@ The real error should be seen too, so a cell catches it and prints both:
         print(course_utils.explain(error, net=net, images=images, labels=labels))
 """
 
+import linecache
 import re
 import sys
-import sysconfig
 import textwrap
 import traceback
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from .known import KNOWN_ERRORS, KnownError
-from .where import Place, find_home, find_places, table
+from .known import KNOWN_ERRORS, TEXTS, KnownError
+from .where import UNSEEN, Place, find_home, find_places, table
 
 _COLUMN, _WIDTH = 15, 100  # where the text starts, where it wraps
-_REPLICA = re.compile(r"Caught \w+ in replica (\d+) on device \d+\.\n.*\n(?=[\w.]+: )", re.DOTALL)
+# a printed traceback up to the message; a process of torchrun begins each line with its rank
+_FRAMES = re.compile(r"(?:Original )?Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*")
+_RANK = re.compile(r"^\[rank(\d+)\]: ?", re.MULTILINE)
+_WORKER = re.compile(r"Caught \w+ in (replica|DataLoader worker process) (\d+)(?: on device \d+)?\.\n")
+_RAISED = re.compile(r"^[\w.]*(?:Error|Exception|Warning|Interrupt|Iteration)\b.*", re.MULTILINE)
 _PRINTED_FRAME = re.compile(  # a frame without a source line, as of <frozen runpy>, takes none of the next
     r'File "(.+?)", line (\d+), in (\S+)\n\s+(?!\s|File ")(.+)'
 )
+# a file of Python's library, on this machine or on another
+_PYTHONS = re.compile(r"(?:[/\\]lib(?:64)?[/\\]python[\d.]+[/\\]|\\lib\\)(\w+)", re.IGNORECASE)
 _CELL = re.compile(r"ipykernel_\d+|ipython-input")
-_MOVE = "Bring them together: x = x.to(device) for a tensor, module.to(device) for a module."
-_NAME = "To see where your objects are, name them: explain(error, net=net, x=x)."
-_MADE = (
-    "look for a tensor made on the way, as in forward, which cannot be seen from here. Write, for example, "
-    "torch.zeros(n, device=x.device)."
-)
-_SEARCH = (
-    "Read the traceback from the bottom up to the first line that is yours, and search for the last line."
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Explanation:
         lines: the reader's own lines on the way to the error, the deepest first; empty where unknown.
         objects: where each named object is, one line each; several for a module that is in two places.
         fix: what to do; one line, or several lines of code.
-        known: False if the error is not among those explained; `what` then repeats its last line.
+        known: False if the error is not among those explained; `what` then repeats what tells most of it.
     """
 
     what: str
@@ -77,8 +75,8 @@ def explain(error: BaseException | str | None = None, /, **named: Any) -> Explan
 
     Args:
         error: an exception; or the text of one seen elsewhere; or None for the last one nobody caught.
-        **named: tensors, modules, optimizers, and lists, tuples and dicts of them, under the names they
-            have in your code. Anything else is passed over.
+        **named: tensors, modules, optimizers, lists and dicts of them, and objects that have such
+            attributes, under the names they have in your code.
 
     Raises:
         ValueError: no error was given, and there was none in this session.
@@ -89,22 +87,50 @@ def explain(error: BaseException | str | None = None, /, **named: Any) -> Explan
         raise ValueError(
             "There is no error to explain: write `except RuntimeError as error`, and pass error."
         )
-    message = str(error).strip()
-    replica = _REPLICA.search(message)
-    text = message[replica.end() :] if replica else message
+    message = _RANK.sub("", str(error)).strip()
+    text, who = _FRAMES.sub("", message + "\n"), _who(str(error))
     lines = _own_lines(error, message)
     places = list(chain.from_iterable(find_places(name, value) for name, value in named.items()))
     for known in KNOWN_ERRORS:
         if match := known.pattern.search(text):
             values = known.fill(match)
-            what = (f"In replica {replica[1]}: " if replica else "") + known.what.format(**values)
             devices = tuple(values[key] for key in ("device", "others") if values.get(key))
             objects = table(places, find_home(places) if known.mix else "")
-            fix = _fix(known, values, places)
+            what, fix = who + known.what.format(**values), _fix(known, values, places)
             return Explanation(what, values.get("argument") or None, devices, lines, objects, fix, known=True)
-    kind = "" if isinstance(error, str) else f"{type(error).__name__}: "
-    what = f"I do not know this error. Its last line: {kind}{(text or '(no text)').splitlines()[-1]}"
-    return Explanation(what, None, (), lines, table(places), _SEARCH, known=False)
+    what = f"{who}I do not know this error: {_telling(error, text)}"
+    return Explanation(what, None, (), lines, table(places), TEXTS["search"], known=False)
+
+
+def explain_at_hand(error: BaseException) -> Explanation:
+    """Explain an error with the objects that the reader's deepest line names."""
+    named = {}
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if is_own(frame.f_code.co_filename):
+            names = re.findall(r"\b[a-zA-Z]\w*", linecache.getline(frame.f_code.co_filename, number))
+            scope = frame.f_globals | frame.f_locals
+            named = {name: scope[name] for name in names if name in scope}
+    code = type, ModuleType, FunctionType, BuiltinFunctionType, MethodType
+    return explain(error, **{name: value for name, value in named.items() if not isinstance(value, code)})
+
+
+def _who(message: str) -> str:
+    """Tell the process or replica that met the error, as in "On rank 1: "; "" where the text names none."""
+    rank, worker = _RANK.search(message), _WORKER.search(message)
+    parts = [f"on rank {rank[1]}"] if rank else []
+    parts += [f"in {worker[1]} {worker[2]}"] if worker else []
+    return f"{parts[0][0].upper()}{', '.join(parts)[1:]}: " if parts else ""
+
+
+def _telling(error: BaseException | str, text: str) -> str:
+    """Return an error's kind and the first line of its message; of a printed traceback, the last error's."""
+    text = _WORKER.sub("", text)
+    raised = _RAISED.findall(text)
+    rest = text[text.rfind(raised[-1]) :] if raised else text
+    lines = [line.strip() for line in rest.splitlines() if line.strip()]
+    told = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    kind = "" if raised or isinstance(error, str) else type(error).__name__
+    return ": ".join(part for part in (kind, told) if part) or "it has no text"
 
 
 def _fix(known: KnownError, values: dict[str, str], places: list[Place]) -> str:
@@ -113,13 +139,15 @@ def _fix(known: KnownError, values: dict[str, str], places: list[Place]) -> str:
     general = known.fix.format(**values)
     if not known.mix:
         return general
-    if not places:
-        return f"{general or _MOVE} {_NAME}"
+    if not home:
+        return f"{general or TEXTS['move']} {TEXTS['name']}"
     away = [place for place in places if place.is_away(home)]
+    unseen = ", ".join(place.path for place in places if place.device == UNSEEN)
     if not away:
-        return f"{general} All you named is on {home}: {_MADE}".lstrip()
+        seen = TEXTS["unseen"].format(home=home, names=unseen) if unseen else f"All you named is on {home}: "
+        return f"{general} {seen}{TEXTS['made']}".lstrip()
     moves = "\n".join(dict.fromkeys(place.move.format(home=home) for place in away))
-    return f"{moves}\nThen {_MADE}" if any(place.stray for place in away) else moves
+    return f"{moves}\nThen {TEXTS['made']}" if any(place.stray for place in away) else moves
 
 
 def _wrap(text: str) -> list[str]:
@@ -141,14 +169,14 @@ def is_own(filename: str) -> bool:
     if filename.startswith("<"):
         return not filename.startswith("<frozen")
     path = Path(filename).resolve()
-    ours = Path(sysconfig.get_path("stdlib")).resolve(), Path(__file__).resolve().parents[1]
-    installed = {"site-packages", "dist-packages"} & set(path.parts)
-    return not installed and not any(path.is_relative_to(folder) for folder in ours)
+    installed = {"site-packages", "dist-packages"} & {*re.split(r"[/\\]", filename), *path.parts}
+    pythons = any(name in sys.stdlib_module_names for name in _PYTHONS.findall(f"{filename} {path}"))
+    return not (installed or pythons or path.is_relative_to(Path(__file__).resolve().parents[1]))
 
 
 def _describe(filename: str, number: int | str | None, function: str, source: str | None) -> str:
     """Return a line of code and where it is, as in "y = net(x)    (line 3 of the cell, in train)"."""
-    line = f"line {number}"
-    where = f"{line} of the cell" if _CELL.search(filename) else f"{Path(filename).name}, {line}"
+    file = "" if _CELL.search(filename) else PureWindowsPath(filename).name  # it knows / as well
+    where = f"{file}, line {number}" if file else f"line {number} of the cell"
     inside = "" if function.startswith("<") else f", in {function}"
     return f"{(source or '(source not at hand)').strip()}    ({where}{inside})"

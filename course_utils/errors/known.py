@@ -14,6 +14,7 @@ _PARTS = {
     "@nccl_timeout": NCCL_TIMEOUT,
 }
 _TABLES = tomllib.loads(Path(__file__).with_name("known.toml").read_text(encoding="utf-8"))
+TEXTS: dict[str, str] = _TABLES["texts"]
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -24,6 +25,8 @@ class KnownError:
     Attributes:
         pattern: regular expression searched in the error's text.
         what: what happened, in a sentence or two.
+        example: a text that people got.
+        source: the address of a report of it.
         fix: what to do; empty where that depends on the reader's objects alone.
         mix: things on different devices met, so the place of each object is part of the answer.
         phrases: {with_X} in `what` and `fix` stands for the phrase X, if the pattern's group X was found.
@@ -31,6 +34,8 @@ class KnownError:
 
     pattern: re.Pattern[str]
     what: str
+    example: str
+    source: str
     fix: str = ""
     mix: bool = False
     phrases: Mapping[str, str] = field(default_factory=dict)

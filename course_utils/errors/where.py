@@ -1,16 +1,23 @@
 """Where named objects are: the device of each tensor and of each part of a module, and how to move it."""
 
+import inspect
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
 
 from course_utils.figures.nested import Stray, strays, tensors_in, walk
 
 _LISTED = 4  # tensors of a module on another device are listed up to here, then counted
+_DEEP = 3  # attributes of attributes are looked into up to here
+UNSEEN = "?"  # the device of what cannot be looked into
+_PLAIN = bool | int | float | complex | str | bytes | None | torch.dtype | torch.device
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,11 @@ class Place:
     stray: bool = False
 
     def is_away(self, home: str) -> bool:
-        return self.device != home and not self.may_differ
+        return self.device not in (home, UNSEEN) and not self.may_differ
 
 
-def find_places(name: str, value: Any) -> Iterator[Place]:
-    """Yield the places of a tensor, module, optimizer, or list, tuple or dict of them; nothing for others."""
+def find_places(name: str, value: Any, depth: int = 0) -> Iterator[Place]:
+    """Yield the places of a tensor, module, optimizer, list, dict, or of what an object has as attributes."""
     for path, leaf in walk(value, name):
         if isinstance(leaf, Tensor):
             number = leaf.dim() == 0 and leaf.device.type == "cpu"
@@ -54,6 +61,25 @@ def find_places(name: str, value: Any) -> Iterator[Place]:
             moving = f"{path}.load_state_dict({path}.state_dict())"  # casts it to the parameters' device
             for device in dict.fromkeys(str(tensor.device) for tensor in state if tensor.dim()):
                 yield Place(path, device, "its state", moving)
+        elif not isinstance(leaf, _PLAIN):
+            yield from _attributes(path, leaf, depth)
+
+
+def _attributes(path: str, thing: Any, depth: int) -> Iterator[Place]:
+    """Yield the places of an object's attributes; say so where it cannot be looked into."""
+    kind = type(thing).__name__
+    closed = isinstance(thing, Dataset | DataLoader | type) or inspect.isroutine(
+        thing
+    )  # of data, batches are moved
+    if closed or not hasattr(thing, "__dict__"):
+        yield from [Place(path, UNSEEN, f"{kind}: not looked into")] if depth == 0 else []
+    elif depth < _DEEP:
+        move = f'{path} = {path}.to("{{home}}")' if hasattr(thing, "to") else ""
+        if isinstance(thing, Distribution):
+            move = f'{path} = {kind}(...), with parameters on "{{home}}"'
+        for name, value in vars(thing).items():
+            for place in find_places(f"{path}.{name}", value, depth + 1):
+                yield replace(place, move=move or place.move)
 
 
 def _registered(path: str, module: nn.Module) -> Iterator[Place]:
@@ -74,6 +100,13 @@ def _registered(path: str, module: nn.Module) -> Iterator[Place]:
 
 def _left_behind(path: str, stray: Stray) -> Iterator[Place]:
     """Yield the places of what hangs on a module without being registered, and what cures that."""
+    if states := getattr(
+        stray.module, "_defaults", None
+    ):  # a metric of torchmetrics: .to() takes its state along
+        if stray.attribute in states:
+            for place in find_places(f"{path}.{stray.path}", stray.leaf):
+                yield replace(place, note="a metric's state", move=f'{path}.to("{{home}}")')
+        return
     alone, own = stray.leaf is stray.value, stray.attribute in vars(stray.module)
     note = (
         f"a {'plain' if own else 'class'} attribute" if alone else f"in a plain {type(stray.value).__name__}"
@@ -92,7 +125,7 @@ def _left_behind(path: str, stray: Stray) -> Iterator[Place]:
 
 def find_home(places: list[Place]) -> str:
     """Return the device where most things are, an accelerator before the CPU; "" for no places."""
-    counts = Counter(place.device for place in places)
+    counts = Counter(place.device for place in places if place.device != UNSEEN)
     return max(counts, key=lambda device: (device != "cpu", counts[device]), default="")
 
 
