@@ -116,7 +116,9 @@ class Lesson:
             say = say.replace("{case}", table.get("case", "{case}"))
             facts = {"guess": guess, "actual": actual} | mistake.facts
             return Verdict(NOT_YET, say.format_map(facts), mistake.key)
-        except Exception as error:  # the reader's own code raised while it was tried
+        except KeyboardInterrupt as error:  # the reader's way out of a loop without end
+            return Verdict(NOT_YET, f"It was stopped while your code was tried: {told(error)}", "raises")
+        except BaseException as error:  # the reader's own code raised while it was tried
             return Verdict(NOT_YET, f"Your code raised {told(error)}", "raises")
         return Verdict(RIGHT, table["why"], score=score)
 

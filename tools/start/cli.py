@@ -71,6 +71,10 @@ def main(arguments: list[str]) -> int:
     except CourseError as error:
         print(f"course_utils: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        what = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+        print(f"course_utils: {what}", file=sys.stderr)
+        return 1
     except ModuleNotFoundError as error:
         fix = f"{sys.executable} -m pip install -r requirements.txt"
         print(f"course_utils: {error.name} is not installed here. Run: {fix}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from course_utils.files import write
 from course_utils.lessons import CourseError
 
 SCRIPTS = Path(__file__).parent
@@ -25,7 +26,7 @@ def take_home(name: str) -> Path:
     original, target = (SCRIPTS / name).read_bytes(), Path(name)
     try:
         if not target.exists():
-            target.write_bytes(original)
+            write(target, original)
         elif target.read_bytes().split() != original.split():  # an editor may change the line ends
             print(f"{name} here differs from the course's. It stays as it is; delete it to get the course's.")
     except OSError as error:
