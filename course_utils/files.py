@@ -117,7 +117,8 @@ class Given:
         return self
 
     def __exit__(self, *_: object) -> None:
-        write(self.folder / RECORD, json.dumps(self.known, indent=1))
+        if self.known:
+            write(self.folder / RECORD, json.dumps(self.known, indent=1))
         if self.kept:
             names = ", ".join(self.kept[:5]) + ", ..." * (len(self.kept) > 5)
             print(f"Kept as found in {self.folder}: {names}. Move or delete what should come from the course.")

@@ -149,6 +149,7 @@ def test_a_slow_mirror_is_left_for_a_faster_one_and_used_if_there_is_none(
 ):
     ticks = iter(range(0, 10_000, 11))  # each look at the clock: 11 seconds later
     monkeypatch.setattr(download, "_clock", lambda: float(next(ticks)))
+    monkeypatch.setattr(download, "ROUNDS", ((5, 200_000), (30, 1)))
     assert fetch(tmp_path, server, "whole", "norange").read_bytes() == CONTENT
     assert kinds_asked(server) == ["whole", "norange", "whole"]
     assert capsys.readouterr().out.count("is too slow") == 2
