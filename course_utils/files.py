@@ -88,7 +88,7 @@ class Given:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.kept, self.known = folder, [], {}
-        with suppress(FileNotFoundError, ValueError, TypeError):  # no readable record: all count as changed
+        with suppress(FileNotFoundError, ValueError, TypeError, RecursionError):  # all count as changed then
             self.known = dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
 
     def put(self, name: str, content: bytes | str) -> None:
@@ -121,7 +121,9 @@ class Given:
             write(self.folder / RECORD, json.dumps(self.known, indent=1))
         if self.kept:
             names = ", ".join(self.kept[:5]) + ", ..." * (len(self.kept) > 5)
-            print(f"Kept as found in {self.folder}: {names}. Move or delete what should come from the course.")
+            print(
+                f"Kept as found in {self.folder}: {names}. Move or delete what should come from the course."
+            )
 
 
 def fingerprint(content: bytes) -> str:

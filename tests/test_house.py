@@ -32,7 +32,9 @@ ROOT_ENTRIES = set(
 )
 ENTRIES = 13  # at the root of course_utils
 # each imports only from what stands before it
-ORDER = "lessons files virtual figures memory data machine errors distributed exercises session __main__".split()
+ORDER = (
+    "lessons files virtual figures memory data machine errors distributed exercises session __main__".split()
+)
 
 
 def room_of(file: Path) -> str:

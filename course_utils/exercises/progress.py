@@ -41,7 +41,7 @@ def _known() -> tuple[Path | None, dict[str, set[str]]]:
         stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for lesson, names in stored.items():
             known.setdefault(lesson, set()).update(map(str, names))
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         _tell(f"{path.name} is damaged and is left as it is. Delete it to begin a new one.")
         return None, known
     return path, known
