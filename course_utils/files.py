@@ -83,7 +83,7 @@ class Given:
 
     Attributes:
         known: a fingerprint of each file as it was given, by its name in the folder.
-        kept: the names of files that stayed because somebody has changed them, or the course never wrote them.
+        kept: names of files that stayed: somebody has changed them, or the course never wrote them.
     """
 
     def __init__(self, folder: Path) -> None:

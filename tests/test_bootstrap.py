@@ -308,7 +308,7 @@ PIP_SAYS = {
     "/env/bin/python: No module named pip": "uv pip install -r requirements.txt",
     "ERROR: No matching distribution found for torch==2.15.0": "there is no PyTorch for Python 3.",
     "WARNING: x\nERROR: first\nERROR: Cannot install a\n\nhint: y": "pip failed: ERROR: Cannot install a",
-    "error: subprocess-exited-with-error\n  × pip subprocess to install build dependencies did not run"
+    "error: subprocess-exited-with-error\n  pip subprocess to install build dependencies did not run"
     "\n  ╰─> [2 lines of output]\n      ERROR: Expected a list, got a login page\n      [end of output]\n"
     "error: subprocess-exited-with-error": "pip failed: ERROR: Expected a list, got a login page",
     "strange": "pip failed: strange",

@@ -61,9 +61,9 @@ def test_a_file_that_a_scanner_holds_is_tried_again_on_windows(
 
 
 def test_only_one_is_in_a_block_alone(tmp_path: Path) -> None:
-    with alone(tmp_path / "lock") as first:
-        with alone(tmp_path / "lock") as second, alone(tmp_path / "no folder" / "lock") as unlocked:
-            assert (first, second, unlocked) == (True, False, True)
+    lock, impossible = tmp_path / "lock", tmp_path / "no folder" / "lock"
+    with alone(lock) as first, alone(lock) as second, alone(impossible) as unlocked:
+        assert (first, second, unlocked) == (True, False, True)
     with alone(tmp_path / "lock") as again:
         assert again
 

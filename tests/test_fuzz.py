@@ -1,4 +1,4 @@
-"""A small fuzzer: damaged files, slips in arguments, foreign archives, odd answers. Seeded; longer by `--everything`.
+"""A small fuzzer: damaged files, slips in arguments, foreign archives, odd answers; longer by `--everything`.
 
 What it looks for is the same everywhere: one clear line or a verdict in place of a traceback, nothing written
 where it does not belong, and everything as it was before.
@@ -27,7 +27,6 @@ from course_utils.data.folder import BATCHES, contents
 from course_utils.exercises import progress
 from course_utils.exercises.lesson import Lesson
 from course_utils.files import RECORD, Given
-from course_utils.lessons import CourseError
 from course_utils.machine import environment
 
 Dice = random.Random

@@ -78,10 +78,8 @@ def fetch_archive(folder: Path, mirrors: Sequence[str]) -> Path:
     except DownloadError as error:
         raise DownloadError(f"{damaged}{error}") from error
     finally:
-        if not first:
-            part.unlink(missing_ok=True)
-    with suppress(OSError):  # on Windows another download may hold it
-        lock.unlink()
+        with suppress(OSError):  # on Windows another download may hold it
+            (lock if first else part).unlink()
     return archive
 
 
@@ -124,10 +122,7 @@ def _complete(part: Path, url: str, silence: float, speed: float, end: float) ->
 
 
 def _open(url: str, start: int, silence: float) -> http.client.HTTPResponse:
-    """Ask a mirror for its bytes from `start` on; TimeoutError where its headers have no end.
-
-    The time limit of urlopen is for each reading alone.
-    """
+    """Ask a mirror for its bytes; TimeoutError also for endless headers: urlopen times each read alone."""
     headers = {"User-Agent": "pytorch-gpu-course", "Range": f"bytes={start}-"}
     request, coming = urllib.request.Request(url, headers=headers), Future()
 

@@ -96,24 +96,19 @@ class _Short(io.TextIOBase):
 
 @contextmanager
 def settings_kept() -> Iterator[None]:
-    """Put back what an answer may leave changed: random numbers, default dtype and device, threads, gradients."""
-    settings = [
-        (torch.get_default_dtype, torch.set_default_dtype),
-        (torch.get_default_device, torch.set_default_device),
-        (torch.get_num_threads, torch.set_num_threads),
-        (torch.is_grad_enabled, torch.set_grad_enabled),
-    ]
-    before = [get() for get, _ in settings]
+    """Put back what an answer may change: random numbers, default dtype and device, threads, gradients."""
+    names = ("default_dtype", "default_device", "num_threads")
+    before = [getattr(torch, f"get_{name}")() for name in names]
     python, numpy = random.getstate(), np.random.get_state()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(torch.is_grad_enabled()):
             yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-        for (get, put_back), value in zip(settings, before, strict=True):
-            if get() != value:
-                put_back(value)
+        for name, value in zip(names, before, strict=True):
+            if getattr(torch, f"get_{name}")() != value:
+                getattr(torch, f"set_{name}")(value)
 
 
 def told(error: BaseException) -> str:

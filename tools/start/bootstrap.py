@@ -16,8 +16,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -40,7 +39,12 @@ def prepare(root: Path = ROOT) -> Path:
         return place.python
     if version and tuple(map(int, version.split("."))) < (3, 11):
         raise CourseError(f"{place.prefix} holds Python {version}. Delete that folder, then run this again.")
-    with _alone(root):
+    with suppress(OSError):
+        (root / "build").mkdir(exist_ok=True)
+    with alone(root / "build" / "installing.lock") as first:  # two at once delete each other's files
+        if not first:
+            waiting = "Wait for it, then run this again"
+            raise CourseError(f"another command is installing the course in {root}. {waiting}")
         missing = place.missing(root)
         if missing:
             print(f"Installing the course into {place.prefix}, once.", flush=True)
@@ -52,21 +56,6 @@ def prepare(root: Path = ROOT) -> Path:
         with suppress(OSError):  # without a stamp the next call only looks again
             write(place.stamp, digest(root, version))
     return place.python
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Keep others from installing until this is closed: two at once delete each other's files.
-
-    Raises CourseError where another process installs.
-    """
-    with suppress(OSError):
-        (root / "build").mkdir(exist_ok=True)
-    with alone(root / "build" / "installing.lock") as first:
-        if not first:
-            again = "Wait for it, then run this again"
-            raise CourseError(f"another command is installing the course in {root}. {again}")
-        yield
 
 
 def digest(root: Path, version: str) -> str:
@@ -100,6 +89,9 @@ def _make_venv(place: Environment) -> None:
         package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
         raise CourseError(f"this Python has no venv module. On Debian or Ubuntu: sudo apt install {package}")
     anew = ["--clear"] if place.stamp.is_file() else []
+    for link in place.python.parent.glob("python*"):
+        if not link.exists():  # venv leaves a link to a Python that is gone as it is
+            link.unlink()
     command = [sys.executable, "-m", "venv", *anew, place.prefix]
     made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if made.returncode or not place.version():

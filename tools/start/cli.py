@@ -68,12 +68,8 @@ def main(arguments: list[str]) -> int:
             known = ", ".join(options.COMMANDS)
             raise CourseError(f"no command {command!r}. The commands: {known}; try --help")
         return do(command, rest) or 0
-    except CourseError as error:
+    except (CourseError, OSError) as error:  # the latter: a full disk, a folder that is read-only
         print(f"course_utils: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        what = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
-        print(f"course_utils: {what}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         fix = f"{sys.executable} -m pip install -r requirements.txt"

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from course_utils.figures.text import in_words
 from course_utils.files import write
-from course_utils.lessons import ROOT, CourseError
+from course_utils.lessons import ROOT
 
 OUTPUT = ROOT / "build" / "lessons"
 SETTINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -151,12 +151,9 @@ def run_lessons(lessons: list[Path], output: Path = OUTPUT) -> int:
     """Run every lesson, also after one has failed; return 0 where all ran to their end, else 1.
 
     The notebooks stay as they are; `output` gets an executed copy and an HTML page of each, failed or not.
-    Raises CourseError, before anything is run, where `output` cannot be made.
+    Raises OSError, before anything is run, where `output` cannot be made.
     """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CourseError(f"{output} cannot be made ({error.strerror}). Copies and pages go there") from None
+    output.mkdir(parents=True, exist_ok=True)
     failures = 0
     for path in lessons:
         notebook, failure, seconds = attempt(path, kernel_environment())

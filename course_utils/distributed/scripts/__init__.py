@@ -11,8 +11,7 @@ SCRIPTS = Path(__file__).parent
 def take_home(name: str) -> Path:
     """Put one of the course's scripts into the current folder, unless it is there, and return its path.
 
-    A script that is there stays as it is, with the reader's own edits; a line says so where it differs from
-    the course's.
+    A script that is there stays, with the reader's edits; a line says so where it differs from the course's.
 
     Args:
         name: as in "train_ddp.py".
