@@ -35,7 +35,7 @@ Dice = random.Random
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> range:
     """The seeds: a second or two of them, or minutes for the night."""
-    return range(4000 if request.config.getoption("everything") else 120)
+    return range(2000 if request.config.getoption("everything") else 200)
 
 
 # --- files ---

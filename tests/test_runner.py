@@ -112,10 +112,11 @@ def test_a_lost_answer_is_not_waited_for_and_the_lesson_is_tried_again(
         "import pathlib\nflag, session = pathlib.Path('tried'), get_ipython().kernel.session\n"
         "send = session.send\nif {}:\n    flag.touch()\n"
         "    session.send = lambda to, what, *rest, **more: "
-        "None if what == 'execute_reply' else send(to, what, *rest, **more)"
+        "None if what == 'execute_reply' or {} else send(to, what, *rest, **more)"
     )
-    once = lesson(course, "01_once", "1", lose.format("not flag.exists()"), "print('done')")
-    always = lesson(course, "02_always", "import time; time.sleep(1)", lose.format("True"))
+    idle = "what == 'status' and more['parent']['header']['msg_type'] == 'execute_request'"
+    once = lesson(course, "01_once", "1", lose.format("not flag.exists()", "0"), "print('done')")
+    always = lesson(course, "02_always", "import time; time.sleep(1)", lose.format("True", idle))
     assert run_lessons([once, always], course / "out") == 1
     shown = capsys.readouterr().out
     lost = "The kernel is idle, and for 0 s nothing has come from this cell"
