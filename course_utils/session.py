@@ -16,10 +16,7 @@ CUDA_GPUS_NEEDED = {  # other lessons run on any device
     "07_beyond_one_process": 2,
 }
 # Lessons that run on the CPU where others would switch virtual GPUs on, and why
-WITHOUT_VIRTUAL = {
-    "07_beyond_one_process": "virtual GPUs live inside one process, and this lesson starts several",
-    "08_full_speed": "virtual GPUs have no speed, and this lesson measures",
-}
+WITHOUT_VIRTUAL = {"08_full_speed": "virtual GPUs have no speed, and this lesson measures"}
 
 GPU_MENU = {  # for a GPU in a hosted notebook
     "colab": "Runtime, Change runtime type, T4 GPU",

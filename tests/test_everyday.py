@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.parallel import comm
 from torch.nn.utils import rnn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils import cpp_extension
 
 import course_utils
 from course_utils.virtual import autocast, errors
@@ -587,6 +590,8 @@ ABSENT: dict[str, Callable[[], object]] = {
     "the runtime": lambda: torch.cuda.cudart().cudaHostRegister(0, 1, 0),
     "the driver": lambda: torch.cuda.temperature(),
     "a kernel": lambda: torch.cuda._compile_kernel("", "f"),
+    "an extension": lambda: cpp_extension.CUDAExtension("f", ["f.cu"]),
+    "Triton": lambda: pytest.importorskip("triton").runtime.driver.active.get_current_device(),
     "a jitted kernel": lambda: torch.cuda.jiterator._create_jit_fn(JITTED)(ones(2)),
     "an operator of CUDA alone": lambda: torch._masked_scale(ones(2), ones(2), 2.0),
     "an offset": lambda: torch.Generator("cuda").get_offset(),
@@ -636,9 +641,12 @@ def test_what_a_kernel_asserts(run: Callable[[], object]) -> None:
         run()
 
 
-def test_what_the_host_finds_in_probabilities() -> None:
+def test_what_the_host_finds_in_probabilities_and_assertions() -> None:
     with pytest.raises(RuntimeError, match="probability tensor contains either"):
         torch.multinomial(-ones(3), 2)
+    for several in (0, 2):
+        with pytest.raises(RuntimeError, match="^Boolean value of Tensor with .* is ambiguous"):
+            torch._assert_async(ones(several))
     assert ones(2).tolist() == [1, 1]
 
 
@@ -694,7 +702,8 @@ def test_who_asked_for_the_memory_in_use() -> None:
 
 
 def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str]) -> None:
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+    with profile(activities=activities) as seen, torch.cuda.nvtx.range("a sum"):
         ones(2) + 1
     assert "aten::add" in seen.key_averages().table()
     assert "Failed to record CUDA event" not in capfd.readouterr().err
@@ -703,6 +712,36 @@ def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str
     assert net(ones(4, 3)).is_cuda
     with warnings.catch_warnings(), pytest.warns(UserWarning, match="no compiler"):
         assert torch.compile(mode="max-autotune")(cubed)(ones(2)).item() == 2
+    assert torch._dynamo.optimize("eager")(lambda x: torch.sum(x))(torch.ones(2)).item() == 2
+
+
+@pytest.mark.parametrize("use", [torch.cuda.init, torch.cuda.current_device, lambda: ones(2)])
+def test_cuda_is_begun_by_its_first_use(use: Callable[[], object]) -> None:
+    assert torch.cuda.is_available()
+    assert torch.cuda.device_count()
+    assert not torch.cuda.is_initialized()
+    use()
+    assert torch.cuda.is_initialized()
+
+
+def test_attention_with_a_score_of_one_s_own_has_gradients() -> None:
+    found, wanted = [], []
+    for device, results in (("cuda", found), ("cpu", wanted)):
+        torch.manual_seed(0)
+        given = [torch.randn(1, 2, 128, 4).to(device).requires_grad_() for _ in range(3)]
+        if device == "cuda":
+            mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, 128, 128)
+            results.append(flex_attention(*given, block_mask=mask))
+        else:
+            results.append(nn.functional.scaled_dot_product_attention(*given, is_causal=True))
+        results += torch.autograd.grad(results[0].square().sum(), given)
+    assert all(tensor.is_cuda for tensor in found)
+    torch.testing.assert_close([tensor.cpu() for tensor in found], wanted)
+
+
+def test_a_fake_tensor_is_filled_without_a_driver() -> None:
+    with FakeTensorMode():  # a DTensor's shape is found with one
+        assert ones(3, device="cuda:1").uniform_().device == torch.device("cuda:1")
 
 
 def test_a_transformer_reads_padded_sequences() -> None:

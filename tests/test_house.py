@@ -15,7 +15,7 @@ from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
     "the front door": 260,
-    "virtual": 4_075,
+    "virtual": 4_125,
     "memory": 870,
     "figures": 955,
     "machine": 1_430,
@@ -24,7 +24,7 @@ BUDGET = {  # room: lines
     "errors": 340,
     "exercises": 3_215,
     "tools": 2_395,
-    "tests": 17_740,
+    "tests": 17_800,
 }
 ROOT_ENTRIES = set(
     ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "

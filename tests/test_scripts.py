@@ -70,7 +70,7 @@ def test_two_processes_train_as_one(two: dict[str, Any], here: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_on_the_cpu_no_gpu_is_taken(count: int, here: Path) -> None:
-    """Where a machine has too few GPUs for the lesson, or COURSE_DEVICE=cpu asks for it."""
+    """Where COURSE_DEVICE=cpu asks for it."""
     with course_utils.virtual_gpus(count):
         assert len(train("train_dp.py", f"beside_{count}_gpus.pt", 1)["losses"]) == 3
 

@@ -119,6 +119,8 @@ def test_a_mac_is_named(find, capsys):
         ("06_memory_tricks", "cuda", 1, False),
         ("06_memory_tricks", "mps", 1, True),
         ("04_cifar_training_loop", "mps", 1, False),
+        ("07_beyond_one_process", "cuda", 1, True),
+        ("07_beyond_one_process", "cuda", 2, False),
     ],
 )
 def test_virtual_gpus_step_in_where_a_lesson_needs_more_than_there_are(
@@ -132,17 +134,6 @@ def test_virtual_gpus_step_in_where_a_lesson_needs_more_than_there_are(
     assert ("this machine has" in line) is virtual_ones
     course_utils.start(lesson, mode="real")  # who asks for the real one gets it
     assert not virtual.is_active()
-
-
-@pytest.mark.parametrize("mode", ["auto", "virtual"])
-@pytest.mark.parametrize("count", [0, 1])
-def test_a_lesson_of_several_processes_has_no_virtual_gpus(mode, count, find, capsys):
-    find("cuda", count)
-    assert course_utils.start("07_beyond_one_process", mode=mode) == torch.device("cpu")
-    assert not virtual.is_active()
-    why = "the CPU, because virtual GPUs live inside one process, and this lesson starts several."
-    too_few = "it needs 2 CUDA GPUs and this machine has 1, so " if count and mode == "auto" else ""
-    assert said(capsys) == f"07_beyond_one_process: {too_few}{why}"
 
 
 def test_a_lesson_that_measures_has_no_virtual_gpus_but_takes_a_real_one(find, capsys):

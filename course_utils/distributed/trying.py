@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -49,8 +50,7 @@ def main(typed: list[str]) -> int:
         reader.error(str(error))
     command = [sys.executable, program, *given.arguments]
     if given.nproc is not None:
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.nproc)]
-        command[1:1] = torchrun
+        command[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.nproc)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         watched = {FOLDER: folder, THEN: report.__name__}
         code = _run(command, settings(given.gpus, given.memory, given.card) | watched)
@@ -71,8 +71,6 @@ def _run(command: list[str], variables: dict[str, str]) -> int:
     environment.pop("CUDA_VISIBLE_DEVICES", None)  # it is about the GPUs of this machine
     with guarded(run), subprocess.Popen(command, env=environment) as process:
         while True:
-            try:
+            with suppress(KeyboardInterrupt):  # it was told as well, and ends as it likes
                 code = process.wait()
-            except KeyboardInterrupt:  # it was told as well, and ends as it likes
-                continue
-            return code if code >= 0 else 128 - code
+                return code if code >= 0 else 128 - code

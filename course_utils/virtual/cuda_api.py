@@ -43,6 +43,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         return SimpleNamespace(**facts, **place, total_memory=machine.capacity)
 
     def init() -> None:
+        machine.begun = True
         if not machine.broken:  # a broken GPU still tells about itself
             machine.check()
 
@@ -60,12 +61,13 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "mem_get_info": free_and_total,
         "is_available": lambda: True,
         "_initialized": True,
+        "is_initialized": lambda: machine.is_begun() and not machine.forked,
         "_is_compiled": lambda: True,
         "_lazy_init": init,
         "device_count": lambda: machine.count,
         "_cached_device_count": machine.count,
         "_exchange_device": exchange,
-        "_maybe_exchange_device": exchange,
+        "_maybe_exchange_device": lambda device: exchange(device),  # Dynamo tells the two apart
         "_get_device_properties": properties,
         "get_arch_list": lambda: [f"sm_{facts['major']}{facts['minor']}"],
         "is_bf16_supported": lambda including_emulation=True: including_emulation or facts["major"] >= 8,
@@ -77,7 +79,7 @@ def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
     """The C functions below `torch.cuda` and `torch.accelerator`; their Python layers stay as they are."""
 
     def select(index: int) -> None:
-        machine.current = index
+        machine.current, machine.begun = index, True
 
     return {
         "_accelerator_getAccelerator": lambda: torch.device("cuda"),

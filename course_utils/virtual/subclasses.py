@@ -41,6 +41,7 @@ def _making(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the function that makes them."""
+    torch._C._ensureCUDADeviceGuardSet()  # for fake tensors: C++ would ask the driver where there is no GPU
     yield torch.Tensor, "_make_wrapper_subclass", staticmethod(_making(torch.Tensor._make_wrapper_subclass))
 
 

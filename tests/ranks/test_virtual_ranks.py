@@ -1,4 +1,4 @@
-"""`try`: scripts written for NVIDIA GPUs run unchanged on virtual ones, also in several processes."""
+"""Scripts written for NVIDIA GPUs run unchanged on virtual ones, by `try` or started from a lesson."""
 
 import os
 import shutil
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from torch import device, distributed
 
+import course_utils
 from course_utils.lessons import ROOT
 from course_utils.virtual import collectives
 
@@ -64,6 +65,28 @@ def test_collectives_work_and_fail_as_nccl_s_do(folder: Path) -> None:
     names = ["reductions", "moving", "point_to_point", "works", "groups", "refusals"]
     assert [line for line in done.stdout.splitlines() if line in names] == names
     assert "Tensor found on device cuda:0 but backend constrained to cuda:1" in done.stderr
+
+
+WHERE = """
+import torch
+from torch import cuda, distributed
+cuda.set_device(rank)
+distributed.init_process_group("nccl")
+ones = torch.ones(2**18, device="cuda")
+distributed.all_reduce(ones)
+print(distributed.get_backend(), ones.device, int(ones[0]), cuda.max_memory_allocated() / 2**20)
+print(cuda.device_count(), cuda.get_device_properties(rank).total_memory / 2**20)
+"""
+
+
+def test_ranks_have_the_virtual_gpus_of_the_process_that_starts_them(
+    script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("COURSE_DEVICE", "virtual")
+    with course_utils.virtual_gpus(3, "40 MiB"):
+        run = course_utils.torchrun(script(WHERE))
+    assert run.ranks == {rank: f"nccl cuda:{rank} 2 1.0\n3 40.0\n" for rank in (0, 1)}, run.error
 
 
 def test_two_ranks_on_one_gpu_are_refused() -> None:

@@ -259,8 +259,7 @@ CHECKS: tuple[Callable[[DeviceMesh], None], ...] = (
     moved,
 )
 
-if __name__ == "__main__":
-    torch.cuda.set_device(RANK)
+if __name__ == "__main__":  # no device is set: the first mesh does it
     distributed.init_process_group("nccl", device_id=torch.device("cuda", RANK))
     for check in CHECKS:
         check(init_device_mesh("cuda", (RANKS,)))
