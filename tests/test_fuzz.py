@@ -40,28 +40,10 @@ def rounds(request: pytest.FixtureRequest) -> range:
 
 # --- files ---
 
-PIECES = [
-    b"",
-    b"\0",
-    b"\xff\xfe",
-    b"<<<<<<< HEAD\n",
-    b"[" * 5000,
-    b'{"a":',
-    b"null",
-    b"1e999",
-    b"\r\n",
-    b"\xc3",
-]
-PIECES += [
-    b'"cells"',
-    b"{}",
-    b"[]",
-    b"[1]",
-    b'{"01": 5}',
-    b'{"cells": [5]}',
-    b'{"parts": 1}',
-    b"\xef\xbb\xbf",
-]
+PIECES = [b"", b"\0", b"\xff\xfe", b"<<<<<<< HEAD\n", b"[" * 5000, b'{"a":', b"null"]
+PIECES += [b"1e999", b"\r\n", b"\xc3"]
+PIECES += [b'"cells"', b"{}", b"[]", b"[1]", b'{"01": 5}', b'{"cells": [5]}']
+PIECES += [b'{"parts": 1}', b"\xef\xbb\xbf"]
 
 
 def damaged(dice: Dice, whole: bytes) -> bytes:
@@ -117,27 +99,10 @@ def test_damaged_records(rounds: range, tmp_path: Path) -> None:
 
 # --- arguments and what pip says ---
 
-WORDS = [
-    *"lab test run demo slides bench doctor help 0 4 05 99 -1".split(),
-    "",
-    "--help",
-    "-h",
-    "--version",
-    "--",
-]
-WORDS += [
-    "--rounds",
-    "--rounds=0",
-    "--pictures=x",
-    "--stick",
-    "--output",
-    "--packages",
-    "\0",
-    "é",
-    "-x=",
-    "../..",
-    "*",
-]
+WORDS = [*"lab test run demo slides bench doctor help 0 4 05 99 -1".split(), "", "--help"]
+WORDS += ["-h", "--version", "--"]
+WORDS += ["--rounds", "--rounds=0", "--pictures=x", "--stick", "--output", "--packages"]
+WORDS += ["\0", "é", "-x=", "../..", "*"]
 
 
 def test_slips_in_arguments(rounds: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,35 +256,10 @@ def fail(kind: type[BaseException]) -> Callable[[Any], Any]:
 
 LOOP: list[Any] = []
 LOOP.append(LOOP)
-VALUES = [
-    None,
-    ...,
-    0,
-    -1,
-    10**400,
-    float("nan"),
-    1e999,
-    "",
-    "{x}",
-    "none",
-    b"\xff",
-    [3, 3],
-    (4, 2),
-    {},
-    {1: ...},
-    LOOP,
-]
-VALUES += [
-    Odd(),
-    Odd,
-    object(),
-    int,
-    lambda: 0,
-    lambda *x: x,
-    torch.tensor([1.0, float("nan")]),
-    np.arange(3),
-    "\0" * 9999,
-]
+VALUES = [None, ..., 0, -1, 10**400, float("nan"), 1e999, "", "{x}", "none", b"\xff"]
+VALUES += [[3, 3], (4, 2), {}, {1: ...}, LOOP]
+VALUES += [Odd(), Odd, object(), int, lambda: 0, lambda *x: x]
+VALUES += [torch.tensor([1.0, float("nan")]), np.arange(3), "\0" * 9999]
 CALLS: list[Callable[[Any], Any]] = [
     *map(fail, (SystemExit, KeyboardInterrupt, GeneratorExit, ValueError, RecursionError, StopIteration)),
     lambda x: sys.exit(0),

@@ -14,17 +14,17 @@ import pytest
 from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
-    "the front door": 260,
+    "the front door": 389,
     "virtual": 4_125,
     "memory": 870,
     "figures": 955,
-    "machine": 1_430,
-    "data": 590,
+    "machine": 1_432,
+    "data": 631,
     "distributed": 1_256,
     "errors": 340,
-    "exercises": 3_215,
-    "tools": 2_395,
-    "tests": 17_800,
+    "exercises": 3_253,
+    "tools": 2_436,
+    "tests": 18_435,
 }
 ROOT_ENTRIES = set(
     ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "

@@ -78,9 +78,7 @@ def mistake_if(it_is: bool, key: str, **facts: Any) -> None:
         raise Mistake(key, **facts)
 
 
-class _Short(io.TextIOBase):
-    """A screen that shows the beginning of what is printed."""
-
+class _Short(io.TextIOBase):  # shows the beginning of what is printed
     def __init__(self, screen: TextIO) -> None:
         self._screen, self._room = screen, _ROOM
 
@@ -89,9 +87,6 @@ class _Short(io.TextIOBase):
             self._screen.write(text[: self._room] + _LEFT_OUT * (len(text) > self._room))
         self._room -= len(text)
         return len(text)
-
-    def flush(self) -> None:
-        self._screen.flush()
 
 
 @contextmanager
