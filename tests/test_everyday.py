@@ -145,6 +145,14 @@ def test_half_precision_where_only_cuda_has_it(use: Callable[[torch.Tensor], tor
         torch.testing.assert_close(one.cpu(), other.half(), atol=1e-3, rtol=1e-2)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_grid_is_sampled_in_single_precision(dims: int) -> None:
+    data, grid = torch.randn(1, 2, *[16] * dims).half(), (torch.rand(1, *[8] * dims, dims) * 2 - 1).half()
+    exact = nn.functional.grid_sample(data.double(), grid.double(), align_corners=False)
+    half = nn.functional.grid_sample(data.cuda(), grid.cuda(), align_corners=False)
+    torch.testing.assert_close(half.cpu(), exact.half())
+
+
 @pytest.mark.parametrize(("use", "words"), INTEGERS.values(), ids=INTEGERS)
 def test_kernels_refuse_types_and_the_gpu_lives_on(use: Callable[..., object], words: str) -> None:
     x = torch.ones(2, 2, dtype=torch.int64, device="cuda")
@@ -645,7 +653,7 @@ def test_what_the_host_finds_in_probabilities_and_assertions() -> None:
     with pytest.raises(RuntimeError, match="probability tensor contains either"):
         torch.multinomial(-ones(3), 2)
     for several in (0, 2):
-        with pytest.raises(RuntimeError, match="^Boolean value of Tensor with .* is ambiguous"):
+        with pytest.raises(RuntimeError, match=r"^Boolean value of Tensor with .* is ambiguous"):
             torch._assert_async(ones(several))
     assert ones(2).tolist() == [1, 1]
 
@@ -715,12 +723,17 @@ def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str
     assert torch._dynamo.optimize("eager")(lambda x: torch.sum(x))(torch.ones(2)).item() == 2
 
 
-@pytest.mark.parametrize("use", [torch.cuda.init, torch.cuda.current_device, lambda: ones(2)])
+BEGINNINGS = torch.cuda.init, torch.cuda.current_device, torch.cuda.get_rng_state_all, lambda: ones(2)
+
+
+@pytest.mark.parametrize("use", BEGINNINGS)
 def test_cuda_is_begun_by_its_first_use(use: Callable[[], object]) -> None:
     assert torch.cuda.is_available()
     assert torch.cuda.device_count()
+    torch.cuda.manual_seed(1)
     assert not torch.cuda.is_initialized()
     use()
+    assert torch.cuda.initial_seed() == 1
     assert torch.cuda.is_initialized()
 
 

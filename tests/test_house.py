@@ -15,16 +15,16 @@ from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
     "the front door": 389,
-    "virtual": 4_125,
+    "virtual": 4_170,
     "memory": 870,
     "figures": 955,
     "machine": 1_432,
     "data": 631,
-    "distributed": 1_256,
+    "distributed": 1_282,
     "errors": 340,
     "exercises": 3_253,
     "tools": 2_436,
-    "tests": 18_435,
+    "tests": 18_505,
 }
 ROOT_ENTRIES = set(
     ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "

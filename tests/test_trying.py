@@ -96,6 +96,26 @@ def test_what_cannot_be_is_said_in_one_line(
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_rank_that_could_say_nothing_is_told_of(tmp_path: Path) -> None:
+    nothing = {"gpus": {}, "sent": {}, "error": "", "ended": {}}
+    noted = [
+        nothing | {"rank": -1, "process": 1, "ended": {0: 1, 1: -9, 2: -15, 3: 4}},
+        nothing | {"rank": 0, "process": 2, "error": "It waited."},
+        nothing | {"rank": 3, "process": 3, "gpus": {"cuda:3": {}}},
+    ]
+    for one in noted:
+        (tmp_path / f"{one['process']}.json").write_text(json.dumps(one))
+    told = report.collect(tmp_path)
+    assert [one["rank"] for one in told] == [0, 1, 2, 3]
+    assert [one["error"].partition(".")[0] for one in told] == [
+        "It waited",
+        "It was ended by SIGKILL",
+        "It had not ended when torchrun ended it, since another rank failed",
+        "It ended with exit code 4",
+    ]
+    assert told[3]["gpus"]
+
+
 def test_the_report_in_words() -> None:
     gpu = {
         "allocated": 3 * MIB,

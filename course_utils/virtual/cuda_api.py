@@ -1,6 +1,7 @@
 """`torch.cuda` and `torch.accelerator` for virtual GPUs: which devices there are, which is current."""
 
 import functools
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -10,9 +11,10 @@ from uuid import UUID
 
 import torch
 from torch.cuda._utils import _get_device_index
+from torch.utils._pytree import tree_leaves
 
 from . import streams
-from .errors import CARD, CARDS, LIMITS
+from .errors import CARD, CARDS, LIMITS, WORDS
 from .machine import Machine
 from .tensor import VirtualTensor
 
@@ -47,6 +49,11 @@ def _devices(machine: Machine) -> dict[str, Any]:
         if not machine.broken:  # a broken GPU still tells about itself
             machine.check()
 
+    def at_once(change: Callable[[], None], **_: Any) -> None:
+        begun = machine.is_begun()
+        change()
+        machine.begun = begun  # CUDA keeps this until it begins
+
     def exchange(device: int) -> int:
         before = machine.current
         if device >= 0:
@@ -64,6 +71,7 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "is_initialized": lambda: machine.is_begun() and not machine.forked,
         "_is_compiled": lambda: True,
         "_lazy_init": init,
+        "_lazy_call": at_once,
         "device_count": lambda: machine.count,
         "_cached_device_count": machine.count,
         "_exchange_device": exchange,
@@ -119,11 +127,29 @@ def _grouped(lists: Any, with_indices: bool = False) -> dict[Any, Any]:
 
 
 def _compile(model: Any = None, **options: Any) -> Any:
-    """`torch.compile`: there is no compiler for virtual GPUs, so the code runs as it is, and that is said."""
+    """`torch.compile`, but nothing is compiled; with TORCH_COMPILE_DISABLE=1 it does nothing at all."""
     if model is None:
         return functools.partial(_compile, **options)
-    warnings.warn("torch.compile: virtual GPUs have no compiler, the code runs as it is", stacklevel=2)
-    return model
+    if options.get("disable") or os.environ.get("TORCH_COMPILE_DISABLE") == "1":
+        return model
+    if isinstance(model, torch.nn.Module):
+        return import_module("torch._dynamo").OptimizedModule(model, functools.partial(_uncompiled, model))
+    return _uncompiled(getattr(model, "__self__", None), model)
+
+
+def _uncompiled(owner: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs a function as it is, and says so; with tensors on a GPU it refuses."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        state = [*owner.parameters(), *owner.buffers()] if isinstance(owner, torch.nn.Module) else []
+        tensors = (leaf for leaf in tree_leaves((state, args, kwargs)) if isinstance(leaf, torch.Tensor))
+        if any(tensor.is_cuda for tensor in tensors):
+            raise NotImplementedError(WORDS["compiler"])
+        warnings.warn("torch.compile: virtual GPUs have no compiler, the code runs as it is", stacklevel=2)
+        return function(*args, **kwargs)
+
+    return run
 
 
 def _profiling_the_cpu(profile: type) -> Callable[..., None]:
@@ -142,10 +168,9 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     for name, value in streams.CLASSES.items():
         yield torch.cuda, name, value
         yield torch.cuda.streams, name, value
-    for name, value in cuda.items():
-        yield torch.cuda, name, value
-        if hasattr(torch.cuda.memory, name):
-            yield torch.cuda.memory, name, value
+    for module in (torch.cuda, torch.cuda.memory, torch.cuda.random):
+        for name in cuda if module is torch.cuda else cuda.keys() & vars(module).keys():
+            yield module, name, cuda[name]
     for name, value in (_accelerator(machine, cuda) | streams.functions(machine)).items():
         yield torch._C, name, value
     yield torch.cuda.graphs, "_cuda_isCurrentStreamCapturing", lambda: False

@@ -23,7 +23,7 @@ from .tensor import VirtualTensor, reshape, type_name, view, wrap
 
 aten = torch.ops.aten
 
-# What is checked on the host for all devices: by indexing, by `multinomial` without replacement, by assertions
+# What the host checks for all devices: by indexing, by `multinomial` without replacement, by assertions
 _TOLD = re.compile("for dimension with size 0|probability tensor contains|Boolean value of Tensor with")
 _NOTHING: dict[int, Any] = {}
 _NUMBERS = frozenset((int, float, bool, type(None)))  # what most arguments are, where they are no tensors
