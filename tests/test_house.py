@@ -14,7 +14,7 @@ import pytest
 from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
-    "the front door": 260,
+    "the front door": 389,
     "virtual": 4_170,
     "memory": 870,
     "figures": 955,
@@ -30,9 +30,11 @@ ROOT_ENTRIES = set(
     ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "
     "environment.yml notebooks pyproject.toml requirements.txt tests tools".split()
 )
-ENTRIES = 12  # at the root of course_utils
+ENTRIES = 13  # at the root of course_utils
 # each imports only from what stands before it
-ORDER = "lessons virtual figures memory data machine errors distributed exercises session __main__".split()
+ORDER = (
+    "lessons files virtual figures memory data machine errors distributed exercises session __main__".split()
+)
 
 
 def room_of(file: Path) -> str:
