@@ -15,6 +15,7 @@ import course_utils
 from course_utils.distributed import report, trying
 from course_utils.distributed.cleanup import MARK
 from course_utils.lessons import ROOT, CourseError
+from course_utils.virtual.startup.sitecustomize import settings
 
 TRAINS = """
 import os
@@ -121,6 +122,14 @@ def test_what_cannot_be_is_said_in_one_line(
         trying.main([*options, str(script)])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_child_may_import_the_course_before_torch() -> None:
+    code = "from course_utils import virtual_gpus; import torch; print(torch.cuda.device_count())"
+    env = os.environ | settings(3, None)
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert said.stdout == "3\n", said.stderr
 
 
 def test_a_rank_that_could_say_nothing_is_told_of(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ starts it, waits, shows what each rank has printed, and in one line why it faile
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,16 +61,12 @@ def torchrun(*commands: str, timeout: float = 120) -> Torchrun:
     if not commands:
         example = 'torchrun("--standalone --nproc-per-node 2 script.py")'
         raise CourseError(f"torchrun() got no command. Write what follows torchrun in a terminal: {example}")
-    return launch([command.strip().removeprefix("torchrun ") for command in commands], timeout)
-
-
-def launch(commands: Sequence[str], timeout: float, virtual: Mapping[str, str] = {}) -> Torchrun:
-    """Do what `torchrun` says, with variables that give virtual GPUs to the ranks."""
+    commands = tuple(command.strip().removeprefix("torchrun ") for command in commands)
     for command in commands:
         print(f"$ {SHARING_OFF + ' ' if restarts_allowed(command) else ''}torchrun {command}", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            agents = run_agents(commands, Path(folder), timeout, virtual)
+            agents = run_agents(commands, Path(folder), timeout)
         except KeyboardInterrupt:
             print("torchrun was interrupted; its processes are ended.", flush=True)
             raise

@@ -7,7 +7,7 @@ import string
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -16,7 +16,7 @@ from torch.distributed.elastic.utils.distributed import get_free_port
 
 from course_utils.lessons import CourseError
 from course_utils.machine.system import text_of
-from course_utils.virtual import is_active
+from course_utils.virtual.startup.sitecustomize import SETTINGS
 
 from .cleanup import MARK, OWN_GROUP, guarded, make_ranks_say_where
 
@@ -73,8 +73,8 @@ def words(command: str, variables: Mapping[str, str]) -> list[str]:
         raise CourseError(f"{command}: {error}. Close the quotation.") from None
 
 
-def environment(run: str, again: bool, virtual: Mapping[str, str] = {}) -> dict[str, str]:
-    """The variables of a run: this process's, its virtual GPUs or `virtual` ones, and readable output."""
+def environment(run: str, again: bool) -> dict[str, str]:
+    """The variables of a run: this process's, its virtual GPUs among them, and for output one can read."""
     unless_set = {"OMP_NUM_THREADS": "1"}
     if _WINDOWS:  # PyTorch for Windows lacks libuv: https://github.com/pytorch/pytorch/issues/148283
         unless_set["USE_LIBUV"] = "0"
@@ -89,17 +89,15 @@ def environment(run: str, again: bool, virtual: Mapping[str, str] = {}) -> dict[
         "PYTHON_COLORS": "0",
         "PYTHONIOENCODING": "utf-8",
     }
-    made = unless_set | os.environ | fixed | virtual
-    if virtual or is_active():
+    made = unless_set | os.environ | fixed
+    if SETTINGS in made:
         made.pop("CUDA_VISIBLE_DEVICES", None)  # it is about the GPUs of this machine
     elif os.environ.get("COURSE_DEVICE") in ("cpu", "virtual"):
         made["CUDA_VISIBLE_DEVICES"] = ""  # as in the notebook, no GPU of this machine is used
     return made
 
 
-def run_agents(
-    commands: Sequence[str], base: Path, timeout: float, virtual: Mapping[str, str] = {}
-) -> list[Agent]:
+def run_agents(commands: tuple[str, ...], base: Path, timeout: float) -> list[Agent]:
     """Run the agents of one job at the same time, and end what is left of them; return them as they ended."""
     run, variables = uuid4().hex, os.environ | {"PORT": str(get_free_port())}
     limit = max(1, round(timeout / 4))
@@ -111,7 +109,7 @@ def run_agents(
     with guarded(run):
         for folder, command in zip(folders, commands, strict=True):
             line = [*_TORCHRUN, *options, str(folder), *words(command, variables)]
-            env = environment(run, restarts_allowed(command), virtual)
+            env = environment(run, restarts_allowed(command))
             with folder.with_suffix(".log").open("wb") as log:
                 processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **OWN_GROUP))
         _wait(processes, timeout)

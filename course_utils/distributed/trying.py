@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
 from typing import Any
+from unittest import mock
 from uuid import uuid4
 
 from course_utils.errors import is_own
@@ -29,7 +30,7 @@ from course_utils.lessons import CourseError
 from course_utils.virtual import capacity_of
 from course_utils.virtual.startup.sitecustomize import THEN, settings
 
-from . import launch, report
+from . import report, torchrun
 from .cleanup import MARK, OWN_GROUP, end_all, guarded
 from .launching import words
 from .report import FOLDER, collect, fits, in_words
@@ -65,7 +66,7 @@ def main(typed: list[str]) -> int:
     command = [sys.executable, program, *given.arguments]
     if given.nproc is not None:
         command[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.nproc)]
-    code, noted = _watched(lambda variables: _run(command, variables), given.gpus, given.memory, given.card)
+    code, noted = _watched(lambda: _run(command), given.gpus, given.memory, given.card)
     if given.report is None:
         print(in_words(noted), file=sys.stderr)
     else:
@@ -83,12 +84,15 @@ def _program(name: str) -> str:
 
 
 def _watched(
-    run: Callable[[dict[str, str]], Any], gpus: int, memory: int | str | None, card: str | None
+    run: Callable[[], Any], gpus: int, memory: int | str | None, card: str | None
 ) -> tuple[Any, list[dict[str, Any]]]:
-    """Do what takes the variables of virtual GPUs; return its result, and what each process noted."""
+    """Do what starts processes that are to have virtual GPUs; return its result, and what each noted."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        done = run(settings(gpus, memory, card) | {FOLDER: folder, THEN: report.__name__})
-        return done, collect(Path(folder))
+        variables = settings(gpus, memory, card) | {FOLDER: folder, THEN: report.__name__}
+        with mock.patch.dict(os.environ, variables):
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # it is about the GPUs of this machine
+            os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")  # nothing is left beside the script
+            return run(), collect(Path(folder))
 
 
 def _told(gpus: int, code: int, noted: list[dict[str, Any]]) -> dict[str, Any]:
@@ -96,23 +100,15 @@ def _told(gpus: int, code: int, noted: list[dict[str, Any]]) -> dict[str, Any]:
     return {"gpus": gpus, "exit_code": code, "processes": noted, "fits": fits(noted)}
 
 
-def _environment(variables: Mapping[str, str], run: str) -> dict[str, str]:
-    """Return this process's variables, those of virtual GPUs, and the mark of a run."""
-    unless_set = {"PYTHONDONTWRITEBYTECODE": "1"}  # nothing is left beside the script
-    environment = unless_set | os.environ | variables | {MARK: run}
-    environment.pop("CUDA_VISIBLE_DEVICES", None)  # it is about the GPUs of this machine
-    return environment
-
-
 def _as_shell(code: int) -> int:
     """Return an exit code as a shell does, which gives a signal a number above 128."""
     return code if code >= 0 else 128 - code
 
 
-def _run(command: list[str], variables: Mapping[str, str]) -> int:
+def _run(command: list[str]) -> int:
     """Run a command to its end, leave no process of it behind, and return its exit code."""
     run = uuid4().hex
-    with guarded(run), subprocess.Popen(command, env=_environment(variables, run)) as process:
+    with guarded(run), subprocess.Popen(command, env=os.environ | {MARK: run}) as process:
         while True:
             with suppress(KeyboardInterrupt):  # it was told as well, and ends as it likes
                 return _as_shell(process.wait())
@@ -175,11 +171,11 @@ def try_script(
     except ValueError as error:
         raise CourseError(f"try_script: {error}") from None
 
-    def run(variables: dict[str, str]) -> tuple[int, str]:
+    def run() -> tuple[int, str]:
         if nproc is None:
             print(f"$ python {command}", flush=True)
-            return _shown([sys.executable, "-u", *typed], variables, timeout)
-        ranks = launch([f"--standalone --nproc-per-node {nproc} {command}"], timeout, variables)
+            return _shown([sys.executable, "-u", *typed], timeout)
+        ranks = torchrun(f"--standalone --nproc-per-node {nproc} {command}", timeout=timeout)
         return int(not ranks.ok), "".join(text + ranks.errors[rank] for rank, text in ranks.ranks.items())
 
     (code, output), noted = _watched(run, gpus, memory, card)
@@ -188,10 +184,10 @@ def try_script(
     return Tried(not code, code, output, _told(gpus, code, noted))
 
 
-def _shown(command: list[str], variables: Mapping[str, str], timeout: float) -> tuple[int, str]:
+def _shown(command: list[str], timeout: float) -> tuple[int, str]:
     """Run a command, print what it writes as it comes, and return its exit code and all that it wrote."""
     run, begin = uuid4().hex, time.monotonic()
-    variables = _environment(variables, run) | {"PYTHONIOENCODING": "utf-8", "PYTHON_COLORS": "0"}
+    variables = os.environ | {MARK: run, "PYTHONIOENCODING": "utf-8", "PYTHON_COLORS": "0"}
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with guarded(run), subprocess.Popen(command, env=variables, **streams, **OWN_GROUP) as process:
         late = Timer(timeout, _stop, [process, run])

@@ -133,23 +133,25 @@ def _compile(model: Any = None, **options: Any) -> Any:
         return functools.partial(_compile, **options)
     if options.get("disable") or os.environ.get("TORCH_COMPILE_DISABLE") == "1":
         return model
+    plain = model if options.get("backend", "inductor") != "inductor" else None  # "eager" compiles nothing
     compiled = _real_compile(model, **options)
     if isinstance(model, torch.nn.Module):
-        compiled.forward = _refusing(compiled.forward, model)
+        compiled.forward = _on_the_cpu(compiled.forward, model, plain)
         return compiled
-    return _refusing(compiled, getattr(model, "__self__", None))
+    return _on_the_cpu(compiled, getattr(model, "__self__", None), plain)
 
 
-def _refusing(compiled: Callable[..., Any], owner: Any) -> Callable[..., Any]:
-    """Wrap a compiled function, of a module as a rule: there is no compiler for virtual GPUs."""
+def _on_the_cpu(compiled: Callable[..., Any], owner: Any, plain: Callable[..., Any] | None) -> Any:
+    """Wrap a compiled function, as a rule of a module; with tensors on a GPU `plain` runs, if it may."""
 
     @functools.wraps(compiled)
     def run(*args: Any, **kwargs: Any) -> Any:
         state = [*owner.parameters(), *owner.buffers()] if isinstance(owner, torch.nn.Module) else []
         given = (leaf for leaf in tree_leaves((state, args, kwargs)) if isinstance(leaf, torch.Tensor))
-        if any(tensor.is_cuda for tensor in given):
+        on_gpu = any(tensor.is_cuda for tensor in given)
+        if on_gpu and plain is None:
             raise NotImplementedError(WORDS["compiler"])
-        return compiled(*args, **kwargs)
+        return (plain if on_gpu else compiled)(*args, **kwargs)
 
     return run
 
