@@ -26,6 +26,7 @@ _MODULES = {  # each with the public names that it defines
     "errors": "explain",
     "distributed": "torchrun",
     "distributed.scripts": "take_home",
+    "distributed.trying": "try_script",
 }
 _PUBLIC = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -3,8 +3,11 @@
 This file and `__init__.py` keep to what Python 3.6 understands, so that an old Python can say what is wrong.
 """
 
-import shutil
 import sys
+
+if __name__ == "__main__":
+    sys.path.append(sys.path.pop(0))  # a file in this folder named random.py must not hide Python's own
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 

@@ -17,8 +17,8 @@ CUDA_GPUS_NEEDED = {  # other lessons run on any device
 }
 # Lessons that run on the CPU where others would switch virtual GPUs on, and why
 WITHOUT_VIRTUAL = {
-    "07_beyond_one_process": "virtual GPUs live inside one process, and this lesson starts several",
     "08_full_speed": "virtual GPUs have no speed, and this lesson measures",
+    "10_your_own_code": "its virtual GPUs are for the scripts that it starts",
 }
 
 GPU_MENU = {  # for a GPU in a hosted notebook

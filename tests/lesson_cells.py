@@ -46,6 +46,15 @@ AT_NIGHT = {
         "part-11-when-the-model-no-longer-fits-5",
     ),
     "08_full_speed": ("exercise-compile-everything-4", "part-8-the-end-of-the-ladder-9"),
+    "10_your_own_code": (
+        "works-run",
+        "on-eight-run",
+        "read-run",
+        "fit-run",
+        "fit-run-2",
+        "ranks-run",
+        "test-run",
+    ),
 }
 LONG = 7  # characters of a number that is the same by chance in no other place
 

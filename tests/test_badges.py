@@ -62,17 +62,18 @@ def test_a_changed_head_is_out_of_date(small_course: Path) -> None:
     ]
 
 
-def test_a_fork_is_pointed_to_everywhere(small_course: Path) -> None:
+@pytest.mark.parametrize("ref", ["v1.0", "0123456789abcdef0123456789abcdef01234567"])
+def test_a_fork_is_pointed_to_everywhere(small_course: Path, ref: str) -> None:
     badges.update(root=small_course)
-    badges.update("me/my.fork", "v1.0", small_course)
-    assert read_repository(small_course) == Repository("me/my.fork", "v1.0")
+    badges.update("me/my.fork", ref, small_course)
+    assert read_repository(small_course) == Repository("me/my.fork", ref)
     for path in small_course.rglob("*.*"):
         if path.is_file():
             text = path.read_text(encoding="utf-8")
             assert "owner/course" not in text, path
             assert "me/my.fork" in text, path
     setup = canonical.read(small_course / "notebooks" / "01_first.ipynb").cells[1]
-    assert '"git+https://github.com/me/my.fork@v1.0"' in setup.source
+    assert f'"git+https://github.com/me/my.fork@{ref}"' in setup.source
     assert canonical.read(small_course / "notebooks/executed/01_first.ipynb").cells[1].execution_count == 1
 
 

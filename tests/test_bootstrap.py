@@ -1,5 +1,6 @@
 """Installing: which environment, what pip is asked for there, and one clear line for what is in the way."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ class Machine:
         self.monkeypatch = monkeypatch
         self.calls: list[list[str]] = []
         self.versions = {"torch": "2.11.0+cu128", "torchvision": "0.26.0+cu128"}
-        self.pip_fails = False
+        self.pip_fails, self.origin = False, root.as_uri()
         self.made: list[str] = []
         (root / "requirements.txt").write_text(
             "# the list\n-e .   # us\ntorch==2.15.0  # a#b\ntorchvision==0.29.2\n\n"
@@ -63,7 +64,9 @@ class Machine:
 
     def distributions(self, name: str, path: list[str]) -> list[SimpleNamespace]:
         """Stand in for importlib.metadata.distributions."""
-        return [SimpleNamespace(version=self.versions[name])] if name in self.versions else []
+        origin = json.dumps({"url": self.origin})
+        found = SimpleNamespace(version=self.versions.get(name), read_text=lambda file: origin)
+        return [found] if name in self.versions else []
 
     def pip(self, python: Path, root: Path, arguments: list[str], scratch: Path | None = None) -> None:
         """Stand in for pip install."""
@@ -234,6 +237,10 @@ def test_an_active_environment_that_has_everything_is_left_alone(
     bootstrap.prepare(machine.root)
     assert machine.calls == []
     assert capsys.readouterr().out == ""
+    (machine.prefix / ".pytorch-gpu-course").unlink()
+    machine.origin = "file:///another/checkout"  # the lessons in `work` would import that one
+    bootstrap.prepare(machine.root)
+    assert machine.calls == [["-r", "requirements.txt"]]
 
 
 def test_an_active_environment_that_cannot_be_written_is_used_too(
@@ -285,6 +292,8 @@ def test_the_checkouts_own_metadata_does_not_count(tmp_path: Path, monkeypatch: 
     info = tmp_path / "pytorch_gpu_course.egg-info"
     info.mkdir()
     (info / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: pytorch-gpu-course\nVersion: 0.1.0\n")
+    origin = json.dumps({"url": (tmp_path / "another").as_uri()})
+    (info / "direct_url.json").write_text(origin)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     place = Environment("active", tmp_path)
     assert place.missing(tmp_path) == ["-e ."]
@@ -299,6 +308,9 @@ PIP_SAYS = {
     "/env/bin/python: No module named pip": "uv pip install -r requirements.txt",
     "ERROR: No matching distribution found for torch==2.15.0": "there is no PyTorch for Python 3.",
     "WARNING: x\nERROR: first\nERROR: Cannot install a\n\nhint: y": "pip failed: ERROR: Cannot install a",
+    "error: subprocess-exited-with-error\n  pip subprocess to install build dependencies did not run"
+    "\n  ╰─> [2 lines of output]\n      ERROR: Expected a list, got a login page\n      [end of output]\n"
+    "error: subprocess-exited-with-error": "pip failed: ERROR: Expected a list, got a login page",
     "strange": "pip failed: strange",
     "": "pip failed: it gave no reason",
 }

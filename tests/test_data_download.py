@@ -1,5 +1,6 @@
 """The download of CIFAR-10's archive, against a server on this machine that misbehaves in many ways."""
 
+import contextlib
 import hashlib
 import http.server
 import random
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from course_utils.data import download
+from course_utils.files import alone
 
 CONTENT = random.Random(0).randbytes(500_000)  # stands for the archive
 SIZE, MD5 = len(CONTENT), hashlib.md5(CONTENT).hexdigest()
@@ -20,7 +22,10 @@ HALF = SIZE // 2
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers as the path says: /whole, /norange, /cut, /damaged, /wrongpart, /login, /silent; others 404."""
+    """Answers as the path says: /whole, /norange, /cut, /damaged, /wrongpart, /login, /silent, /headers.
+
+    Others get 404.
+    """
 
     def do_GET(self) -> None:
         kind, asked = self.path.strip("/"), self.headers.get("Range", "bytes=0-")
@@ -37,6 +42,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if kind == "silent":
                 self.wfile.flush()
                 self.server.test_is_over.wait(30)
+        elif kind == "headers":
+            self.send_response(206)
+            self.flush_headers()
+            with contextlib.suppress(OSError):
+                while not self.server.test_is_over.wait(0.01):
+                    self.wfile.write(b"x")
         elif kind in ("norange", "login"):
             content = CONTENT if kind == "norange" else b"<html>Please log in</html>"
             self.send_response(200)
@@ -149,9 +160,43 @@ def test_a_slow_mirror_is_left_for_a_faster_one_and_used_if_there_is_none(
 ):
     ticks = iter(range(0, 10_000, 11))  # each look at the clock: 11 seconds later
     monkeypatch.setattr(download, "_clock", lambda: float(next(ticks)))
+    monkeypatch.setattr(download, "ROUNDS", ((5, 200_000), (30, 1)))
     assert fetch(tmp_path, server, "whole", "norange").read_bytes() == CONTENT
     assert kinds_asked(server) == ["whole", "norange", "whole"]
     assert capsys.readouterr().out.count("is too slow") == 2
+
+
+def test_headers_without_end_are_left(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(download, "ROUNDS", ((0.1, 0),))
+    with pytest.raises(download.DownloadError, match=r"was silent for 0\.1 s"):
+        fetch(tmp_path, server, "headers")
+    assert fetch(tmp_path, server, "headers", "whole").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("rounds", [((5, 0), (30, 0)), ((5, 200_000), (30, 200_000))])
+def test_a_download_has_an_end_and_the_next_call_goes_on(tmp_path, server, monkeypatch, rounds):
+    ticks = iter(range(0, 1_000_000, 1_500))
+    monkeypatch.setattr(download, "_clock", lambda: float(next(ticks)))
+    monkeypatch.setattr(download, "ROUNDS", rounds)
+    with pytest.raises(download.DownloadError, match="is too slow"):
+        fetch(tmp_path, server, "whole")
+    arrived = (tmp_path / "cifar-10-python.tar.gz.part").read_bytes()
+    assert CONTENT.startswith(arrived)
+    monkeypatch.setattr(download, "_clock", lambda: 0.0)
+    assert fetch(tmp_path, server, "whole").read_bytes() == CONTENT
+    assert server.requests[-1] == ("whole", f"bytes={len(arrived)}-")
+
+
+def test_two_downloads_at_once_have_a_file_each(tmp_path, server):
+    part, lock = tmp_path / "cifar-10-python.tar.gz.part", tmp_path / "cifar-10-python.tar.gz.lock"
+    part.write_bytes(CONTENT[:HALF])  # the other one's
+    with alone(lock):
+        assert fetch(tmp_path, server, "whole").read_bytes() == CONTENT
+        (tmp_path / "cifar-10-python.tar.gz").unlink()
+        with pytest.raises(download.DownloadError):
+            fetch(tmp_path, server, "cut")
+    assert [path for path in tmp_path.iterdir() if path != lock] == [part]
+    assert part.read_bytes() == CONTENT[:HALF]
 
 
 def test_a_refused_connection_and_no_network_are_told_from_each_other(tmp_path, server):
@@ -173,6 +218,14 @@ def test_a_bad_certificate_is_named_and_the_check_stays_on(tmp_path, monkeypatch
     with pytest.raises(download.DownloadError, match="certificate that cannot be verified") as caught:
         download.fetch_archive(tmp_path, ["https://example.org/whole"])
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_archive_stays_until_there_is_a_whole_one_and_is_named(tmp_path, server):
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    archive.write_bytes(bytes(SIZE))
+    with pytest.raises(download.DownloadError, match=r"^cifar-10-python\.tar\.gz there is damaged, and "):
+        fetch(tmp_path, server, "missing")
+    assert archive.read_bytes() == bytes(SIZE)
 
 
 def test_without_mirrors_nothing_is_fetched_or_touched(tmp_path):

@@ -2,7 +2,6 @@
 
 import copy
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import BuiltinFunctionType
@@ -11,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.parallel import comm
 from torch.nn.utils import rnn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils import cpp_extension
 
 import course_utils
 from course_utils.virtual import autocast, errors
@@ -114,8 +116,40 @@ INTEGERS: dict[str, tuple[Callable[[torch.Tensor], object], str]] = {
         lambda x: nn.functional.max_pool2d(x[None].byte(), 2),
         "\"max_pool2d_with_indices_out_cuda_frame\" not implemented for 'Byte'",
     ),
-    "half a loss": (lambda x: nn.functional.multi_margin_loss(x.half(), x[0]), "not implemented for 'Half'"),
+    "a convolution": (
+        lambda x: nn.functional.conv2d(x[None, None], x[None, None]),
+        "\"slow_conv2d_cuda\" not implemented for 'Long'",
+    ),
+    "a loss": (lambda x: nn.functional.multi_margin_loss(x, x[0]), "not implemented for 'Long'"),
 }
+
+
+HALF: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # the CPU has them in single precision alone
+    "pooling": lambda x: nn.functional.avg_pool3d(x[None], 2),
+    "resizing": lambda x: nn.functional.interpolate(x, size=3, mode="bilinear", antialias=True),
+    "a margin": lambda x: nn.functional.multi_margin_loss(x[0, 0], torch.tensor([0, 1, 1, 0]).to(x.device)),
+    "margins": lambda x: nn.functional.multilabel_margin_loss(x[0, 0], x[0, 0].long()),
+}
+
+
+@pytest.mark.parametrize("use", HALF.values(), ids=HALF)
+def test_half_precision_where_only_cuda_has_it(use: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    x = torch.rand(2, 2, 4, 4).half()
+    given = [x.float().requires_grad_(), x.cuda().requires_grad_()]
+    single, half = map(use, given)
+    single.sum().backward()
+    half.sum().backward()
+    assert half.dtype is given[1].grad.dtype is torch.float16
+    for one, other in ((half, single), (given[1].grad, given[0].grad)):
+        torch.testing.assert_close(one.cpu(), other.half(), atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_grid_is_sampled_in_single_precision(dims: int) -> None:
+    data, grid = torch.randn(1, 2, *[16] * dims).half(), (torch.rand(1, *[8] * dims, dims) * 2 - 1).half()
+    exact = nn.functional.grid_sample(data.double(), grid.double(), align_corners=False)
+    half = nn.functional.grid_sample(data.cuda(), grid.cuda(), align_corners=False)
+    torch.testing.assert_close(half.cpu(), exact.half())
 
 
 @pytest.mark.parametrize(("use", "words"), INTEGERS.values(), ids=INTEGERS)
@@ -563,6 +597,8 @@ ABSENT: dict[str, Callable[[], object]] = {
     "the runtime": lambda: torch.cuda.cudart().cudaHostRegister(0, 1, 0),
     "the driver": lambda: torch.cuda.temperature(),
     "a kernel": lambda: torch.cuda._compile_kernel("", "f"),
+    "an extension": lambda: cpp_extension.CUDAExtension("f", ["f.cu"]),
+    "Triton": lambda: pytest.importorskip("triton").runtime.driver.active.get_current_device(),
     "a jitted kernel": lambda: torch.cuda.jiterator._create_jit_fn(JITTED)(ones(2)),
     "an operator of CUDA alone": lambda: torch._masked_scale(ones(2), ones(2), 2.0),
     "an offset": lambda: torch.Generator("cuda").get_offset(),
@@ -612,9 +648,12 @@ def test_what_a_kernel_asserts(run: Callable[[], object]) -> None:
         run()
 
 
-def test_what_the_host_finds_in_probabilities() -> None:
+def test_what_the_host_finds_in_probabilities_and_assertions() -> None:
     with pytest.raises(RuntimeError, match="probability tensor contains either"):
         torch.multinomial(-ones(3), 2)
+    for several in (0, 2):
+        with pytest.raises(RuntimeError, match=r"^Boolean value of Tensor with .* is ambiguous"):
+            torch._assert_async(ones(several))
     assert ones(2).tolist() == [1, 1]
 
 
@@ -669,16 +708,74 @@ def test_who_asked_for_the_memory_in_use() -> None:
     assert [numbers[:3] for numbers in seen] == [(1, 2**42, 2**31)]
 
 
-def test_profiler_and_compiler_say_what_they_do(capfd: pytest.CaptureFixture[str]) -> None:
-    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+def test_the_profiler_says_what_is_done(capfd: pytest.CaptureFixture[str]) -> None:
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+    with profile(activities=activities) as seen, torch.cuda.nvtx.range("a sum"):
         ones(2) + 1
     assert "aten::add" in seen.key_averages().table()
     assert "Failed to record CUDA event" not in capfd.readouterr().err
-    with pytest.warns(UserWarning, match="virtual GPUs have no compiler, the code runs as it is"):
-        net = torch.compile(linear())
-    assert net(ones(4, 3)).is_cuda
-    with warnings.catch_warnings(), pytest.warns(UserWarning, match="no compiler"):
-        assert torch.compile(mode="max-autotune")(cubed)(ones(2)).item() == 2
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_code_on_the_cpu_is_compiled(backend: str) -> None:
+    net, x = linear("cpu"), torch.rand(4, 3)
+    compiled = torch.compile(net, backend=backend)
+    compiled(x).sum().backward()
+    assert torch.equal(compiled(x), net(x))
+    assert compiled.state_dict().keys() == {"_orig_mod.weight", "_orig_mod.bias"}
+    assert net.weight.grad.tolist() == [x.sum(0).tolist()] * 3
+
+
+COMPILED: dict[str, Callable[[], object]] = {
+    "a network": lambda: torch.compile(linear())(torch.ones(4, 3)),
+    "what it is given": lambda: torch.compile(mode="max-autotune")(cubed)(ones(2)),
+}
+
+
+@pytest.mark.parametrize("use", COMPILED.values(), ids=COMPILED)
+def test_there_is_no_compiler_for_virtual_gpus(
+    use: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Exception, match="Virtual GPUs have no compiler for torch"):
+        use()
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    assert torch.compile(linear())(ones(4, 3)).is_cuda
+    monkeypatch.delenv("TORCH_COMPILE_DISABLE")
+    assert torch.compile(linear(), backend="eager")(ones(4, 3)).is_cuda
+
+
+BEGINNINGS = torch.cuda.init, torch.cuda.current_device, torch.cuda.get_rng_state_all, lambda: ones(2)
+
+
+@pytest.mark.parametrize("use", BEGINNINGS)
+def test_cuda_is_begun_by_its_first_use(use: Callable[[], object]) -> None:
+    assert torch.cuda.is_available()
+    assert torch.cuda.device_count()
+    torch.cuda.manual_seed(1)
+    assert not torch.cuda.is_initialized()
+    use()
+    assert torch.cuda.initial_seed() == 1
+    assert torch.cuda.is_initialized()
+
+
+def test_attention_with_a_score_of_one_s_own_has_gradients() -> None:
+    found, wanted = [], []
+    for device, results in (("cuda", found), ("cpu", wanted)):
+        torch.manual_seed(0)
+        given = [torch.randn(1, 2, 128, 4).to(device).requires_grad_() for _ in range(3)]
+        if device == "cuda":
+            mask = create_block_mask(lambda b, h, i, j: i >= j, None, None, 128, 128)
+            results.append(flex_attention(*given, block_mask=mask))
+        else:
+            results.append(nn.functional.scaled_dot_product_attention(*given, is_causal=True))
+        results += torch.autograd.grad(results[0].square().sum(), given)
+    assert all(tensor.is_cuda for tensor in found)
+    torch.testing.assert_close([tensor.cpu() for tensor in found], wanted)
+
+
+def test_a_fake_tensor_is_filled_without_a_driver() -> None:
+    with FakeTensorMode():  # a DTensor's shape is found with one
+        assert ones(3, device="cuda:1").uniform_().device == torch.device("cuda:1")
 
 
 def test_a_transformer_reads_padded_sequences() -> None:

@@ -112,6 +112,22 @@ def test_an_error_in_the_readers_code_is_told_and_not_raised(lesson):
     assert "TypeError" in verdict.text
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (SystemExit(0), "Your code raised SystemExit"),
+        (KeyboardInterrupt(), "It was stopped while your code was tried: KeyboardInterrupt"),
+    ],
+)
+def test_an_answer_that_leaves_or_is_stopped_stops_no_run(lesson, error, said):
+    def double(x):
+        raise error
+
+    verdict = lesson.exercises["double"].verdict(double)
+    assert verdict.outcome == NOT_YET
+    assert verdict.text.startswith(f'{said} in the line "raise error"')
+
+
 def test_the_line_that_raised_is_the_readers_own(lesson):
     import torch
 

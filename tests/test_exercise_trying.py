@@ -1,9 +1,11 @@
 """Trials, known mistakes as oracles, and how guesses are read."""
 
+import random
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +75,33 @@ def test_each_answer_meets_the_same_random_numbers_and_leaves_torchs_own() -> No
     judge(None, lambda answer, x: seen.append(torch.rand(1).item()))
     assert seen == [seen[0]] * 4  # two cases, two answers
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_an_answer_changes_is_put_back_also_between_cases() -> None:
+    def change(x: int) -> int:
+        torch.set_default_dtype(torch.float64)
+        torch.set_grad_enabled(False)
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        random.seed(x)
+        np.random.seed(x)
+        return x + 2
+
+    def settings() -> tuple[Any, ...]:
+        numbers = random.getstate(), np.random.get_state()[1].tolist()
+        return *numbers, torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+
+    before, met = settings(), []
+    judge(change, lambda answer, x: [met.append(settings()), answer(x)][1])
+    assert settings() == before
+    assert met == [before] * 4
+
+
+def test_of_an_answer_that_prints_much_the_beginning_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    judge(lambda x: print("much " * 10**5) or x + 2)
+    shown = capsys.readouterr().out
+    assert shown.startswith("much much ")
+    assert shown.endswith("... and more, which is left out: your answer prints much while it is tried.\n")
+    assert len(shown) < 10_000
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,9 @@ SAID_BY = {
     "NumPy works in the computer's own memory": [
         "can't convert CUDA tensor to numpy. Use Tensor.cpu() first."
     ],
+    "Virtual GPUs do not have what a Triton kernel needs": [
+        "Virtual GPUs do not have what a Triton kernel needs: it takes a real GPU."
+    ],
     "Pinning": [
         "cannot pin 'torch.cuda.FloatTensor' only dense CPU tensors can be pinned",
         "Only dense CPU tensors can be pinned",

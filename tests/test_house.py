@@ -14,25 +14,27 @@ import pytest
 from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
-    "the front door": 260,
-    "virtual": 4_050,
+    "the front door": 415,
+    "virtual": 4_195,
     "memory": 870,
     "figures": 955,
-    "machine": 1_430,
-    "data": 590,
-    "distributed": 1_256,
-    "errors": 400,
-    "exercises": 3_215,
-    "tools": 2_395,
-    "tests": 17_720,
+    "machine": 1_550,
+    "data": 635,
+    "distributed": 1_580,
+    "errors": 405,
+    "exercises": 3_370,
+    "tools": 2_440,
+    "tests": 19_295,
 }
 ROOT_ENTRIES = set(
     ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "
     "environment.yml notebooks pyproject.toml requirements.txt tests tools".split()
 )
-ENTRIES = 12  # at the root of course_utils
+ENTRIES = 13  # at the root of course_utils
 # each imports only from what stands before it
-ORDER = "lessons virtual figures memory data machine errors distributed exercises session __main__".split()
+ORDER = (
+    "lessons files virtual figures memory data machine errors distributed exercises session __main__".split()
+)
 
 
 def room_of(file: Path) -> str:

@@ -34,7 +34,7 @@ OTHERWISE = {  # operator: why its values are not compared with the CPU's
 }
 # For tensors that dispatch to Python, PyTorch takes a variant of the algorithm that rounds otherwise.
 ROUNDED = """norm.nuc linalg.cond linalg.eigvalsh linalg.matrix_norm linalg.norm linalg.svdvals matmul
-    __rmatmul__ nn.functional.embedding_bag""".split()
+    __rmatmul__ nn.functional.embedding_bag linalg.lstsq linalg.lstsq.grad_oriented""".split()
 ONLY_ITS_SHAPE = "the other tensor gives only its shape"
 EACH_ALONE = "the tensors need not be on one device"
 EMPTY = "nothing is computed with an empty tensor"

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from course_utils.lessons import ROOT
-from course_utils.virtual import is_active, pytest_plugin
+from course_utils.virtual import is_active, pytest_plugin, switch_off
 
 CONFTEST = """
 import torch
@@ -116,13 +117,38 @@ def test_the_tests_of_a_project_find_gpus_and_faults_are_found(tmp_path: Path) -
     assert "5 failed, 4 passed, 1 skipped" in said
 
 
-def test_a_wrong_number_is_refused() -> None:
-    asked = SimpleNamespace(virtual_gpus=9, virtual_gpu_memory=None)
-    with pytest.raises(pytest.UsageError, match=r"^--virtual-gpus: count=9 .* Choose 1 to 8\.$"):
-        pytest_plugin.pytest_load_initial_conftests(SimpleNamespace(known_args_namespace=asked))
+def switched_on(gpus: int | None, memory: str | None = None, card: str | None = None) -> None:
+    asked = SimpleNamespace(virtual_gpus=gpus, virtual_gpu_memory=memory, virtual_gpu_card=card)
+    pytest_plugin.pytest_load_initial_conftests(SimpleNamespace(known_args_namespace=asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ((9,), r"^--virtual-gpus: count=9 .* Choose 1 to 8\.$"),
+        ((2, "1 GiB", "T4"), r"^--virtual-gpu-memory and --virtual-gpu-card: a card has its memory$"),
+        ((2, None, "T5"), r"^--virtual-gpus: card='T5' is not known\. Choose one of: V100, .*\.$"),
+    ],
+)
+def test_what_cannot_be_had_is_refused(asked: tuple[int | str | None, ...], said: str) -> None:
+    with pytest.raises(pytest.UsageError, match=said):
+        switched_on(*asked)
+    assert not is_active()
+
+
+def test_they_take_after_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    switched_on(2, card="t4")
+    try:
+        config = SimpleNamespace(getoption=lambda _: 2)
+        assert torch.cuda.get_device_capability(1) == (7, 5)
+        assert "CUDA_VISIBLE_DEVICES" not in os.environ  # or a child would find none
+        header = pytest_plugin.pytest_report_header(config)
+    finally:
+        switch_off()
+    assert header == "virtual GPUs: 2 of 14.56 GiB as T4. No CUDA kernel is tested."
 
 
 def test_nothing_happens_unasked() -> None:
-    asked = SimpleNamespace(virtual_gpus=None)
-    pytest_plugin.pytest_load_initial_conftests(SimpleNamespace(known_args_namespace=asked))
+    switched_on(None)
     assert not is_active()

@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from start import runner
 from start.runner import run_lessons
 
 pytestmark = pytest.mark.slow
@@ -88,11 +90,63 @@ def test_a_failure_is_shown_and_the_next_lesson_still_runs(
     assert "ValueError" in (course / "out" / "02_bad.html").read_text(encoding="utf-8")
 
 
+def test_a_damaged_notebook_and_a_full_disk_stop_no_other_lesson(
+    course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    damaged = course / "notebooks" / "01_merged.ipynb"
+    damaged.write_text('<<<<<<< HEAD\n{"cells": []}\n=======\n', encoding="utf-8")
+    monkeypatch.setattr(runner, "write", lambda *_: os.open(course, os.O_RDWR))
+    assert run_lessons([damaged, damaged], course / "out") == 1
+    shown = capsys.readouterr().out
+    assert shown.count("01_merged.ipynb is not a readable notebook: ") == 2
+    assert shown.count("its copy and page cannot be written to ") == 2
+    with pytest.raises(OSError, match="01_merged"):
+        run_lessons([], damaged / "out")
+
+
+def test_a_lost_answer_is_not_waited_for_and_the_lesson_is_tried_again(
+    course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(runner, "SILENCE", 0.5)
+    lose = (  # the kernel's answers, where {}
+        "import pathlib\nflag, session = pathlib.Path('tried'), get_ipython().kernel.session\n"
+        "send = session.send\nif {}:\n    flag.touch()\n"
+        "    session.send = lambda to, what, *rest, **more: "
+        "None if what == 'execute_reply' or {} else send(to, what, *rest, **more)"
+    )
+    idle = "what == 'status' and more['parent']['header']['msg_type'] == 'execute_request'"
+    once = lesson(course, "01_once", "1", lose.format("not flag.exists()", "0"), "print('done')")
+    always = lesson(course, "02_always", "import time; time.sleep(1)", lose.format("True", idle))
+    assert run_lessons([once, always], course / "out") == 1
+    shown = capsys.readouterr().out
+    lost = "The kernel is idle, and for 0 s nothing has come from this cell"
+    assert f"01_once, cell [2]: {lost}. The lesson is tried again.\n01_once " in shown
+    assert text_of(course / "out" / "01_once.ipynb") == "done\n"
+    assert "FAILED\n  cell [2]\n      import pathlib" in shown
+    assert f"    {lost}\n" in shown
+
+
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no signal from a child; run it on Linux or a Mac")
-def test_ctrl_c_ends_the_kernel(course: Path) -> None:
+def test_ctrl_c_while_a_kernel_starts_ends_it(course: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = []
+
+    async def interrupted(client: runner._Client) -> None:
+        kernels.append(client.km.provisioner.pid)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(runner._Client, "async_start_new_kernel_client", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_lessons([lesson(course, "01_stopped", "1")], course / "out")
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernels[0], 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no signal from a child; run it on Linux or a Mac")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_ctrl_c_ends_the_kernel(course: Path, number: str) -> None:
     source = (
         "import os, signal, threading\nopen('pid', 'w').write(str(os.getpid()))\n"
-        "os.kill(os.getppid(), signal.SIGINT)\nthreading.Event().wait()"
+        f"os.kill(os.getppid(), signal.{number})\nthreading.Event().wait()"
     )
     path = lesson(course, "01_stopped", source)
     with pytest.raises(KeyboardInterrupt):

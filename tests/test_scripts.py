@@ -1,4 +1,4 @@
-"""The scripts of lessons 07 and 08: they run, they agree, and the lessons show what is in them."""
+"""The scripts of lessons 07, 08 and 10: they run, they agree, and the lessons show what is in them."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ import course_utils
 from course_utils.lessons import executed, lesson_paths
 
 SCRIPTS = sorted((Path(course_utils.__file__).parent / "distributed" / "scripts").glob("[!_]*.py"))
-LESSONS = [path for path in lesson_paths() if path.name[:2] in ("07", "08")]
+LESSONS = [path for path in lesson_paths() if path.name[:2] in ("07", "08", "10")]
 
 
 def text_of(name: str) -> str:
@@ -70,7 +70,7 @@ def test_two_processes_train_as_one(two: dict[str, Any], here: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_on_the_cpu_no_gpu_is_taken(count: int, here: Path) -> None:
-    """Where a machine has too few GPUs for the lesson, or COURSE_DEVICE=cpu asks for it."""
+    """Where COURSE_DEVICE=cpu asks for it."""
     with course_utils.virtual_gpus(count):
         assert len(train("train_dp.py", f"beside_{count}_gpus.pt", 1)["losses"]) == 3
 

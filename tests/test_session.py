@@ -119,6 +119,8 @@ def test_a_mac_is_named(find, capsys):
         ("06_memory_tricks", "cuda", 1, False),
         ("06_memory_tricks", "mps", 1, True),
         ("04_cifar_training_loop", "mps", 1, False),
+        ("07_beyond_one_process", "cuda", 1, True),
+        ("07_beyond_one_process", "cuda", 2, False),
     ],
 )
 def test_virtual_gpus_step_in_where_a_lesson_needs_more_than_there_are(
@@ -134,17 +136,6 @@ def test_virtual_gpus_step_in_where_a_lesson_needs_more_than_there_are(
     assert not virtual.is_active()
 
 
-@pytest.mark.parametrize("mode", ["auto", "virtual"])
-@pytest.mark.parametrize("count", [0, 1])
-def test_a_lesson_of_several_processes_has_no_virtual_gpus(mode, count, find, capsys):
-    find("cuda", count)
-    assert course_utils.start("07_beyond_one_process", mode=mode) == torch.device("cpu")
-    assert not virtual.is_active()
-    why = "the CPU, because virtual GPUs live inside one process, and this lesson starts several."
-    too_few = "it needs 2 CUDA GPUs and this machine has 1, so " if count and mode == "auto" else ""
-    assert said(capsys) == f"07_beyond_one_process: {too_few}{why}"
-
-
 def test_a_lesson_that_measures_has_no_virtual_gpus_but_takes_a_real_one(find, capsys):
     assert course_utils.start("08_full_speed") == torch.device("cpu")
     assert said(capsys).endswith("the CPU, because virtual GPUs have no speed, and this lesson measures.")
@@ -152,6 +143,12 @@ def test_a_lesson_that_measures_has_no_virtual_gpus_but_takes_a_real_one(find, c
         course_utils.start("08_full_speed", mode="real")
     find("mps")
     assert course_utils.start("08_full_speed") == torch.device("mps:0")
+
+
+def test_a_lesson_that_tries_scripts_leaves_the_virtual_gpus_to_them(find, capsys):
+    assert course_utils.start("10_your_own_code") == torch.device("cpu")
+    assert said(capsys).endswith("the CPU, because its virtual GPUs are for the scripts that it starts.")
+    assert not virtual.is_active()
 
 
 COLAB = "For a real GPU: menu Runtime, Change runtime type, T4 GPU; then run this cell again."

@@ -10,19 +10,17 @@ import course_utils
 pytestmark = pytest.mark.slow
 
 SCRIPT = Path(course_utils.__file__).parent / "distributed" / "scripts" / "shard.py"
-WIDTH, BLOCKS = 64, 3
+WIDTH, BLOCKS = 512, 8  # as in the lesson
 BLOCK, LAST = 4 * (WIDTH * WIDTH + WIDTH), 4 * (10 * WIDTH + 10)  # bytes of weight and bias
 WHOLE = BLOCKS * BLOCK + LAST
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
-    """What each of two ranks has measured, without GPUs."""
-    with pytest.MonkeyPatch.context() as patch:
+    """What each of two ranks has measured, on a virtual GPU of its own."""
+    with pytest.MonkeyPatch.context() as patch, course_utils.virtual_gpus(2):
         patch.chdir(tmp_path_factory.mktemp("shard"))
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
-        options = f"--width {WIDTH} --blocks {BLOCKS} --steps 4"
-        run = course_utils.torchrun(f'--standalone --nproc-per-node 2 "{SCRIPT.as_posix()}" {options}')
+        run = course_utils.torchrun(f'--standalone --nproc-per-node 2 "{SCRIPT.as_posix()}" --steps 4')
         assert run.ok, run.error
         return torch.load("shard.pt")
 
@@ -45,6 +43,13 @@ def test_only_a_block_and_the_last_layer_are_ever_whole(ranks: list[dict]) -> No
     for rank in ranks:
         assert rank["ddp"]["whole at most"] == WHOLE
         assert rank["fsdp"]["whole at most"] == BLOCK + LAST
+
+
+def test_the_peak_is_in_adam_s_step(ranks: list[dict]) -> None:
+    """It needs the rank's parameters once more; DDP holds a copy of all gradients as well."""
+    for rank in ranks:
+        assert rank["ddp"]["peak"] == pytest.approx(6 * WHOLE, rel=0.01)
+        assert rank["fsdp"]["peak"] == pytest.approx(5 * WHOLE / 2, rel=0.01)
 
 
 def test_what_travels_in_a_step(ranks: list[dict]) -> None:

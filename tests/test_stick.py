@@ -18,6 +18,7 @@ from PIL import Image
 from start.options import options_of
 from wheels import write_wheel
 
+from course_utils import files
 from course_utils.data.standin import CLASSES
 from course_utils.lessons import ROOT, CourseError
 
@@ -75,7 +76,7 @@ THE_COURSE = {
 
 def test_a_stick_holds_the_course_the_slides_and_what_to_do(course: Path, folder: Path) -> None:
     assert stick.make_stick(folder, root=course) == 0
-    assert names(folder / "course") == {*THE_COURSE, stick.LIST}
+    assert names(folder / "course") == THE_COURSE
     assert {"index.html", "01_first.html"} <= names(folder / "slides")
     readme = (folder / "README.txt").read_text(encoding="utf-8")
     assert "COURSE_DATA=standin" in readme
@@ -88,17 +89,25 @@ def test_a_stick_holds_the_course_the_slides_and_what_to_do(course: Path, folder
 def test_a_second_call_copies_what_changed_and_removes_what_is_gone(
     course: Path, folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    (folder / "README.txt").write_text("of another course")
     stick.make_stick(folder, root=course)
+    assert "Kept as found in " in capsys.readouterr().out
+    assert (folder / "README.txt").read_text() == "of another course"
     (folder / "course" / "my_notes.txt").write_text("mine")
+    (folder / "course" / "pyproject.toml").write_text("my answer")
+    (course / "pyproject.toml").write_text(PYPROJECT.upper().lower() + "\n")
     (course / "README.md").write_text("read us")  # the size stays
     (course / "course_utils" / "data" / "load.py").unlink()
     (course / "course_utils" / "data" / "new.py").write_text("1")
     capsys.readouterr()
     stick.make_stick(folder, root=course)
-    assert "6 files, 2 of them copied" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "6 files, 2 of them copied" in said
+    assert ": course/pyproject.toml, README.txt. Move or delete" in said
+    assert (folder / "course" / "pyproject.toml").read_text() == "my answer"
     assert (folder / "course" / "README.md").read_text() == "read us"
     expected = THE_COURSE - {"course_utils/data/load.py"} | {"course_utils/data/new.py", "my_notes.txt"}
-    assert names(folder / "course") == {*expected, stick.LIST}
+    assert names(folder / "course") == expected
     stick.make_stick(folder, root=course)
     assert "6 files, 0 of them copied" in capsys.readouterr().out
 
@@ -129,12 +138,12 @@ def test_pictures_go_where_the_lessons_look(
 
 
 def refuse(number: int):
-    """A copy that the system refuses."""
+    """A file that the system refuses."""
 
-    def copy(*_: object) -> None:
+    def write(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    return copy
+    return write
 
 
 @pytest.mark.parametrize(
@@ -148,7 +157,7 @@ def refuse(number: int):
 def test_what_the_system_refuses_is_one_line(
     course: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
-    monkeypatch.setattr(stick.shutil, "copyfile", refuse(number))
+    monkeypatch.setattr(files, "write", refuse(number))
     with pytest.raises(CourseError, match=re.escape(words)) as caught:
         stick.make_stick(folder, root=course)
     assert "\n" not in str(caught.value)

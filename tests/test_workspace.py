@@ -7,6 +7,7 @@ import pytest
 from start import workspace
 from start.workspace import refresh
 
+from course_utils.files import RECORD
 from course_utils.lessons import CourseError
 
 NAME = "01_first.ipynb"
@@ -100,9 +101,9 @@ def test_a_term_of_answers_and_updates_loses_nothing(course: Path) -> None:
 def test_without_a_record_nothing_is_overwritten(course: Path, record: str | None) -> None:
     refresh(course)
     answer(course, notebook("answer"))
-    (course / "work" / workspace.RECORD).unlink()
+    (course / "work" / RECORD).unlink()
     if record:
-        answer(course, record, workspace.RECORD)
+        answer(course, record, RECORD)
     refresh(course)
     assert files(course)[NAME] == notebook("answer")
     assert files(course)["01_first-new.ipynb"] == notebook("print(1)")

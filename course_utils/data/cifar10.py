@@ -1,7 +1,7 @@
 """`load_cifar10`: choose the pictures the course trains on, say which they are, and hand them out."""
 
 import os
-import tempfile
+import tarfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +11,6 @@ import numpy as np
 
 try:
     from torchvision.datasets import CIFAR10, VisionDataset
-    from torchvision.datasets.utils import extract_archive
 except (ImportError, RuntimeError, AttributeError) as error:
     # "operator torchvision::nms does not exist": https://github.com/pytorch/pytorch/issues/157648
     raise ImportError(
@@ -19,8 +18,10 @@ except (ImportError, RuntimeError, AttributeError) as error:
         "install both in one pip command, from the same --index-url, then restart the kernel."
     ) from None
 
+from course_utils.files import write
+
 from .download import MIRRORS, DownloadError, fetch_archive
-from .folder import ARCHIVE, BATCHES, contents, data_folder
+from .folder import ARCHIVE, BATCH_FILES, BATCHES, contents, data_folder
 from .pictures import decode, in_turn, list_pictures
 from .standin import CLASSES, make_standin
 
@@ -69,13 +70,16 @@ def read_official(folder: Path, mirrors: Sequence[str]) -> list[Split]:
         return _read(folder)
     if mirrors and not (folder / ARCHIVE).exists():
         print("CIFAR-10 is not in the data folder, or not whole: downloading 170 MB, once.")
-    archive = fetch_archive(folder, mirrors)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="unpacking-") as scratch:
-        extract_archive(archive, scratch)
-        (folder / BATCHES).mkdir(exist_ok=True)
-        for file in Path(scratch, BATCHES).iterdir():
-            file.replace(folder / BATCHES / file.name)  # in one step: nobody sees half a file
+    unpack(fetch_archive(folder, mirrors), folder)
     return _read(folder)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Write the official files of an archive into a folder, and nothing else that may be in it."""
+    (folder / BATCHES).mkdir(exist_ok=True)
+    with tarfile.open(archive) as tar:
+        for name in BATCH_FILES:
+            write(folder / BATCHES / name, tar.extractfile(f"{BATCHES}/{name}").read())
 
 
 def _read(folder: Path) -> list[Split]:

@@ -7,7 +7,7 @@ from course_utils.lessons import ROOT
 
 ARCHIVE = "cifar-10-python.tar.gz"
 BATCHES = "cifar-10-batches-py"  # the folder inside the archive
-_BATCH_FILES = ("test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
+BATCH_FILES = ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6)))
 _BATCH_BYTES = 31_000_000  # every batch is a little larger
 
 
@@ -49,7 +49,7 @@ def contents(folder: Path) -> str:
         `train/<class>` and `test/<class>`) or "none".
     """
     sizes = {file.name: file.stat().st_size for file in (folder / BATCHES).glob("*")}
-    if sizes.get("batches.meta") and all(sizes.get(name, 0) > _BATCH_BYTES for name in _BATCH_FILES):
+    if sizes.get("batches.meta") and all(sizes.get(name, 0) > _BATCH_BYTES for name in BATCH_FILES[1:]):
         return "official"
     if (folder / ARCHIVE).is_file():
         return "archive"

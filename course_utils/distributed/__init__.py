@@ -45,9 +45,9 @@ def torchrun(*commands: str, timeout: float = 120) -> Torchrun:
 
     Several commands are several machines' commands, started here at the same time. `$PORT` in a command is a
     free port, the same for all of them, and other variables are filled in as by a shell. A run that fails
-    raises nothing: it prints one line that says what happened and what to do. No process is left behind,
-    whatever happens. With `--max-restarts`, the variable printed before the command gives each start a store
-    of its own. On Windows, where PyTorch lacks the library libuv, USE_LIBUV=0 is set.
+    raises nothing: it prints one line that says what happened and what to do. No process is left behind.
+    Where virtual GPUs are on, each rank has as many of its own. With `--max-restarts` the variable printed
+    before the command gives each start a store of its own. On Windows, without libuv, USE_LIBUV=0 is set.
 
     Args:
         commands: as in "--standalone --nproc-per-node 2 train_ddp.py"; the script is looked for in the

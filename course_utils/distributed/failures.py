@@ -84,6 +84,16 @@ def _about_rank(who: str, number: int, rank: Rank) -> str:
     return _TEXTS["unknown"].format(who=who, where=where, error=error.rstrip("."), number=number)
 
 
+def about_code(code: int) -> str:
+    """Say how a process ended that left no words of its own, by its exit code as Python has it."""
+    if code == -signal.SIGTERM:
+        return _TEXTS["ended_with_others"]
+    if code >= 0:
+        return _TEXTS["exit_code"].format(who="It", code=code, said="").rstrip()
+    name = signal.Signals(-code).name
+    return _TEXTS["ended_by_signal"].format(who="It", signal=name, why=_SIGNALS.get(name, "")).rstrip()
+
+
 def _about_waiting(agents: list[Agent], ranks: dict[int, Rank], timeout: float) -> str:
     """Say where the ranks were when the time was up, or that the machines had not even met."""
     if not ranks and not any(_PATTERNS["meeting"].search(agent.command) for agent in agents):

@@ -16,6 +16,7 @@ from torch.distributed.elastic.utils.distributed import get_free_port
 
 from course_utils.lessons import CourseError
 from course_utils.machine.system import text_of
+from course_utils.virtual.startup.sitecustomize import SETTINGS
 
 from .cleanup import MARK, OWN_GROUP, guarded, make_ranks_say_where
 
@@ -69,19 +70,18 @@ def words(command: str, variables: Mapping[str, str]) -> list[str]:
     try:
         return shlex.split(line.replace("\\", r"\\") if _WINDOWS else line)
     except ValueError as error:
-        raise CourseError(f"torchrun {command}: {error}. Close the quotation.") from None
+        raise CourseError(f"{command}: {error}. Close the quotation.") from None
 
 
 def environment(run: str, again: bool) -> dict[str, str]:
-    """The variables of a run: this process's, and what makes its output stable and its failures readable."""
+    """The variables of a run: this process's, its virtual GPUs among them, and for output one can read."""
     unless_set = {"OMP_NUM_THREADS": "1"}
     if _WINDOWS:  # PyTorch for Windows lacks libuv: https://github.com/pytorch/pytorch/issues/148283
         unless_set["USE_LIBUV"] = "0"
     else:  # nothing leaves the machine: no name server is asked, no firewall asks
         unless_set["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     if again:  # else a restarted rank may read a dead one's address: github.com/pytorch/pytorch/issues/135712
-        name, value = SHARING_OFF.split("=")
-        unless_set[name] = value
+        unless_set |= [SHARING_OFF.split("=")]
     fixed = {
         MARK: run,
         "LOGLEVEL": "INFO",  # torchrun then says which rank each log belongs to
@@ -89,9 +89,12 @@ def environment(run: str, again: bool) -> dict[str, str]:
         "PYTHON_COLORS": "0",
         "PYTHONIOENCODING": "utf-8",
     }
-    if os.environ.get("COURSE_DEVICE") in ("cpu", "virtual"):
-        fixed["CUDA_VISIBLE_DEVICES"] = ""  # as in the notebook, no GPU of this machine is used
-    return unless_set | os.environ | fixed
+    made = unless_set | os.environ | fixed
+    if SETTINGS in made:
+        made.pop("CUDA_VISIBLE_DEVICES", None)  # it is about the GPUs of this machine
+    elif os.environ.get("COURSE_DEVICE") in ("cpu", "virtual"):
+        made["CUDA_VISIBLE_DEVICES"] = ""  # as in the notebook, no GPU of this machine is used
+    return made
 
 
 def run_agents(commands: tuple[str, ...], base: Path, timeout: float) -> list[Agent]:

@@ -8,9 +8,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib import import_module
+from itertools import groupby
 from linecache import getline
 from multiprocessing.util import Finalize
 from pathlib import Path
+from textwrap import fill
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -58,6 +61,7 @@ class Watch:
         self.machine, self.folder = machine, folder
         self.peaks: dict[int, Peak] = {}
         self.error = ""
+        self.ended: dict[int, int] = {}
         self._modules: WeakSet[torch.nn.Module] = WeakSet()
         self._optimizers: WeakSet[Optimizer] = WeakSet()
         register_module_forward_pre_hook(lambda module, _: self._modules.add(module))
@@ -107,13 +111,15 @@ class Watch:
 
     def _uncaught(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
         """Keep what an error means; it is shown as usual, too."""
-        if not kind.__module__.startswith("torch.distributed.elastic"):  # torchrun's, about its ranks
+        if kind.__module__.startswith("torch.distributed.elastic"):  # torchrun's, about its ranks
+            self.ended = {rank: one.exitcode for rank, one in getattr(error, "failures", {}).items()}
+        else:
             self.error = str(explain(error))
         self._excepthook(kind, error, trace)
 
     def write(self) -> None:
         """Leave what was noted in the folder; a process that used no GPU leaves nothing."""
-        if not (self.peaks or self.error):
+        if not (self.peaks or self.error or self.ended):
             return
         noted = {
             "rank": int(os.environ.get("RANK", -1)),
@@ -121,6 +127,7 @@ class Watch:
             "gpus": {f"cuda:{index}": peak._asdict() for index, peak in sorted(self.peaks.items())},
             "sent": self.machine.sent,
             "error": self.error,
+            "ended": self.ended,
         }
         self.folder.joinpath(f"{os.getpid()}.json").write_text(json.dumps(noted), encoding="utf-8")
 
@@ -151,8 +158,19 @@ def _own_line() -> str:
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
-    """Return what the processes of a script left in a folder, in the order of their ranks."""
+    """Return what the processes of a script left in a folder, in the order of their ranks.
+
+    A rank that was ended could leave nothing: what torchrun knows of it stands in its place.
+    """
     noted = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")]
+    ended = {int(rank): code for one in noted for rank, code in one.pop("ended").items()}
+    noted = [one for one in noted if one["gpus"] or one["error"]]
+    for rank, code in ended.items():
+        if not any(one["rank"] == rank and one["error"] for one in noted):
+            nothing = {"rank": rank, "process": 0, "gpus": {}, "sent": {}}
+            mine = next((one for one in noted if one["rank"] == rank), nothing)
+            said = import_module(".failures", __package__).about_code(code)
+            noted = [one for one in noted if one is not mine] + [mine | {"error": said}]
     return sorted(noted, key=lambda one: (one["rank"], one["process"]))
 
 
@@ -168,20 +186,28 @@ def in_words(noted: list[dict[str, Any]]) -> str:
     yes, no = ([name for name, enough in fits(noted).items() if enough is wanted] for wanted in (True, False))
     for names, words in ((yes, "Fits on, by its tensors: "), (no, "Does not fit on: ")):
         if names:
-            paragraphs.append(words + ", ".join(names))
-    return "\n".join(["--- on virtual GPUs ---", *paragraphs, _LIMITS])
+            paragraphs.append(_wrapped(words + ", ".join(names)))
+    return "\n".join(["--- on virtual GPUs ---", *paragraphs, _wrapped(_LIMITS)])
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Break a text into lines that fit a notebook's page."""
+    return fill(text, 110, initial_indent=indent, subsequent_indent=indent or "    ", break_on_hyphens=False)
 
 
 def _about(one: Mapping[str, Any], alone: bool) -> str:
     """Say what one process used; it is named unless it is the only one."""
     who = f"rank {one['rank']}, " if one["rank"] >= 0 else "" if alone else f"process {one['process']}, "
     lines = []
-    for name, gpu in one["gpus"].items():
+    for gpu, alike in groupby(one["gpus"], key=one["gpus"].get):
+        first, *others = alike
+        name = ", ".join([first, *others]) + (", each" if others else "")
         parts = ", ".join(f"{kind} {format_size(size)}" for kind, size in gpu["categories"].items() if size)
         sizes = [format_size(gpu[kind]) for kind in ("allocated", "reserved")]
-        lines.append("{}{}: at most {} in use, {} asked for ({})".format(who, name, *sizes, parts))
-        lines.append(f"    reached at {gpu['where']}")
-    for operation, nbytes in one["sent"].items():
+        lines.append(_wrapped("{}{}: at most {} in use, {} asked for".format(who, name, *sizes)))
+        lines.append(_wrapped(parts, "    "))
+        lines += [f"    reached at {gpu['where']}"] if gpu["where"] else []
+    for operation, nbytes in filter(lambda sent: sent[1], one["sent"].items()):
         lines.append(f"    sent by {operation}: {format_size(nbytes)}")
     if one["error"]:
         lines.append(f"{who}stopped:\n{one['error']}")

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from . import progress
 from .showing import Page, ask, show
-from .trying import Score
+from .trying import Score, told
 
 Kind = Literal["predict", "write", "repair", "myth", "challenge"]
 Difficulty = Literal["easy", "medium", "hard"]
 NOT_ATTEMPTED, NOT_YET, RIGHT = "Not attempted yet", "Not right yet", "Right"
+LONGEST = 2_000  # characters of a verdict: an answer may give a list without end
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,12 @@ class Exercise:
     def compare(self, actual: Any) -> None:
         """Compare the prediction with what really came out, and show both."""
         verdict = self.verdict(self._guess, actual)
-        show(self._settled(verdict, f"No guess was made. It came out as {actual!r}."))
+        show(self._settled(verdict, f"No guess was made. It came out as {actual!r:.200}."))
 
     def _noted(self, value: Any) -> Page:
         """Keep a guess and return what to say."""
         self._guess = value
-        return Page(f"Noted: {value!r}", ["What follows settles it."])
+        return Page(f"Noted: {value!r:.200}", ["What follows settles it."])
 
     def _judged(self, *answers: Any) -> Page:
         """Judge the answers, note success and return what to say."""
@@ -131,7 +132,15 @@ class Exercise:
     # ---- judging --------------------------------------------------------------------------------------
     def verdict(self, *answers: Any) -> Verdict:
         """Judge the answers and tell nobody."""
-        return Verdict(NOT_ATTEMPTED, "") if self._untouched(answers) else self.judge(*answers)
+        try:
+            if self._untouched(answers):
+                return Verdict(NOT_ATTEMPTED, "")
+            found = self.judge(*answers)
+        except KeyboardInterrupt as error:  # the way out of a loop without end
+            return Verdict(NOT_YET, f"It was stopped while your code was tried: {told(error)}", "raises")
+        except BaseException as error:  # what the reader's own code raised, also sys.exit()
+            return Verdict(NOT_YET, f"Your code raised {told(error)}", "raises")
+        return replace(found, text=found.text[:LONGEST] + " ..." * (len(found.text) > LONGEST))
 
     def _untouched(self, answers: tuple[Any, ...]) -> bool:
         """Tell whether every answer is still as the stub has it."""
@@ -146,7 +155,7 @@ def _blank(value: Any) -> bool:
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list | tuple) and value:
-        return all(_blank(item) for item in value)
+        return all(item is not value and _blank(item) for item in value)
     return value is None or value is ...
 
 

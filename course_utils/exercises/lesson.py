@@ -36,7 +36,7 @@ from typing import Any
 from . import progress
 from .exercise import NOT_YET, RIGHT, Exercise, Verdict
 from .guessing import judge_guess, read_guess
-from .trying import Answers, Case, Mistake, Score, Trial, same, told
+from .trying import Answers, Case, Mistake, Score, Trial, same
 
 USUAL = tomllib.loads(Path(__file__).with_name("usual.toml").read_text(encoding="utf-8"))
 
@@ -116,8 +116,6 @@ class Lesson:
             say = say.replace("{case}", table.get("case", "{case}"))
             facts = {"guess": guess, "actual": actual} | mistake.facts
             return Verdict(NOT_YET, say.format_map(facts), mistake.key)
-        except Exception as error:  # the reader's own code raised while it was tried
-            return Verdict(NOT_YET, f"Your code raised {told(error)}", "raises")
         return Verdict(RIGHT, table["why"], score=score)
 
     def _compare(self, name: str, guess: Any, actual: Any) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from course_utils.files import alone, write
 from course_utils.machine.environment import in_colab
 
 from .showing import Page, show
@@ -40,7 +41,7 @@ def _known() -> tuple[Path | None, dict[str, set[str]]]:
         stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for lesson, names in stored.items():
             known.setdefault(lesson, set()).update(map(str, names))
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         _tell(f"{path.name} is damaged and is left as it is. Delete it to begin a new one.")
         return None, known
     return path, known
@@ -49,12 +50,13 @@ def _known() -> tuple[Path | None, dict[str, set[str]]]:
 def done(lesson: str, name: str) -> None:
     """Note that an exercise is solved."""
     _session.setdefault(lesson, set()).add(name)
-    path, known = _known()
+    path, _ = _known()
     if path is None:
         return
-    listed = {key: sorted(names) for key, names in sorted(known.items())}
     try:
-        write(path, f"{json.dumps(listed, indent=1)}\n".encode())
+        with alone(path.with_name(f".{path.name}.lock"), seconds=2):  # another notebook may write, too
+            listed = {key: sorted(names) for key, names in sorted(_known()[1].items())}
+            write(path, f"{json.dumps(listed, indent=1)}\n")
     except OSError as error:
         _tell(f"{path.name} cannot be written ({error.strerror}). Progress is kept for this session only.")
 
@@ -73,10 +75,3 @@ def summary(lesson: str, names: Sequence[str]) -> None:
     known = _known()[1].get(lesson, set())
     rows = [f"[{'x' if name in known else ' '}] {name}" for name in names]
     show(Page(line(lesson, names), [], code="\n".join(rows)))
-
-
-def write(target: Path, content: bytes) -> None:
-    """Write a file in one step: whoever interrupts finds the old one or the new one."""
-    part = target.with_name(f"{target.name}.part")
-    part.write_bytes(content)
-    part.replace(target)

@@ -8,19 +8,24 @@ mistakes: the one that first goes wrong in the same case, and in the same way, i
 import inspect
 import io
 import math
+import random
+import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import numpy as np
 import torch
 
 Case = tuple[Any, ...]
 Answers = tuple[Any, ...]  # what `check` gets: one function or value as a rule
 _LIBRARY = str(Path(__file__).parents[1])
+_ROOM = 5_000  # characters that an answer may print in one check
+_LEFT_OUT = "\n... and more, which is left out: your answer prints much while it is tried.\n"
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,35 @@ def mistake_if(it_is: bool, key: str, **facts: Any) -> None:
         raise Mistake(key, **facts)
 
 
-def told(error: Exception) -> str:
+class _Short(io.TextIOBase):  # shows the beginning of what is printed
+    def __init__(self, screen: TextIO) -> None:
+        self._screen, self._room = screen, _ROOM
+
+    def write(self, text: str) -> int:
+        if self._room > 0:
+            self._screen.write(text[: self._room] + _LEFT_OUT * (len(text) > self._room))
+        self._room -= len(text)
+        return len(text)
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Put back what an answer may change: random numbers, default dtype and device, threads, gradients."""
+    names = ("default_dtype", "default_device", "num_threads")
+    before = [getattr(torch, f"get_{name}")() for name in names]
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(torch.is_grad_enabled()):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        for name, value in zip(names, before, strict=True):
+            if getattr(torch, f"get_{name}")() != value:
+                getattr(torch, f"set_{name}")(value)
+
+
+def told(error: BaseException) -> str:
     """Return an error's type, the reader's line that raised it, and the first line of its text."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith(_LIBRARY) and "-packages" not in f.filename]
@@ -94,7 +127,7 @@ def same(one: Any, two: Any) -> bool:
         return len(one) == len(two) and all(map(same, one, two))
     if isinstance(one, Mapping) and isinstance(two, Mapping):
         return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
-    if isinstance(one, Exception):
+    if isinstance(one, BaseException):
         return repr(one) == repr(two)
     return type(one) is type(two) and one == two
 
@@ -141,11 +174,12 @@ class Trial:
                 `best`, and what the trial adds.
             Exception: of the reader's own code, if no known mistake raises it.
         """
-        with torch.random.fork_rng(devices=[]):
+        screens = redirect_stdout(_Short(sys.stdout)), redirect_stderr(_Short(sys.stderr))
+        with settings_kept(), screens[0], screens[1]:
             right, bests = worked() if self.right else (), []
             for case in self.cases:
                 best = self._quietly(right, case) if self.right else Seen(None)
-                if isinstance(best.value, Exception):
+                if isinstance(best.value, BaseException):
                     raise Mistake("worked_fails", error=repr(best.value)) from best.value
                 bests.append((case, best))
                 seen = self._see(answers, case)
@@ -157,10 +191,13 @@ class Trial:
 
     def _see(self, answers: Answers, case: Case) -> Seen:
         """Try answers on one case; torch's random numbers are the same each time."""
-        torch.default_generator.manual_seed(0)
         try:
-            seen = self.observe(*answers, *case)
-        except Exception as error:  # a mistake, or what the reader's own code raised
+            with settings_kept():
+                torch.default_generator.manual_seed(0)
+                seen = self.observe(*answers, *case)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a mistake, or what the reader's own code raised, also sys.exit()
             return Seen(error)
         return seen if isinstance(seen, Seen) else Seen(seen)
 
@@ -170,7 +207,7 @@ class Trial:
             return self._see(answers, case)
 
     def _is_right(self, seen: Seen, best: Seen) -> bool:
-        failed = isinstance(seen.value, Exception)
+        failed = isinstance(seen.value, BaseException)
         return not failed and (self.right is None or self.right(seen.value, best.value))
 
     def _mistake(
@@ -186,6 +223,6 @@ class Trial:
                 self._is_right(self._quietly(made, case), best) for case, best in before
             ):
                 return Mistake(key, seen=seen.value, **seen.facts)
-        if isinstance(seen.value, Exception):
+        if isinstance(seen.value, BaseException):
             raise seen.value
         return Mistake("other", seen=seen.value, **seen.facts)

@@ -1,5 +1,6 @@
 """Which Python environment the course lives in, and what that one holds. Standard library only."""
 
+import json
 import os
 import re
 import sys
@@ -94,4 +95,6 @@ def _installed(line: str, root: Path, *, exact: bool) -> bool:
     # the checkout itself holds metadata of its own that says nothing about this environment
     path = [folder for folder in sys.path if Path(folder).resolve() != root]
     found = next(iter(metadata.distributions(name=name, path=path)), None)
+    if found and line == "-e .":  # another checkout's would be imported by the lessons in `work`
+        return json.loads(found.read_text("direct_url.json") or "{}").get("url") == root.resolve().as_uri()
     return found is not None and (not exact or not pin or found.version.partition("+")[0] == pin)

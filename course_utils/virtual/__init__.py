@@ -17,8 +17,8 @@ What they are not:
   fails; other functions taken out earlier know them.
 * shared by processes. Each process has its own, all of them: what another rank holds on `cuda:1` is not seen
   here. NCCL's collectives are carried by gloo, see `collectives.py`.
-* a compiler target. CUDA graphs and custom CUDA kernels do not know them; `torch.compile`
-  leaves the code as it is, and says so. Nested and quantized tensors are not carried: a `TransformerEncoder`
+* a compiler target. CUDA graphs, custom CUDA kernels and `torch.compile` refuse them.
+  Nested and quantized tensors are not carried: a `TransformerEncoder`
   in its fast path gives zeros at padded places on CUDA, here what its layers give.
 * separate random streams. A device draws from the CPU's stream, which makes its numbers equal to the
   CPU's, until `torch.cuda.manual_seed` gives it one of its own.

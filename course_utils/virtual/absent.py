@@ -13,7 +13,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorConverter
 
 from .errors import ABSENT, absent, refusal
-from .machine import Machine
+from .machine import Machine, is_active
+from .startup.sitecustomize import when_imported
 from .tensor import VirtualTensor
 
 _NAMES = re.compile(r"_(cuda|nccl|gds|accelerator)_(?!" + ABSENT["but_for"].replace(" ", "|") + ")")
@@ -28,6 +29,23 @@ def _not_of_virtual(real: Callable[..., Any], name: str) -> Callable[..., Any]:
         return real(*args, **kwargs)
 
     return call
+
+
+def _refuse_in(name: str, what: str) -> Callable[[Any], None]:
+    """Return what lets a module refuse, while virtual GPUs are on, that of which a function is the way in."""
+
+    def change(module: Any) -> None:
+        real = getattr(module, name)
+        setattr(module, name, lambda *given: absent(what) if is_active() else real(*given))
+
+    return change
+
+
+class _Marks:
+    """What `torch.cuda.nvtx` calls: marks for a profiler that looks on, which a build for the CPU lacks."""
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        return lambda *_: 0
 
 
 class _Runtime:
@@ -57,3 +75,8 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     yield FakeTensorConverter, "from_real_tensor", _not_of_virtual(fake, "torch.export")
     for owner in (torch.cuda, torch.cuda.profiler):
         yield owner, "cudart", _Runtime
+    yield torch.cuda.nvtx, "_nvtx", _Marks()
+
+
+when_imported("torch.utils.cpp_extension", _refuse_in("_join_cuda_home", "an extension in CUDA"))
+when_imported("triton.runtime.driver", _refuse_in("_create_driver", "a Triton kernel"))

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .errors import WORDS, refuse
 from .machine import Machine, active
-from .tensor import VirtualTensor, view, wrap
+from .tensor import VirtualTensor, type_name, view, wrap
 
 _c10d = torch._C._distributed_c10d
 _NAMESPACES = ("c10d::", "_c10d_functional::", "_dtensor::shard_dim_alltoall")
@@ -32,7 +32,7 @@ _KINDS = "all_reduce all_gather reduce_scatter all_to_all broadcast gather scatt
 _KINDS += ["recvanysource", "send", "recv", "barrier"]
 _REDUCING = "allreduce allreduce_coalesced reduce reduce_scatter _reduce_scatter_base reduce_scatter_single"
 _NOT_IN_NCCL = (torch.int16, torch.uint16, torch.uint32, torch.uint64)
-_premultiplied = threading.local()  # the factor of the operation that this thread is in
+_reducing = threading.local()  # the factor of the operation that this thread is in; whether it averages
 
 
 class Carrier:
@@ -48,6 +48,7 @@ class Carrier:
         self.group, self.devices = carrier, set[torch.device]()
         self.nccl = "nccl" in dist.get_backend_config(group)
         self.coalesced: list[dist.Work] | None = None  # what was begun since `_start_coalescing`
+        self.dividing = False  # the sum under way is to become an average
 
 
 _carriers: "weakref.WeakKeyDictionary[dist.ProcessGroup, Carrier]" = weakref.WeakKeyDictionary()
@@ -81,6 +82,8 @@ def _run(func: Any, *args: Any, **kwargs: Any) -> Any:
     same = {id(inner[id(tensor)]): tensor for tensor in tensors if id(tensor) in inner}
     given = tree_map_only(VirtualTensor, lambda tensor: inner[id(tensor)], given)
     result = _all_to_all(carrier, **given) if func is torch.ops.c10d.alltoall_.default else func(**given)
+    if carrier and carrier.dividing:
+        _divide(carrier, result)
     if carrier and carrier.coalesced is not None:
         works = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.ScriptObject)]
         carrier.coalesced += map(dist.Work.unbox, works)
@@ -99,8 +102,10 @@ def _hand_over(
         _check(what, group, carrier, tensors)
     sent = _sent(what, group, given)
     active().sent[what] += sum(tensor.nbytes for tensor in sent)
-    if getattr(_premultiplied, "factor", None) is not None:
-        given = _premultiply(given, sent, _premultiplied.factor)
+    if getattr(_reducing, "factor", None) is not None:
+        given = _premultiply(given, sent, _reducing.factor)
+    if getattr(_reducing, "average", False) and not sent[0].is_floating_point():
+        carrier.dividing, given = True, given | {"reduce_op": torch.classes.c10d.ReduceOp()}
     return carrier, given | {name: carrier.group.boxed() if name == "process_group" else carrier.name}
 
 
@@ -118,7 +123,7 @@ def _check(what: str, group: dist.ProcessGroup, carrier: Carrier, tensors: list[
         if not tensor.is_cuda or tensor.layout is not torch.strided:
             raise ValueError(WORDS["nccl_dense"])
         if tensor.dtype in _NOT_IN_NCCL:
-            refuse(WORDS["nccl_dtype"].format(tensor.type().rpartition(".")[2].removesuffix("Tensor")))
+            refuse(WORDS["nccl_dtype"].format(type_name(tensor)))
         if not tensor.is_contiguous() and what not in ("send", "recv"):
             raise ValueError(WORDS["nccl_contiguous"])
     device = tensors[0].device
@@ -162,16 +167,27 @@ def _premultiply(given: dict[str, Any], sent: list[torch.Tensor], factor: Any) -
     return given | {"reduce_op": torch.classes.c10d.ReduceOp()}
 
 
+def _divide(carrier: Carrier, result: Any) -> None:
+    """Make averages of sums of whole numbers, rounded down to whole ones, which gloo refuses to do."""
+    carrier.dividing = False
+    for leaf in reversed(tree_leaves(result)):  # the work comes last
+        if isinstance(leaf, torch.ScriptObject):
+            dist.Work.unbox(leaf).wait()
+        else:
+            leaf.div_(carrier.group.size(), rounding_mode="trunc")
+
+
 def _noting_factor(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a method of a group that reduces: C++ does not tell the factor of a PREMUL_SUM."""
+    """Wrap a method of a group that reduces: C++ does not tell the factor of a PREMUL_SUM, nor an average."""
 
     def run(group: dist.ProcessGroup, *args: Any) -> Any:
         operation = getattr(args[-1], "reduceOp", None)
-        _premultiplied.factor = operation and operation.__getstate__()[1]
+        _reducing.factor = operation and operation.__getstate__()[1]
+        _reducing.average = operation == dist.ReduceOp.AVG
         try:
             return real(group, *args)
         finally:
-            _premultiplied.factor = None
+            _reducing.factor = _reducing.average = None
 
     return run
 

@@ -10,6 +10,7 @@ And dropout, which CUDA computes in another way, and recurrent networks, whose d
 import functools
 import re
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -17,11 +18,12 @@ from torch.nn import functional
 
 from .errors import WORDS, refuse
 from .machine import Machine, active, is_active
+from .startup.sitecustomize import when_imported
 from .tensor import VirtualTensor, wrap
 
 _NAMES = {
     functional: "cosine_similarity scaled_dot_product_attention",
-    torch: "cosine_similarity quantile nanquantile pinverse istft",
+    torch: "combinations cosine_similarity quantile nanquantile pinverse istft",
     torch.Tensor: "quantile nanquantile pinverse istft",
     torch.sparse: "mm",
     torch.linalg: "matrix_norm matrix_rank norm pinv",
@@ -163,6 +165,23 @@ def _recurrent(real: Callable[..., Any]) -> Callable[..., Any]:
         return taking_in(given, *args, **kwargs)
 
     return run
+
+
+def _without_a_compiler(flex: Any) -> None:
+    """Let `flex_attention` compute step by step, as it does on CUDA where it is not compiled."""
+    real = flex.flex_attention_hop
+
+    def attend(query: torch.Tensor, *args: Any) -> Any:
+        if type(query) is not VirtualTensor:
+            return real(query, *args)
+        tracing = import_module("torch._dynamo._trace_wrapped_higher_order_op")
+        with tracing.TransformGetItemToIndex():
+            return import_module("torch._higher_order_ops.flex_attention").sdpa_dense(query, *args)
+
+    flex.flex_attention_hop = attend
+
+
+when_imported("torch.nn.attention.flex_attention", _without_a_compiler)
 
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:

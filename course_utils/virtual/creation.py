@@ -16,7 +16,7 @@ from torch.utils._device import DeviceContext, _device_constructors
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .dispatch import check_generator
-from .errors import absent
+from .errors import WORDS, absent, refuse
 from .machine import Machine, active, is_active, operator
 from .moves import to
 from .tensor import VirtualTensor, wrap
@@ -50,7 +50,7 @@ def _kernel(real: torch._ops.OpOverload) -> Callable[..., torch.Tensor]:
         machine.check()
         home = machine.device(device)
         if pin_memory:
-            raise RuntimeError("Only dense CPU tensors can be pinned")
+            refuse(WORDS["pinned"])
         if torch._C._dispatch_tls_is_dispatch_key_excluded(_PYTHON):
             raise RuntimeError(
                 "This torch.tensor or torch.as_tensor was taken out of torch before the virtual GPUs were "
@@ -109,7 +109,7 @@ def _from_data(real: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> 
         return real(*map(_plain, args), **kwargs, device=device)
     kwargs = {name: _plain(value) for name, value in kwargs.items()}
     if kwargs.pop("pin_memory", False):
-        raise RuntimeError("Only dense CPU tensors can be pinned")
+        refuse(WORDS["pinned"])
     learns = kwargs.get("requires_grad")
     of_graph = real.__name__ == "asarray" and isinstance(data, torch.Tensor)
     if learns and not of_graph:  # what is moved would be no leaf any more

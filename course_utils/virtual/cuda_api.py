@@ -1,7 +1,7 @@
 """`torch.cuda` and `torch.accelerator` for virtual GPUs: which devices there are, which is current."""
 
 import functools
-import warnings
+import os
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import SimpleNamespace
@@ -10,11 +10,14 @@ from uuid import UUID
 
 import torch
 from torch.cuda._utils import _get_device_index
+from torch.utils._pytree import tree_leaves
 
 from . import streams
-from .errors import CARD, CARDS, LIMITS
+from .errors import CARD, CARDS, LIMITS, WORDS
 from .machine import Machine
 from .tensor import VirtualTensor
+
+_real_compile = torch.compile
 
 
 def _facts(card: str | None) -> dict[str, Any]:
@@ -43,8 +46,14 @@ def _devices(machine: Machine) -> dict[str, Any]:
         return SimpleNamespace(**facts, **place, total_memory=machine.capacity)
 
     def init() -> None:
+        machine.begun = True
         if not machine.broken:  # a broken GPU still tells about itself
             machine.check()
+
+    def at_once(change: Callable[[], None], **_: Any) -> None:
+        begun = machine.is_begun()
+        change()
+        machine.begun = begun  # CUDA keeps this until it begins
 
     def exchange(device: int) -> int:
         before = machine.current
@@ -60,12 +69,14 @@ def _devices(machine: Machine) -> dict[str, Any]:
         "mem_get_info": free_and_total,
         "is_available": lambda: True,
         "_initialized": True,
+        "is_initialized": lambda: machine.is_begun() and not machine.forked,
         "_is_compiled": lambda: True,
         "_lazy_init": init,
+        "_lazy_call": at_once,
         "device_count": lambda: machine.count,
         "_cached_device_count": machine.count,
         "_exchange_device": exchange,
-        "_maybe_exchange_device": exchange,
+        "_maybe_exchange_device": lambda device: exchange(device),  # Dynamo tells the two apart
         "_get_device_properties": properties,
         "get_arch_list": lambda: [f"sm_{facts['major']}{facts['minor']}"],
         "is_bf16_supported": lambda including_emulation=True: including_emulation or facts["major"] >= 8,
@@ -77,7 +88,7 @@ def _accelerator(machine: Machine, cuda: dict[str, Any]) -> dict[str, Any]:
     """The C functions below `torch.cuda` and `torch.accelerator`; their Python layers stay as they are."""
 
     def select(index: int) -> None:
-        machine.current = index
+        machine.current, machine.begun = index, True
 
     return {
         "_accelerator_getAccelerator": lambda: torch.device("cuda"),
@@ -117,11 +128,32 @@ def _grouped(lists: Any, with_indices: bool = False) -> dict[Any, Any]:
 
 
 def _compile(model: Any = None, **options: Any) -> Any:
-    """`torch.compile`: there is no compiler for virtual GPUs, so the code runs as it is, and that is said."""
+    """`torch.compile`: what it makes refuses tensors on a GPU, unless TORCH_COMPILE_DISABLE=1 is set."""
     if model is None:
         return functools.partial(_compile, **options)
-    warnings.warn("torch.compile: virtual GPUs have no compiler, the code runs as it is", stacklevel=2)
-    return model
+    if options.get("disable") or os.environ.get("TORCH_COMPILE_DISABLE") == "1":
+        return model
+    plain = model if options.get("backend", "inductor") != "inductor" else None  # "eager" compiles nothing
+    compiled = _real_compile(model, **options)
+    if isinstance(model, torch.nn.Module):
+        compiled.forward = _on_the_cpu(compiled.forward, model, plain)
+        return compiled
+    return _on_the_cpu(compiled, getattr(model, "__self__", None), plain)
+
+
+def _on_the_cpu(compiled: Callable[..., Any], owner: Any, plain: Callable[..., Any] | None) -> Any:
+    """Wrap a compiled function, as a rule of a module; with tensors on a GPU `plain` runs, if it may."""
+
+    @functools.wraps(compiled)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        state = [*owner.parameters(), *owner.buffers()] if isinstance(owner, torch.nn.Module) else []
+        given = (leaf for leaf in tree_leaves((state, args, kwargs)) if isinstance(leaf, torch.Tensor))
+        on_gpu = any(tensor.is_cuda for tensor in given)
+        if on_gpu and plain is None:
+            raise NotImplementedError(WORDS["compiler"])
+        return (plain if on_gpu else compiled)(*args, **kwargs)
+
+    return run
 
 
 def _profiling_the_cpu(profile: type) -> Callable[..., None]:
@@ -140,10 +172,9 @@ def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     for name, value in streams.CLASSES.items():
         yield torch.cuda, name, value
         yield torch.cuda.streams, name, value
-    for name, value in cuda.items():
-        yield torch.cuda, name, value
-        if hasattr(torch.cuda.memory, name):
-            yield torch.cuda.memory, name, value
+    for module in (torch.cuda, torch.cuda.memory, torch.cuda.random):
+        for name in cuda if module is torch.cuda else cuda.keys() & vars(module).keys():
+            yield module, name, cuda[name]
     for name, value in (_accelerator(machine, cuda) | streams.functions(machine)).items():
         yield torch._C, name, value
     yield torch.cuda.graphs, "_cuda_isCurrentStreamCapturing", lambda: False

@@ -19,12 +19,12 @@ from .errors import WORDS, absent, alert_any_order, device_assert, refuse
 from .machine import Machine, active
 from .randomness import home_of
 from .rules import Facts, common_device, elementwise_device, facts
-from .tensor import VirtualTensor, reshape, view, wrap
+from .tensor import VirtualTensor, reshape, type_name, view, wrap
 
 aten = torch.ops.aten
 
-# What is checked on the host for all devices: by indexing, and by `multinomial` without replacement
-_TOLD = re.compile("for dimension with size 0|probability tensor contains")
+# What the host checks for all devices: by indexing, by `multinomial` without replacement, by assertions
+_TOLD = re.compile("for dimension with size 0|probability tensor contains|Boolean value of Tensor with")
 _NOTHING: dict[int, Any] = {}
 _NUMBERS = frozenset((int, float, bool, type(None)))  # what most arguments are, where they are no tensors
 
@@ -137,12 +137,11 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
     if op.any_order and torch.are_deterministic_algorithms_enabled():
         alert_any_order(op.any_order)
     if op.floating and not (args[0].is_floating_point() or args[0].is_complex()):
-        kind = args[0].type().rpartition(".")[2].removesuffix("Tensor")
-        raise NotImplementedError(WORDS["no_dtype"].format(op.floating, kind))
+        raise NotImplementedError(WORDS["no_dtype"].format(op.floating, type_name(args[0])))
     if op.cpu_only:
         raise NotImplementedError(WORDS["no_kernel"].format(func.name()))
     try:
-        return func(*args, **kwargs)
+        return _in_single(func, args, kwargs) if op.no_half else func(*args, **kwargs)
     except (IndexError, RuntimeError) as error:
         if str(error).startswith("Could not run"):
             absent(str(func))
@@ -151,6 +150,16 @@ def _run(machine: Machine, op: Facts, func: Any, args: Any, kwargs: Any) -> Any:
             raise
         machine.broken = True
         raise device_assert() from None
+
+
+def _in_single(func: Any, args: Any, kwargs: Any) -> Any:
+    """Compute in float32 what the CPU has no half precision for, and round, as CUDA's kernels do."""
+    dtype = next(value.dtype for value in args if isinstance(value, torch.Tensor))
+    if dtype not in (torch.float16, torch.bfloat16):
+        return func(*args, **kwargs)
+    wide = tree_map_only(torch.Tensor, lambda t: t.float() if t.dtype is dtype else t, (args, kwargs))
+    result = func(*wide[0], **wide[1])
+    return tree_map_only(torch.Tensor, lambda t: t.to(dtype) if t.dtype is torch.float32 else t, result)
 
 
 def _host_refuses(func: Any, args: Any, kwargs: Any) -> bool:
@@ -218,8 +227,7 @@ def _item(tensor: VirtualTensor) -> Any:
 def _pack_padded(given: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
     """Pack a padded batch: the lengths, and the batch sizes that come of them, are on the CPU."""
     if lengths.is_cuda:
-        kind = lengths.type().rpartition(".")[2].removesuffix("Tensor")
-        refuse(WORDS["lengths"].format(lengths.dim(), lengths.device, kind))
+        refuse(WORDS["lengths"].format(lengths.dim(), lengths.device, type_name(lengths)))
     data, sizes = aten._pack_padded_sequence(given._inner, lengths, batch_first)
     return wrap(data, given.device), sizes
 

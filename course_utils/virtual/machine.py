@@ -48,7 +48,7 @@ def activate(machine: "Machine | None") -> None:
 def _mark_forked() -> None:
     """Note in a forked child that its parent has used a GPU: CUDA cannot be begun a second time."""
     if _active is not None:
-        _active.forked = any(memory.segments for memory in _active.memory)
+        _active.forked = _active.is_begun()
 
 
 if hasattr(os, "register_at_fork"):  # Windows cannot fork
@@ -79,7 +79,7 @@ class Machine:
         self.memory = [Allocator(capacity, index, self.history) for index in range(count)]
         self.generators: tuple[torch.Generator, ...] = ()
         self.broken = False  # by a device-side assert
-        self.forked = False
+        self.begun = self.forked = False
         self.sync_debug = 0
         self.taking_in = False  # see composites.py
         self.look: Callable[[Allocator], None] | None = None  # see `Allocator.high`
@@ -127,6 +127,11 @@ class Machine:
             raise device_assert()
         if self.forked:
             refuse(WORDS["forked"])
+
+    def is_begun(self) -> bool:
+        """Tell whether a GPU was used: CUDA is begun by that, and not before."""
+        self.begun = self.begun or any(memory.segments for memory in self.memory)
+        return self.begun
 
     @contextmanager
     def allowing(self, what: str) -> Iterator[None]:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, UninitializedTensorMixin
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_map_only
 
+from .errors import WORDS
 from .machine import Machine, active, crossing
 from .tensor import VirtualTensor, become, wrap
 
@@ -46,6 +48,8 @@ def transfer(tensor: torch.Tensor, device: torch.device, options: dict[str, Any]
     """Copy `tensor` to `device`, outside autograd. `options`: dtype, memory_format."""
     machine = active()
     machine.check()
+    if isinstance(tensor, FakeTensor):
+        raise NotImplementedError(WORDS["compiler"])
     if hasattr(tensor, "trigger_wait"):  # an AsyncCollectiveTensor, whose numbers are on the way
         return transfer(tensor.trigger_wait(), device, options)
     if is_traceable_wrapper_subclass(tensor):  # such as a DTensor: what it is made of moves

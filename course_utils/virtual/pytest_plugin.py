@@ -1,12 +1,13 @@
 """Tests written for CUDA, on a machine without GPUs.
 
-    pytest -p course_utils.virtual.pytest_plugin --virtual-gpus 2
+    pytest -p course_utils.virtual.pytest_plugin --virtual-gpus 2 --virtual-gpu-card T4
 
 They find GPUs from before the first `conftest.py` is read. What goes wrong with devices, copies, memory or
 several GPUs goes wrong here as well. No CUDA kernel runs, so none is tested: a test that needs a real GPU is
 marked `@pytest.mark.real_gpu`, and skipped.
 """
 
+import os
 import warnings
 from collections.abc import Iterator
 
@@ -26,16 +27,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("virtual GPUs")
     group.addoption("--virtual-gpus", type=int, metavar="N", help="let the tests find N GPUs, 1 to 8")
     group.addoption("--virtual-gpu-memory", metavar="SIZE", help='of each, such as "16 GiB" (default: 2 GiB)')
+    group.addoption("--virtual-gpu-card", metavar="CARD", help='whose memory and capability they have: "T4"')
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Switch them on before any module of the tests is imported."""
     asked = early_config.known_args_namespace
+    memory, card = asked.virtual_gpu_memory, asked.virtual_gpu_card
+    if memory and card:
+        raise pytest.UsageError("--virtual-gpu-memory and --virtual-gpu-card: a card has its memory")
     if asked.virtual_gpus is None:
         return
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # it is about the GPUs of this machine
     try:
-        switch_on(asked.virtual_gpus, asked.virtual_gpu_memory or "2 GiB")
+        switch_on(asked.virtual_gpus, memory, card)
     except (RuntimeError, ValueError) as error:
         raise pytest.UsageError(f"--virtual-gpus: {error}") from None
 
@@ -54,7 +60,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if not _asked(config):
         return None
     machine = active()
-    return f"virtual GPUs: {machine.count} of {format_size(machine.capacity)}. No CUDA kernel is tested."
+    each = format_size(machine.capacity) + (f" as {machine.card}" if machine.card else "")
+    return f"virtual GPUs: {machine.count} of {each}. No CUDA kernel is tested."
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

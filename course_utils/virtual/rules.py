@@ -46,6 +46,7 @@ class Facts:
         self.random = torch.Tag.nondeterministic_seeded in func.tags
         self.per_tensor = self.name.startswith("_foreach_")
         self.cpu_only = self.name in OPERATIONS["cpu_only"]
+        self.no_half = self.base in OPERATIONS["no_half"]
         self.any_order = ANY_ORDER.get(self.base)
         self.floating = FLOATING.get(self.base)
         names = self.base, f"{self.name}.{func._overloadname}"

@@ -5,11 +5,12 @@ To C++ they are on the CPU, as a virtual tensor is: the autograd engine has no p
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
 
-from .machine import Machine, active, is_active
+from .machine import Machine, active, is_active, operator
 from .startup.sitecustomize import when_imported
 
 _real_device = torch.Tensor.device
@@ -29,7 +30,7 @@ def _making(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     def make(cls: Any, *args: Any, device: Any = None, **options: Any) -> torch.Tensor:
         home = None if device is None else active().device(device)
         if home is None or home.type != "cuda":
-            return real(cls, *args, device=device, **options)
+            return real(cls, *args, **({} if device is None else {"device": device}), **options)
         made = real(cls, *args, device="cpu", **options)
         made._home = home
         if "device" not in vars(cls):
@@ -41,6 +42,7 @@ def _making(real: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
 
 def replacements(machine: Machine) -> Iterator[tuple[Any, str, Any]]:
     """Yield (owner, name, value): the function that makes them."""
+    torch._C._ensureCUDADeviceGuardSet()  # for fake tensors: C++ would ask the driver where there is no GPU
     yield torch.Tensor, "_make_wrapper_subclass", staticmethod(_making(torch.Tensor._make_wrapper_subclass))
 
 
@@ -70,6 +72,22 @@ def _draw_apart(random: Any) -> None:
     random.OffsetBasedRNGTracker._distribute_region = region
 
 
+def _shard_attention(tensor: Any) -> None:
+    """Let the CPU's attention, which stands in for CUDA's, be computed batch by batch and head by head."""
+    register = import_module("torch.distributed.tensor.experimental").register_sharding
+    places = tensor.Replicate(), tensor.Shard(0), tensor.Shard(1)
+    name = "_scaled_dot_product_flash_attention_for_cpu"
+
+    def parts(results: int, tensors: int) -> Callable[..., Any]:
+        return lambda *given, **_: [
+            ([place] * results, [place] * tensors + [None] * (len(given) - tensors)) for place in places
+        ]
+
+    register(operator(name))(parts(2, 3))
+    register(operator(f"{name}_backward"))(parts(3, 6))
+
+
+when_imported("torch.distributed.tensor", _shard_attention)
 when_imported("torch.distributed.tensor._random", _draw_apart)
 when_imported(
     "torch.distributed.tensor._api",

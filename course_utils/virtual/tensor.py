@@ -221,6 +221,11 @@ def _shell(inner: torch.Tensor, device: torch.device) -> VirtualTensor:
     return tensor
 
 
+def type_name(tensor: torch.Tensor) -> str:
+    """Return the name of a tensor's type in errors, such as "Half"."""
+    return tensor.type().rpartition(".")[2].removesuffix("Tensor")
+
+
 def become(tensor: torch.Tensor, new: torch.Tensor) -> None:
     """Give the object `tensor` the contents and the device of `new`; its identity and autograd role stay.
 

@@ -14,6 +14,8 @@ NO_DRIVER = (
 )
 TOO_OLD = "CUDA initialization: The NVIDIA driver on your system is too old (found version 12080)."
 NO_KERNEL = "CUDA error: no kernel image is available for execution on the device"
+NO_HIP_KERNEL = "HIP error: invalid device function"
+UNKNOWN = "CUDA unknown error - this may be due to an incorrectly set up environment"
 STUB = "CUDA driver is a stub library"
 NO_CUDA = "Torch not compiled with CUDA enabled"
 NMS = "operator torchvision::nms does not exist"

@@ -1,5 +1,6 @@
 """The doctor as a whole: the command, its exit code, and what it does not do."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -73,6 +74,18 @@ def test_help(capsys: pytest.CaptureFixture[str], arguments: list[str], code: in
     assert capsys.readouterr().out == diagnosis.HELP
 
 
+def test_a_name_that_a_files_encoding_lacks_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where the output is redirected."""
+    page = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", page)
+    monkeypatch.setattr(
+        diagnosis, "collect", lambda: machine(place={"data_folder": "/資料", "data": "official"})
+    )
+    assert diagnosis.main([]) == 0
+    page.seek(0)
+    assert "\\u8cc7\\u6599" in page.read()
+
+
 def test_this_machine_for_real() -> None:
     """It has PyTorch, or these tests would not run. The asking process loads nothing, keeps its variables."""
     done = python(
@@ -92,19 +105,19 @@ def test_this_machine_for_real() -> None:
 
 
 def test_a_python_without_any_package(tmp_path: Path) -> None:
-    """As in a fresh clone: a bare interpreter, and no .venv yet; without the clone's tools, too."""
+    """As in a fresh clone: a bare interpreter, and no .venv yet; without the clone's tools, too.
+
+    A file named random.py, which `tempfile` would load, is no hindrance, either, but is named.
+    """
+    (tmp_path / "random.py").write_text("raise SystemExit('the reader's own')")
     shutil.copytree(
         ROOT / "course_utils", tmp_path / "course_utils", ignore=shutil.ignore_patterns("__pycache__")
     )
-    done = python(
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv[1:] = ['doctor']\n"
-        "from course_utils.__main__ import main; sys.exit(main())",
-        "-I",
-        "-S",
-        cwd=tmp_path,
-    )
+    command = [sys.executable, "-S", "-m", "course_utils", "doctor"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.stderr == ""
     assert done.returncode == 1
     assert "PyTorch" not in done.stdout
-    assert done.stdout.splitlines()[0] == "problem   Nothing is installed here"
-    assert done.stdout.splitlines()[-1].endswith("To do: python3 -m course_utils lab")
+    assert done.stdout.splitlines()[0] == "problem   A file of yours is named as a module: random"
+    assert "\nproblem   Nothing is installed here\n" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("To do: give that file another name")

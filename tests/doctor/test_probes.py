@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 from textwrap import dedent
@@ -15,9 +16,12 @@ import course_utils
 from course_utils.data.folder import ARCHIVE, BATCHES, data_folder
 from course_utils.machine.doctor import inspection
 from course_utils.machine.doctor.facts import Driver
+from course_utils.machine.doctor.rules import judge
+from course_utils.machine.environment import Environment
 
 from . import machines
 
+ACTIVE = Environment("active", Path(sys.prefix))
 SITE = Path(util.find_spec("torch").origin).parents[1]
 CUDA_BUILD = (SITE / "torch/lib/libc10_cuda.so").is_file()
 posix = pytest.mark.skipif(
@@ -43,12 +47,12 @@ FAKE_TORCH = """\
     class _C:
         _cuda_getDriverVersion = staticmethod(lambda: 12080)
     class version:
-        cuda = "13.2"
+        cuda, hip = {build}
     class Card:
         name, major, minor, total_memory, uuid = "Fake GPU", 8, 6, 2**30, "uuid"
     def init(): raise RuntimeError({no_driver!r})
     class cuda:
-        get_arch_list = staticmethod(lambda: ["sm_80"])
+        get_arch_list = staticmethod(lambda: [{arch!r}])
         device_count = staticmethod(lambda: {count})
         get_device_properties = staticmethod(lambda number: Card)
         init = staticmethod(init)
@@ -81,10 +85,12 @@ def program(tmp_path: Path) -> Callable[..., str]:
 def fake_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Put a PyTorch with `count` GPUs, and a torchvision, before the real ones."""
 
-    def make(count: int) -> None:
+    def make(count: int, build: str = "'13.2', None", arch: str = "sm_80") -> None:
         texts = {"kernel": machines.NO_KERNEL, "no_driver": machines.NO_DRIVER, "too_old": machines.TOO_OLD}
         (tmp_path / "torch").mkdir()
-        (tmp_path / "torch/__init__.py").write_text(dedent(FAKE_TORCH).format(count=count, **texts))
+        (tmp_path / "torch/__init__.py").write_text(
+            dedent(FAKE_TORCH).format(count=count, build=build, arch=arch, **texts)
+        )
         (tmp_path / "torchvision.py").write_text("__version__ = '9.9.0'")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
@@ -148,6 +154,14 @@ def test_gpus_are_tried_one_by_one(fake_torch: Callable[..., None]) -> None:
         "12.8",
         True,
     )
+
+
+def test_a_build_for_rocm(fake_torch: Callable[..., None]) -> None:
+    """PyTorch calls AMD's cards cuda; the names of their kernels have no number."""
+    fake_torch(1, build="None, '7.2.26015'", arch="gfx1100")
+    found = inspection.ask_interpreter(sys.executable)
+    assert (found.cuda, found.other, found.archs, found.accelerator) == ("", "ROCm", ("gfx1100",), "cuda")
+    assert not found.gpus[0].error
 
 
 def test_a_missing_gpu_is_asked_for_the_reason(fake_torch: Callable[..., None]) -> None:
@@ -235,13 +249,13 @@ def test_without_nvidia_smi_the_bus_is_asked(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PATH", str(tmp_path))
     assert inspection.ask_driver(tmp_path) == Driver()
     for number, (vendor, kind) in enumerate(
-        [("0x10de", "0x030200"), ("0x10de", "0x040300"), ("0x8086", "0x030000")]
+        [("0x10de", "0x030200"), ("0x10de", "0x040300"), ("0x8086", "0x030000"), ("0x1a03", "0x030000")]
     ):
         device = tmp_path / f"sys/bus/pci/devices/{number}"
         device.mkdir(parents=True)
         (device / "vendor").write_text(f"{vendor}\n")
         (device / "class").write_text(f"{kind}\n")
-    assert inspection.ask_driver(tmp_path) == Driver(cards=1)
+    assert inspection.ask_driver(tmp_path) == Driver(cards=1, others=("Intel",))
 
 
 @pytest.fixture
@@ -397,3 +411,73 @@ def test_the_data_folder_where_nothing_is_named(bare: pytest.MonkeyPatch, tmp_pa
     assert inspection.look_at_data()[1] == "standin"
     bare.setenv("COURSE_DATA", str(tmp_path / "gone"))
     assert inspection.look_at_data() == (str(tmp_path / "gone"), "lost")
+
+
+def test_the_readers_own_files_are_named_and_not_run(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = ["pyproject.toml", "torch.py", "notebooks/numpy.py", "notebooks/my_random.py", "work/numbers.py"]
+    write(
+        tmp_path, dict.fromkeys([*files, "work/random/__init__.py", "data/torch/a.txt"], "raise SystemExit")
+    )
+    bare.chdir(tmp_path)
+    shadows = inspection.look_at_place(tmp_path, tmp_path).shadows
+    expected = ["torch.py", "notebooks/numpy.py", "work/numbers.py", "work/random"]
+    assert list(shadows) == [str(tmp_path / name) for name in expected]
+    assert inspection.ask_interpreter(sys.executable).computes
+
+
+def test_only_the_folder_one_is_in_counts_without_a_clone(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Then the course's own folder is site-packages, where torch belongs."""
+    write(tmp_path, {"torch/__init__.py": "", "here/notes.txt": ""})
+    bare.chdir(tmp_path / "here")
+    assert inspection.look_at_place(tmp_path, tmp_path).shadows == ()
+
+
+def test_a_user_without_home_and_name(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bare.setattr("os.path.expanduser", lambda path: path)  # as where there is neither HOME nor a name
+    place = inspection.look_at_place(tmp_path, tmp_path)
+    assert (place.home, place.home_missing, place.data) == ("", True, "homeless")
+    bare.setenv("COURSE_DATA", "~/pictures")
+    assert inspection.look_at_place(tmp_path, tmp_path).data == "homeless"
+
+
+def test_folders_that_may_not_be_used(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write(tmp_path, {"pyproject.toml": "", "notebooks/a": ""})
+    place = inspection.look_at_place(tmp_path, tmp_path)
+    assert (place.read_only, place.home_missing) == (False, False)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    bare.setattr(os, "access", lambda path, mode: False)
+    bare.setattr(inspection, "contents", refuse)
+    bare.setenv("HOME" if os.name == "posix" else "USERPROFILE", str(tmp_path / "gone"))
+    place = inspection.look_at_place(tmp_path, tmp_path)
+    assert (place.read_only, place.home_missing, place.data) == (True, True, "unreadable")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("look_at_caller", "the asker"),
+        ("look_at_place", "the place"),
+        ("ask_interpreter", "its Python"),
+        ("ask_driver", "the driver"),
+    ],
+)
+def test_a_look_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
+    facts = machines.machine()
+
+    def fail(*_: object) -> None:
+        raise OSError("planted")
+
+    monkeypatch.setattr(inspection, "look_at_caller", lambda: facts.caller)
+    monkeypatch.setattr(inspection, "look_at_place", lambda: replace(facts.place, environment=ACTIVE))
+    monkeypatch.setattr(inspection, "ask_interpreter", lambda python: facts.interpreter)
+    monkeypatch.setattr(inspection, "ask_driver", lambda: facts.driver)
+    monkeypatch.setattr(inspection, name, fail)
+    first, *others, verdict = judge(inspection.collect())
+    assert first.title == f"this check failed: {said} (OSError: planted)"
+    assert len(others) > 1
+    assert not any("failed" in finding.title or "does not work" in finding.title for finding in others)
+    can = "The course cannot run here yet" if name == "ask_interpreter" else "This machine can run"
+    assert verdict.title.startswith(can)

@@ -1,14 +1,17 @@
 """Every ailment the doctor knows: what it calls it, what it says of it, and the one way out."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
 
-from course_utils.machine.doctor import text
-from course_utils.machine.doctor.facts import Facts, Finding, Gpu, Interpreter
-from course_utils.machine.doctor.findings import WHEELS
+from course_utils.lessons import ROOT
+from course_utils.machine.doctor import rules, text
+from course_utils.machine.doctor.facts import Driver, Facts, Finding, Gpu, Interpreter
+from course_utils.machine.doctor.findings import TABLES, WHEELS
 from course_utils.machine.doctor.rules import judge
+from course_utils.machine.environment import requirements
 
 from . import machines
 from .machines import RTX, T4, builds, machine, with_gpus
@@ -45,6 +48,12 @@ def broken(gpu: Gpu, error: str) -> Gpu:
 
 P100 = broken(Gpu("Tesla P100-PCIE-16GB", (6, 0), 17_071_734_784), f"AcceleratorError: {machines.NO_KERNEL}")
 BLACKWELL = broken(Gpu("NVIDIA GeForce RTX 5090", (12, 0)), f"AcceleratorError: {machines.NO_KERNEL}")
+ASLEEP = {"errors": {"devices": f"RuntimeError: {machines.UNKNOWN}"}}
+RADEON = Gpu("AMD Radeon", (11, 0), 24 * 2**30)
+ROCM = CPU | {"packages": builds("2.14.1+rocm7.2"), "torch": "2.14.1+rocm7.2", "other": "ROCm"}
+ROCM |= {"archs": ("gfx1030", "gfx1100"), "driver_cuda": ""}
+XPU = CPU | {"packages": builds("2.15.0+xpu"), "torch": "2.15.0+xpu", "other": "XPU", "accelerator": "xpu"}
+NO_NVIDIA = vars(Driver())
 CU126 = "~/course/.venv/bin/python -m pip install torch==2.14.1+cu126 torchvision==0.29.1+cu126 --index-url https://download.pytorch.org/whl/cu126"
 CANNOT = "The course cannot run here yet."
 
@@ -89,10 +98,10 @@ CASES = {
     ),
     "B2 too old, and a card that CUDA 12.6 does not know": (
         machine(driver=OLD | BLACKWELLS),
-        "problem | too old | 580.65.06 | install driver 580.65.06 or newer",
+        "problem | too old | 580.65.06 | torch==2.11.0+cu128 torchvision==0.26.0+cu128",
     ),
     "B2 too old, Windows": (
-        machine(driver=OLD | BLACKWELLS, place={"system": "win32"}),
+        machine(driver=VERY_OLD, place={"system": "win32"}),
         "problem | too old | driver 580 or | driver 580",
     ),
     "B2 too old, WSL": (
@@ -116,9 +125,75 @@ CASES = {
         machine(driver={"error": machines.NOT_LOADED, "cards": 1}),
         f"problem | does not work | {machines.NOT_LOADED} | sudo reboot",
     ),
+    "B2 too old, and no build for the card": (
+        machine(driver=VERY_OLD | {"gpus": ("Tesla K80",), "capability": (3, 7)}),
+        "note | No current PyTorch runs on Tesla K80 | no driver or build changes that | ",
+    ),
+    "B2 too old, and a card that nvidia-smi does not describe": (
+        machine(driver=VERY_OLD | {"capability": ()}),
+        "problem | too old | If NVIDIA has no such driver for this card, no current PyTorch | driver 580",
+    ),
     "a riddle": (
-        machine(driver=OFFERED, interpreter={"errors": {"devices": "RuntimeError: CUDA unknown error"}}),
-        "problem | cannot use this machine's GPU | CUDA unknown error | restart the machine",
+        machine(driver=OFFERED, interpreter={"errors": {"devices": "RuntimeError: CUDA error"}}),
+        "problem | cannot use this machine's GPU | CUDA error | restart the machine",
+    ),
+    "after a suspension": (
+        machine(driver=OFFERED, interpreter=ASLEEP),
+        f"problem | was suspended | {machines.UNKNOWN} | rmmod nvidia_uvm && sudo modprobe nvidia_uvm",
+    ),
+    "after a suspension, Windows": (
+        machine(driver=OFFERED, interpreter=ASLEEP, place={"system": "win32"}),
+        "problem | was suspended |  | restart the machine",
+    ),
+    "driver updated, Windows": (
+        machine(driver={"error": machines.MISMATCH}, place={"system": "win32"}),
+        "problem | Two versions |  | restart the machine",
+    ),
+    "driver updated, in a container": (
+        machine(driver={"error": machines.MISMATCH}, place={"container": True}),
+        "problem | Two versions |  | sudo reboot   (on the host)",
+    ),
+    "driver updated, WSL": (
+        machine(driver={"error": machines.MISMATCH}, place={"wsl": True}),
+        "problem | Two versions |  | wsl --shutdown",
+    ),
+    # cards of other makers
+    "AMD, ROCm": (
+        with_gpus(RADEON, interpreter=ROCM, driver=NO_NVIDIA),
+        "ok | 2.14.1+rocm7.2: loaded | Built for ROCm, in place of CUDA |  | the real GPU AMD Radeon",
+    ),
+    "AMD, no kernels": (
+        with_gpus(broken(RADEON, machines.NO_HIP_KERNEL), interpreter=ROCM, driver=NO_NVIDIA),
+        f"problem | GPU 0: AMD Radeon: this PyTorch has no kernels | {machines.NO_HIP_KERNEL}. This PyTorch, "
+        "built for ROCm, has kernels for gfx1030, gfx1100. | COURSE_DEVICE=virtual | COURSE_DEVICE=virtual",
+    ),
+    "AMD, not seen": (
+        machine(interpreter=ROCM, driver={"others": ("AMD",)}),
+        "problem | does not see the AMD card | built for ROCm | usermod -aG render,video",
+    ),
+    "AMD, a build for CUDA": (
+        machine(driver={"others": ("AMD",)}),
+        "note | graphics card of AMD | not built for it | get-started/locally   (ROCm)",
+    ),
+    "Intel, a build for the CPU": (
+        machine(driver={"others": ("Intel",)}, interpreter=CPU),
+        "note | graphics card of Intel | Arc and Core Ultra | get-started/locally   (XPU)",
+    ),
+    "Intel, XPU": (
+        with_gpus(Gpu("Intel Arc A770"), interpreter=XPU, driver=NO_NVIDIA),
+        "ok | GPU 0: Intel Arc A770 |  |  | with the real GPU Intel Arc A770; lessons 05 and 06 need CUDA",
+    ),
+    "Intel, XPU, taken": (
+        with_gpus(broken(Gpu("Arc"), "RuntimeError: out of memory"), interpreter=XPU, driver=NO_NVIDIA),
+        "problem | taken |  | in JupyterLab: Kernel > Shut Down | COURSE_DEVICE=virtual",
+    ),
+    "Intel, not seen": (
+        machine(interpreter=XPU, driver={"others": ("AMD", "Intel")}),
+        "problem | does not see the Intel card |  | usermod",
+    ),
+    "NVIDIA, a build for ROCm": (
+        machine(interpreter=ROCM, driver=OFFERED),
+        "problem | built for ROCm, not for CUDA |  | torch==2.14.1+cu130",
     ),
     "a riddle in Colab": (
         machine(driver=OFFERED, place=COLAB, interpreter=IN_COLAB | {"errors": {}}),
@@ -458,6 +533,27 @@ CASES = {
     "data half there": (machine(place={"data": "incomplete"}), "note | not complete | stand-in | "),
     "own pictures": (machine(place={"data": "pictures"}), "ok | Pictures of your own | /data | "),
     "stand-in": (machine(place={"data": "standin"}), "ok | COURSE_DATA=standin | as you asked | "),
+    "data that may not be read": (
+        machine(place={"data": "unreadable"}),
+        f"problem | may not be read: /data | stop | chmod -R u+rwX /data | {CANNOT}",
+    ),
+    "no home folder, and nothing else for data": (
+        machine(place={"data": "homeless", "home": "", "home_missing": False}),
+        f"problem | no folder for pictures |  | set COURSE_DATA | {CANNOT}",
+    ),
+    "no home folder": (machine(place={"home_missing": True}), "note | no home | Jupyter | set HOME"),
+    "a folder that cannot be written": (
+        machine(place={"read_only": True}),
+        "note | cannot be written | packages cannot be kept in ~/course. | copy the folder",
+    ),
+    "a long path, Windows": (
+        machine(place={"system": "win32", "root": "C:\\" + "x" * 95}),
+        "note | long path | 260 characters | C:\\course",
+    ),
+    "a file of the reader's": (
+        machine(place={"shadows": ("/home/ann/course/notebooks/numpy.py",)}),
+        f"problem | named as a module: numpy | notebooks/numpy.py | another name | {CANNOT}",
+    ),
     "data lost": (
         machine(place={"data": "lost"}),
         f"problem | does not exist: /data | stop | unset COURSE_DATA | {CANNOT}",
@@ -502,6 +598,9 @@ def test_ailment(facts: Facts, row: str) -> None:
             machine(caller={"elsewhere": "/home/ann/course/.venv"}),
             "second environment",
         ),  # it is the one examined
+        (machine(place={"system": "win32", "root": "C:\\" + "x" * 94}), "long path"),
+        (machine(place={"root": "/" + "x" * 200}), "long path"),
+        (with_gpus(T4, driver={"others": ("Intel",)}), "Intel"),
         (machine(caller={"elsewhere": "/opt/other"}, place=COLAB), "second environment"),
         (machine(caller={"elsewhere": "/opt/other"}, interpreter=NOTHING), "second environment"),
         (
@@ -540,6 +639,13 @@ def test_a_fix_in_a_notebook_is_a_cell_and_a_click() -> None:
             "C:\\ann\\env\\python.exe",
             "~\\env\\python.exe",
             "C:\\ann\\env\\python.exe -m pip",
+        ),
+        (
+            "win32",
+            "C:\\ann",
+            "C:\\ann\\my env\\python.exe",
+            "~\\my env\\python.exe",
+            '& "C:\\ann\\my env\\python.exe" -m pip',
         ),
         ("linux", "/", "/env/bin/python", "/env/bin/python", "/env/bin/python -m pip"),
     ],
@@ -583,3 +689,29 @@ def test_another_build_is_of_versions_that_have_it(
     findings = judge(machine(interpreter=there, driver=OFFERED | {"cuda": cuda}))
     command = "torch=={0}+{2} torchvision=={1}+{2} ".format(*versions, tag)
     assert any(command in finding.fix for finding in findings)
+
+
+def test_the_builds_are_those_of_the_pinned_version() -> None:
+    """A build for a newer PyTorch would be one step backwards: the table grows with requirements.txt."""
+    pins = requirements(ROOT)
+    for name in ("torch", "torchvision"):
+        assert f"{name}=={TABLES['builds']['cu130'][name]}" in pins
+
+
+def raising(facts: Facts) -> Iterator[Finding]:
+    yield Finding("ok", "said before")
+    raise KeyError("planted")
+
+
+def test_a_rule_that_raises_says_so_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "RULES", (*rules.RULES[:2], raising, *rules.RULES[2:]))
+    titles = [finding.title for finding in judge(machine())]
+    assert titles[2:4] == ["said before", "this check failed: raising (KeyError: 'planted')"]
+    assert len(titles) == len(judge(machine(place={"root": ""}))) > 7
+    assert titles[-1] == "This machine can run the course: with virtual GPUs."
+
+
+def test_facts_that_no_rule_can_read_end_in_lines() -> None:
+    titles = [finding.title for finding in judge(replace(machine(), interpreter=None))]
+    assert titles[-1].startswith("this check failed: verdict (AttributeError")
+    assert titles[0].startswith("this check failed: python (")

@@ -7,6 +7,7 @@ import pytest
 import course_utils
 from course_utils.distributed import launching
 from course_utils.lessons import CourseError
+from course_utils.virtual.startup.sitecustomize import SETTINGS
 
 from .conftest import STAY
 
@@ -94,6 +95,9 @@ def test_ranks_see_gpus_where_the_lesson_does(mode: str, seen: str, monkeypatch:
     monkeypatch.setenv("COURSE_DEVICE", mode)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert launching.environment("run", again=False)["CUDA_VISIBLE_DEVICES"] == seen
+    assert SETTINGS not in launching.environment("run", again=False)
+    with course_utils.virtual_gpus(2):  # all of them, whatever names this machine's own
+        assert "CUDA_VISIBLE_DEVICES" not in launching.environment("run", again=False)
 
 
 @pytest.mark.parametrize("option", ["--max-restarts 1", "--max_restarts=3"])

@@ -1,4 +1,4 @@
-"""`try`: scripts written for NVIDIA GPUs run unchanged on virtual ones, also in several processes."""
+"""Scripts written for NVIDIA GPUs run unchanged on virtual ones, by `try` or started from a lesson."""
 
 import os
 import shutil
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from torch import device, distributed
 
+import course_utils
 from course_utils.lessons import ROOT
 from course_utils.virtual import collectives
 
@@ -50,7 +51,8 @@ def test_a_script_and_its_children_have_virtual_gpus(folder: Path) -> None:
 
 
 def test_processes_compute_what_one_computes(folder: Path) -> None:
-    names = "data_parallel synchronized_norm fully_sharded tensor_parallel loss_of_parts pipelines".split()
+    names = "data_parallel synchronized_norm fully_sharded tensor_parallel attention loss_of_parts".split()
+    names.append("pipelines")
     last = ["checkpoints", "moved"]
     for ranks, expected in ((4, [*names, "two_dimensions", *last]), (2, [*names, *last])):
         done = attempt("--nproc", ranks, SCRIPTS / "shown_equal.py", folder / "saved")
@@ -66,6 +68,28 @@ def test_collectives_work_and_fail_as_nccl_s_do(folder: Path) -> None:
     assert "Tensor found on device cuda:0 but backend constrained to cuda:1" in done.stderr
 
 
+WHERE = """
+import torch
+from torch import cuda, distributed
+cuda.set_device(rank)
+distributed.init_process_group("nccl")
+ones = torch.ones(2**18, device="cuda")
+distributed.all_reduce(ones)
+print(distributed.get_backend(), ones.device, int(ones[0]), cuda.max_memory_allocated() / 2**20)
+print(cuda.device_count(), cuda.get_device_properties(rank).total_memory / 2**20)
+"""
+
+
+def test_ranks_have_the_virtual_gpus_of_the_process_that_starts_them(
+    script: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("COURSE_DEVICE", "virtual")
+    with course_utils.virtual_gpus(3, "40 MiB"):
+        run = course_utils.torchrun(script(WHERE))
+    assert run.ranks == {rank: f"nccl cuda:{rank} 2 1.0\n3 40.0\n" for rank in (0, 1)}, run.error
+
+
 def test_two_ranks_on_one_gpu_are_refused() -> None:
     store = distributed.HashStore()
     store.set("virtual GPU 0 of 1", "None:2")
@@ -79,11 +103,13 @@ def test_two_ranks_on_one_gpu_are_refused() -> None:
 def test_nothing_is_left_of_a_run_that_fails_or_is_interrupted(
     script: Callable[[str], str], left_behind: Callable[..., list[int]]
 ) -> None:
-    met = "from torch import distributed\ndistributed.init_process_group()\nif not rank: 1 / 0\n"
+    met = (
+        "from torch import distributed\ndistributed.init_process_group()\nif rank: os.kill(os.getpid(), 9)\n"
+    )
     script(STAY + met + WAIT)
     done = attempt("--nproc", 2, "script.py")
     assert done.returncode == 1
-    assert "ZeroDivisionError" in done.stderr
+    assert "rank 1, stopped:\nIt was ended by SIGKILL. Somebody killed it" in done.stderr
     assert not left_behind()
     script(STAY + WAIT)
     for number in (0, 1):

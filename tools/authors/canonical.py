@@ -23,25 +23,20 @@ from classroom.slide_types import write_types
 from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
 from nbval.plugin import coalesce_streams
+from start.runner import read
 
+from course_utils import files
 from course_utils.lessons import executed
 
 METADATA_FILE = Path(__file__).with_name("notebook_metadata.toml")
 SANITIZE_FILE = Path(__file__).with_name("nbval_sanitize.cfg")  # nbval's format: pytest reads it as well
 SANITIZE = re.findall(r"^regex: (.*)\nreplace: (.*)$", SANITIZE_FILE.read_text(encoding="utf-8"), re.M)
 NOTEBOOK_METADATA = tomllib.loads(METADATA_FILE.read_text(encoding="utf-8"))
+__all__ = ["read"]
 CELL_KEYS = ("tags", "reason", "slideshow")
 WIDGET_TYPES = {"application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"}
 
 WIPED_BAR = re.compile(r"^ +\r", re.M)  # the blanks that a progress bar prints over itself in the end
-
-
-def read(path: Path) -> NotebookNode:
-    """Read a notebook as nbformat 4, whatever its version; raises ValueError where the file is none."""
-    try:
-        return nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat raises its own and json's errors; the reader needs only one
-        raise ValueError(f"{path.name} is not a readable notebook: {error}") from error
 
 
 def to_text(notebook: NotebookNode) -> str:
@@ -61,7 +56,7 @@ def write(texts: Mapping[Path, str]) -> None:
     """Write files with the same bytes on every system; their folders are made where they are missing."""
     for file, text in texts.items():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8", newline="\n")
+        files.write(file, text)
 
 
 def canonical(notebook: NotebookNode) -> NotebookNode:

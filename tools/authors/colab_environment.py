@@ -16,6 +16,7 @@ from pathlib import Path
 
 from start.bootstrap import run_pip
 
+from course_utils.files import write
 from course_utils.lessons import ROOT
 from course_utils.machine.system import text_of
 
@@ -64,12 +65,12 @@ def make(folder: Path, kaggle: bool = False) -> None:
     if text_of(stamp) != wanted:
         subprocess.run([find_python(PYTHONS[kaggle:]), "-m", "venv", "--clear", folder], check=True)
         limits = folder / "constraints.txt"
-        limits.write_text(constraints(kaggle), encoding="utf-8")
+        write(limits, constraints(kaggle))
         pip = partial(run_pip, python, ROOT)
         pip(["install", "-q", f"pip=={packages(kaggle)['pip']}"])
         # what is not imported needs no bytecode; the rest gets it when it is
         pip(["install", "-q", "--no-compile", "-c", str(limits), *WANTED.split()])
         # what pyproject.toml builds with; Colab's own is older, and pip fetches this one there
         pip(["download", "-q", "--no-deps", "-d", str(folder / "wheels"), "setuptools>=77"])
-        stamp.write_text(wanted, encoding="utf-8")
+        write(stamp, wanted)
     print(python)

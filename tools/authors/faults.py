@@ -15,6 +15,7 @@ from pathlib import Path
 
 from classroom.stick import course_files
 
+from course_utils.files import write
 from course_utils.lessons import ROOT
 
 COPY = ROOT / "build" / "faults"
@@ -49,11 +50,11 @@ def is_found(fault: Fault, root: Path) -> bool:
     """
     file = root / fault.file
     whole = file.read_text(encoding="utf-8")
-    file.write_text(fault.broken(root), encoding="utf-8", newline="\n")
+    write(file, fault.broken(root))
     try:
         return _fail(fault.tests, root)
     finally:
-        file.write_text(whole, encoding="utf-8", newline="\n")
+        write(file, whole)
 
 
 def _fail(tests: Iterable[str], root: Path) -> bool:

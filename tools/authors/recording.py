@@ -23,7 +23,7 @@ import torchvision
 
 import course_utils
 from authors.recording_parts import FULL, PARTS, TINY
-from course_utils.exercises import progress
+from course_utils import files
 from course_utils.lessons import ROOT
 from course_utils.machine.doctor.inspection import ask_driver
 from course_utils.machine.recorded import FOLDER, SCHEMA
@@ -103,7 +103,7 @@ def read(file: Path) -> Card:
 def write(file: Path, card: Card) -> None:
     """Write a card's file in one go: a crash while writing leaves the old one whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    progress.write(file, f"{json.dumps(card, indent=1, default=str)}\n".encode())
+    files.write(file, f"{json.dumps(card, indent=1, default=str)}\n")
 
 
 def _parts_of(file: Path, card: Card) -> dict[str, Any]:

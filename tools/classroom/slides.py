@@ -8,7 +8,6 @@ docs/instructors_guide.md.
 
 import math
 import re
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from nbformat import NotebookNode
 
 from classroom.slide_types import type_of, write_types
 from course_utils.figures.text import in_words
+from course_utils.files import Given
 from course_utils.lessons import ROOT, CourseError, lesson_paths, with_results
 
 GUIDE = ROOT / "docs" / "instructors_guide.md"
@@ -55,22 +55,21 @@ def build(lessons: list[Path], output: Path, guide: Path = GUIDE) -> Path:
     Raises CourseError where `output` cannot be written.
     """
     try:
-        (output / "assets").mkdir(parents=True, exist_ok=True)
-        for file in [*REVEAL.iterdir(), DECK / "deck.css", DECK / "deck.js"]:
-            shutil.copyfile(file, output / "assets" / file.name)
-        for path in lessons:
-            target = output / f"{path.stem}.html"
-            target.write_text(deck(path, guide), encoding="utf-8")
-            print(f"{path.stem}: {target}", flush=True)
-        decks = [path for path in lesson_paths() if (output / f"{path.stem}.html").is_file()]
-        titles = [(f"{path.stem}.html", title(nbformat.read(path, as_version=4))) for path in decks]
-        page = Environment(loader=FileSystemLoader(DECK), autoescape=True).get_template("list.html.j2")
-        index = output / "index.html"
-        index.write_text(page.render(decks=titles), encoding="utf-8")
+        output.mkdir(parents=True, exist_ok=True)
+        with Given(output) as given:
+            for file in [*REVEAL.iterdir(), DECK / "deck.css", DECK / "deck.js"]:
+                given.put(f"assets/{file.name}", file.read_bytes())
+            for path in lessons:
+                given.put(f"{path.stem}.html", deck(path, guide))
+                print(f"{path.stem}: {output / path.stem}.html", flush=True)
+            decks = [path for path in lesson_paths() if (output / f"{path.stem}.html").is_file()]
+            titles = [(f"{path.stem}.html", title(nbformat.read(path, as_version=4))) for path in decks]
+            page = Environment(loader=FileSystemLoader(DECK), autoescape=True).get_template("list.html.j2")
+            given.put("index.html", page.render(decks=titles))
     except OSError as error:
         reason = error.strerror or error
         raise CourseError(f"cannot write {output}: {reason}. Choose another folder with --output") from None
-    return index.resolve()
+    return (output / "index.html").resolve()
 
 
 def deck(path: Path, guide: Path = GUIDE) -> str:

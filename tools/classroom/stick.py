@@ -5,7 +5,8 @@
     slides/       the decks
     packages/     on request: the wheels for the kind of machine that this is
 
-A second call copies what is missing or has changed, and removes what the course no longer has.
+A second call copies what is missing or has changed, and removes what the course no longer has; what somebody
+has changed there, or put there before the first call, stays, and is named.
 """
 
 import errno
@@ -24,13 +25,13 @@ from tqdm import tqdm
 from classroom.slides import build
 from course_utils.data.cifar10 import REAL, STANDIN, load_cifar10
 from course_utils.data.folder import BATCHES, data_folder
+from course_utils.files import RECORD, Given
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 from course_utils.machine.environment import requirements
 from course_utils.machine.system import ask
 
 TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-LIST = ".files"  # in course/: what a call has put there, so that the next one can remove what is gone
-SKIPPED = {".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", LIST, FOLDER, PROGRESS}
+SKIPPED = {".git", ".venv", "build", "__pycache__", ".ipynb_checkpoints", RECORD, FOLDER, PROGRESS}
 
 
 def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> int:
@@ -44,12 +45,12 @@ def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> in
     if folder.is_relative_to(root) or root.is_relative_to(folder):
         raise CourseError(f"{folder} and the course's own folder lie in each other. Choose another one")
     try:
-        pictures = copy_course(folder / "course", root)
-        build(lesson_paths(root), folder / "slides", root / "docs" / "instructors_guide.md")
-        if packages:
-            fetch_packages(folder / "packages", root)
-        text = readme(wheels_for(folder / "packages"), pictures)
-        (folder / "README.txt").write_text(text, encoding="utf-8")
+        with Given(folder) as given:
+            pictures = copy_course(given, root)
+            build(lesson_paths(root), folder / "slides", root / "docs" / "instructors_guide.md")
+            if packages:
+                fetch_packages(folder / "packages", root)
+            given.put("README.txt", readme(wheels_for(folder / "packages"), pictures))
     except OSError as error:
         reasons = TEXTS["refused"]
         reason = reasons.get(errno.errorcode.get(error.errno), reasons["other"])
@@ -75,26 +76,30 @@ def readme(machine: str, pictures: bool) -> str:
     )
 
 
-def copy_course(course: Path, root: Path) -> bool:
+def copy_course(given: Given, root: Path) -> bool:
     """Bring the folder `course` up to date; return whether it has pictures.
 
     Raises CourseError where there is too little room.
     """
-    course.mkdir(exist_ok=True)
     files, pictures = course_files(root), find_pictures()
-    pairs = [(root / name, course / name) for name in files]
-    pairs += [(path, course / "data" / path.relative_to(base)) for base, path in pictures]
-    todo = [pair for pair in pairs if not (pair[1].is_file() and filecmp.cmp(*pair, shallow=False))]
-    total = sum(source.stat().st_size for source, _ in todo)
-    check_room(course, total)
+    wanted = {f"course/{name}": root / name for name in files}
+    wanted |= {f"course/data/{path.relative_to(base).as_posix()}": path for base, path in pictures}
+    changed = [name for name, source in wanted.items() if not _same(source, given.folder / name)]
+    total = sum(wanted[name].stat().st_size for name in changed)
+    check_room(given.folder, total)
     with tqdm(total=total, desc="copying", unit="B", unit_scale=True, leave=False, disable=None) as bar:
-        for source, target in todo:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-            bar.update(target.stat().st_size)
-    remove_old(course, files)
-    print(f"course: {len(pairs)} files, {len(todo)} of them copied")
+        for name, source in wanted.items():
+            given.put(name, source.read_bytes())
+            bar.update(source.stat().st_size if name in changed else 0)
+    for name in given.known.keys() - wanted.keys():
+        if name.startswith("course/") and not name.startswith("course/data/"):  # pictures once here may stay
+            given.remove(name)
+    print(f"course: {len(wanted)} files, {len(changed) - len(given.kept)} of them copied")
     return bool(pictures)
+
+
+def _same(source: Path, target: Path) -> bool:
+    return target.is_file() and filecmp.cmp(source, target, shallow=False)
 
 
 def course_files(root: Path, *which: str) -> list[str]:
@@ -111,7 +116,7 @@ def course_files(root: Path, *which: str) -> list[str]:
 
 def _own(path: Path) -> bool:
     left_out = path.parts[0] == "data" or SKIPPED & set(path.parts)
-    return not left_out and not any(part.endswith((".egg-info", "_cache")) for part in path.parts)
+    return not left_out and not any(part.endswith((".egg-info", "_cache", ".lock")) for part in path.parts)
 
 
 def find_pictures() -> list[tuple[Path, Path]]:
@@ -136,16 +141,6 @@ def check_room(folder: Path, needed: float) -> None:
         raise CourseError(f"{folder} is full: {more}")
 
 
-def remove_old(course: Path, files: list[str]) -> None:
-    """Remove what an earlier call copied and the course no longer has, and nothing else."""
-    known = course / LIST
-    old = known.read_text(encoding="utf-8").splitlines() if known.is_file() else []
-    for name in set(old) - set(files):
-        if (course / name).resolve().is_relative_to(course):
-            (course / name).unlink(missing_ok=True)
-    known.write_text("".join(f"{name}\n" for name in files), encoding="utf-8")
-
-
 def fetch_packages(folder: Path, root: Path) -> None:
     """Download the wheels of requirements.txt for this kind of machine; what is there already stays."""
     folder.mkdir(exist_ok=True)
@@ -156,7 +151,7 @@ def fetch_packages(folder: Path, root: Path) -> None:
     packages = [line for line in requirements(root) if not line.startswith("-")]
     tools = project["build-system"]["requires"]  # with them pip installs the course itself
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        pip = partial(bootstrap.run_pip, sys.executable, root, scratch=Path(scratch))
+        pip = partial(bootstrap.run_pip, sys.executable, root, scratch=scratch)
         pip(["download", "-d", str(folder), *packages, *tools])
         for source in folder.glob("*.tar.gz"):  # no wheel: it could not be built without internet
             pip(["wheel", "--no-deps", "-w", str(folder), str(source)])

@@ -14,19 +14,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+from course_utils.files import alone, write
 from course_utils.lessons import ROOT, CourseError
 from course_utils.machine.environment import SIZES, Environment, find, requirements
 from course_utils.machine.system import text_of
-
-if os.name == "nt":
-    import msvcrt
-else:
-    import fcntl
 
 PIP_ERRORS = Path(__file__).with_name("pip_errors.toml")
 
@@ -42,7 +39,12 @@ def prepare(root: Path = ROOT) -> Path:
         return place.python
     if version and tuple(map(int, version.split("."))) < (3, 11):
         raise CourseError(f"{place.prefix} holds Python {version}. Delete that folder, then run this again.")
-    with _alone(root):
+    with suppress(OSError):
+        (root / "build").mkdir(exist_ok=True)
+    with alone(root / "build" / "installing.lock") as first:  # two at once delete each other's files
+        if not first:
+            waiting = "Wait for it, then run this again"
+            raise CourseError(f"another command is installing the course in {root}. {waiting}")
         missing = place.missing(root)
         if missing:
             print(f"Installing the course into {place.prefix}, once.", flush=True)
@@ -52,30 +54,8 @@ def prepare(root: Path = ROOT) -> Path:
                 version = place.version()
             _install(place, root, missing, extra)
         with suppress(OSError):  # without a stamp the next call only looks again
-            place.stamp.write_text(digest(root, version), encoding="utf-8")
+            write(place.stamp, digest(root, version))
     return place.python
-
-
-def _alone(root: Path) -> AbstractContextManager:
-    """Keep others from installing until this is closed: two at once delete each other's files.
-
-    The lock is the system's and goes with the process. Raises CourseError where another process has it.
-    """
-    file = nullcontext()
-    with suppress(OSError):  # a folder that cannot be written to, or a file system without locks
-        (root / "build").mkdir(exist_ok=True)
-        file = (root / "build" / "installing.lock").open("a+b")
-        try:
-            if os.name == "nt":
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # the latter is how Windows says it
-            file.close()
-            raise CourseError(
-                f"another command is installing the course in {root}. Wait for it, then run this again"
-            ) from None
-    return file
 
 
 def digest(root: Path, version: str) -> str:
@@ -109,6 +89,9 @@ def _make_venv(place: Environment) -> None:
         package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
         raise CourseError(f"this Python has no venv module. On Debian or Ubuntu: sudo apt install {package}")
     anew = ["--clear"] if place.stamp.is_file() else []
+    for link in place.python.parent.glob("python*"):
+        if not link.exists():  # venv leaves a link to a Python that is gone as it is
+            link.unlink()
     command = [sys.executable, "-m", "venv", *anew, place.prefix]
     made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if made.returncode or not place.version():
@@ -124,34 +107,32 @@ def _install(place: Environment, root: Path, missing: list[str], extra: list[str
         held = [name for name in ("torch", "torchvision") if name not in lacking]
         constraints = root / "build" / "colab-constraints.txt"
         text = "".join(f"{name}=={metadata.version(name)}\n" for name in held)
-        constraints.write_text(text, encoding="utf-8")
+        write(constraints, text)
         wanted = [*" ".join(missing).split(), "-c", str(constraints)]
     if place.kind != "own":
         run_pip(place.python, root, ["install", *wanted, *extra])
         return
-    scratch = place.prefix / "tmp"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a call that was cut off
-    scratch.mkdir()
-    try:
+    for old in place.prefix.glob("tmp*"):  # of a call that was cut off
+        shutil.rmtree(old, ignore_errors=True)
+    kept = {"dir": place.prefix, "prefix": "tmp", "ignore_cleanup_errors": True}
+    with tempfile.TemporaryDirectory(**kept) as scratch:
         with suppress(CourseError):  # an older pip will do; a new one resumes a broken download
             run_pip(place.python, root, ["install", "--quiet", "--retries=0", "--upgrade", "pip"], scratch)
         run_pip(place.python, root, ["install", *wanted, *extra], scratch)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def run_pip(python: str | Path, root: Path, arguments: list[str], scratch: Path | None = None) -> None:
+def run_pip(python: str | Path, root: Path, arguments: list[str], scratch: str = "") -> None:
     """Run pip in `root` with its progress on the screen; what it complains of becomes one CourseError.
 
     `scratch` is a folder for its unpacking: an in-memory /tmp does not hold 3 GB of wheels.
     """
     env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
-    env |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch)) if scratch else {}
+    env |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch) if scratch else {}
     command = [python, "-m", "pip", *arguments]
     complaints = ""
-    with subprocess.Popen(
-        command, cwd=root, env=env, stderr=subprocess.PIPE, text=True, errors="replace"
-    ) as process:
+    # it inherits the lock: a pip whose caller was killed keeps the next one away until it ends
+    options = {"stderr": subprocess.PIPE, "text": True, "errors": "replace", "close_fds": False}
+    with subprocess.Popen(command, cwd=root, env=env, **options) as process:
         for line in process.stderr:
             if "Retrying" in line and "Retrying" not in complaints:
                 print("The network does not answer, trying again ...", flush=True)
@@ -169,5 +150,6 @@ def pip_error(stderr: str) -> str:
         if re.search(reason["says"], stderr):
             return reason["tell"].format(again=known["again"], place=place)
     lines = stderr.strip().splitlines() or ["it gave no reason"]
-    errors = [line for line in lines if line.lower().startswith("error")]
-    return f"pip failed: {(errors or lines)[-1].strip()}"
+    bare = [line.strip("│╰─> ") for line in lines]  # what a build's own pip says is drawn in a frame
+    errors = [line for line in bare if line.lower().startswith("error") and "subprocess-exited" not in line]
+    return f"pip failed: {(errors or bare)[-1]}"

@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
             known = ", ".join(options.COMMANDS)
             raise CourseError(f"no command {command!r}. The commands: {known}; try --help")
         return do(command, rest) or 0
-    except CourseError as error:
+    except (CourseError, OSError) as error:  # the latter: a full disk, a folder that is read-only
         print(f"course_utils: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:

@@ -11,6 +11,13 @@ Commands = dict[str, dict[str, Any]]
 COMMANDS: Commands = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
+def _count(text: str) -> int:
+    """Read a number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
+    return int(text)
+
+
 def options_of(
     command: str, typed: list[str], program: str = "python3 -m course_utils", commands: Commands = COMMANDS
 ) -> dict[str, Any]:
@@ -30,7 +37,7 @@ def options_of(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    parser.register("type", "int", int)
+    parser.register("type", "count", _count)
     parser.register("type", "path", Path)
     for name, settings in commands[command].get("arguments", {}).items():
         parser.add_argument(name, **settings)

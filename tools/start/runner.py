@@ -6,30 +6,72 @@ import platform
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from queue import Empty
 from textwrap import indent
 from typing import Any
+from unittest.mock import Mock
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.client import CellExecutionComplete
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
 from tqdm import tqdm
 
 from course_utils.figures.text import in_words
+from course_utils.files import write
 from course_utils.lessons import ROOT
 
 OUTPUT = ROOT / "build" / "lessons"
 SETTINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+SILENCE = 30.0  # seconds without a message, after which the kernel is asked whether it still works
+
+
+class NoAnswer(DeadKernelError):
+    """The kernel is idle, but what a cell came to has not arrived; rare, and gone when tried again."""
+
+
+class _Client(NotebookClient):
+    """nbclient's, which would wait for ever for a message that was lost; see nbclient's issue 312."""
+
+    async def _async_poll_output_msg(self, parent_msg_id: str, cell: NotebookNode, cell_index: int) -> None:
+        """Take a cell's outputs until the kernel says that it is idle, unasked or asked."""
+        asked = None
+        while True:
+            try:
+                message = await self.kc.iopub_channel.get_msg(timeout=SILENCE)
+            except Empty:
+                asked = self.kc.kernel_info()  # answered when the cell is done
+                continue
+            if message["parent_header"].get("msg_id") == parent_msg_id:
+                try:
+                    self.process_message(message, cell, cell_index)
+                except CellExecutionComplete:
+                    return
+            elif message["parent_header"].get("msg_id") == asked:
+                return
+
+    async def _async_poll_for_reply(self, msg_id: str, cell: NotebookNode, *rest: Any) -> dict[str, Any]:
+        """Wait for a cell's reply, but not long after the kernel is idle."""
+        reply = asyncio.ensure_future(super()._async_poll_for_reply(msg_id, cell, *rest))
+        _, outputs, _ = rest
+        try:
+            await asyncio.wait({reply, outputs}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reply}, timeout=SILENCE)
+            if not reply.done():
+                raise NoAnswer(f"The kernel is idle, and for {SILENCE:.0f} s nothing has come from this cell")
+            return reply.result()
+        finally:
+            reply.cancel()
 
 
 def execute(
@@ -53,18 +95,37 @@ def execute(
     kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     kernel.kernel_spec.argv[0] = python
     where = {"metadata": {"path": str(folder)}}
-    options |= {"resources": where, "on_notebook_start": _let_ctrl_c_through}
-    client = NotebookClient(notebook, km=kernel, **options)
+    client = _Client(notebook, km=kernel, resources=where, **options)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # the kernel's own; not its cells'
-    asyncio.run(client.async_execute(env=env, cleanup_kc=True, **quiet))  # it ends the kernel at Ctrl-C, too
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: None)  # nbclient takes the end of its tasks for a dead kernel
+        # nbclient's own handlers would make Ctrl-C look like a failed lesson; it goes on without them
+        loop.add_signal_handler = Mock(side_effect=NotImplementedError)
+        try:
+            await client.async_execute(env=env, cleanup_kc=True, **quiet)
+        finally:
+            if kernel.has_kernel:  # it was stopped before nbclient saw to it
+                await kernel.shutdown_kernel(now=True)
+
+    with _stoppable():
+        asyncio.run(run())
 
 
-def _let_ctrl_c_through(notebook: NotebookNode) -> None:
-    """Undo nbclient's own handler, which ends the kernel and would make Ctrl-C look like a failed lesson."""
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda *_: None)  # nbclient takes the end of its tasks for a dead kernel
-    with suppress(NotImplementedError):  # Windows, where nbclient installs none
-        loop.remove_signal_handler(signal.SIGINT)
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM stop a run as Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def kernel_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -82,8 +143,7 @@ def repeatable_environment(environ: Mapping[str, str] = os.environ) -> dict[str,
     settings = SETTINGS["usual"] | kernel_environment(environ) | SETTINGS["fixed"]
     if platform.machine() in {"x86_64", "AMD64"}:  # elsewhere torch warns about the names
         # torch.compile's cache does not ask for these: code made for AVX-512 would compute nonsense here
-        compiled = Path(tempfile.gettempdir()) / f"torchinductor-avx2-{Path.home().name}"  # one a user
-        settings |= SETTINGS["x86"] | {"TORCHINDUCTOR_CACHE_DIR": str(compiled)}
+        settings |= SETTINGS["x86"] | {"TORCHINDUCTOR_CACHE_DIR": str(ROOT / "build" / "torchinductor-avx2")}
     return settings
 
 
@@ -91,21 +151,41 @@ def run_lessons(lessons: list[Path], output: Path = OUTPUT) -> int:
     """Run every lesson, also after one has failed; return 0 where all ran to their end, else 1.
 
     The notebooks stay as they are; `output` gets an executed copy and an HTML page of each, failed or not.
+    Raises OSError, before anything is run, where `output` cannot be made.
     """
+    output.mkdir(parents=True, exist_ok=True)
     failures = 0
     for path in lessons:
         notebook, failure, seconds = attempt(path, kernel_environment())
-        save(notebook, output / path.name)
+        try:
+            save(notebook, output / path.name)
+        except OSError as error:
+            failure += f"\n  its copy and page cannot be written to {output}: {error.strerror}"
         print(f"{path.stem:<28}{seconds:8.1f} s  {'FAILED' if failure else 'ok'}{failure}", flush=True)
         failures += bool(failure)
     print(f"{len(lessons) - failures} of {len(lessons)} lessons ran to their end. Copies and pages: {output}")
     return 1 if failures else 0
 
 
-def attempt(path: Path, env: Mapping[str, str]) -> tuple[NotebookNode, str, float]:
-    """Run a lesson, with a bar; return the executed notebook, the cell that failed if any, and seconds."""
+def read(path: Path) -> NotebookNode:
+    """Read a notebook as nbformat 4, whatever its version; raises ValueError where the file is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises its own and json's errors; the reader needs only one
+        first = str(error).splitlines()[0][:200]
+        raise ValueError(f"{path.name} is not a readable notebook: {first}") from error
+
+
+def attempt(path: Path, env: Mapping[str, str], *, again: bool = True) -> tuple[NotebookNode, str, float]:
+    """Run a lesson, with a bar; return the executed notebook, the cell that failed if any, and seconds.
+
+    One whose kernel does not answer is tried once more.
+    """
     started, begun, reason = time.perf_counter(), [], ""
-    notebook = nbformat.read(path, as_version=4)
+    try:
+        notebook = read(path)
+    except ValueError as error:
+        return nbformat.v4.new_notebook(), f"\n    {error}", 0.0
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=cells, desc=path.stem, unit="cell", leave=False, disable=None) as bar:
         hooks = {
@@ -116,6 +196,11 @@ def attempt(path: Path, env: Mapping[str, str]) -> tuple[NotebookNode, str, floa
             execute(notebook, path.parent, env, record_timing=False, **hooks)
         except CellExecutionError as error:
             reason = f"{error.ename}: {error.evalue}"
+        except NoAnswer as error:
+            reason = str(error)
+            if again:
+                print(f"{path.stem}, cell [{len(begun)}]: {reason}. The lesson is tried again.", flush=True)
+                return attempt(path, env, again=False)
         except RuntimeError as error:
             reason = f"{error}. The usual reason is that the machine ran out of memory."
     if reason:
@@ -126,7 +211,6 @@ def attempt(path: Path, env: Mapping[str, str]) -> tuple[NotebookNode, str, floa
 
 def save(notebook: NotebookNode, target: Path) -> None:
     """Write an executed notebook to `target` and an HTML page beside it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, target)
+    write(target, nbformat.writes(notebook) + "\n")
     page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": target.stem}})
-    target.with_suffix(".html").write_text(in_words(page, notebook), encoding="utf-8")
+    write(target.with_suffix(".html"), in_words(page, notebook))

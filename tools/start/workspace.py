@@ -5,16 +5,14 @@ newer lesson lies beside it as NAME-new.ipynb. To run a lesson is no edit, to ch
 that was deleted is made again. Standard library only.
 """
 
-import hashlib
-import json
 from itertools import chain, count
 from pathlib import Path
 
-from course_utils.exercises.progress import PROGRESS, write
+from course_utils.exercises.progress import PROGRESS
+from course_utils.files import Given, fingerprint, write
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 
 FOLDER = "work"
-RECORD = ".given.json"  # in that folder: what each copy was like when it was made
 
 
 def refresh(root: Path = ROOT) -> list[str]:
@@ -26,13 +24,12 @@ def refresh(root: Path = ROOT) -> list[str]:
     try:
         news = [] if folder.is_dir() else [f"The lessons lie in {folder}: copies that are yours to change."]
         folder.mkdir(exist_ok=True)
-        given = _recorded(folder / RECORD)
-        for source in [*lesson_paths(root), *(root / "notebooks").glob("*.css")]:
-            news += _bring(source, folder, given)
+        with Given(folder) as given:
+            for source in [*lesson_paths(root), *(root / "notebooks").glob("*.css")]:
+                news += _bring(source, folder, given.known)
         solved = root / "notebooks" / PROGRESS
         if solved.is_file() and not (folder / PROGRESS).exists():
             write(folder / PROGRESS, solved.read_bytes())
-        write(folder / RECORD, json.dumps(given, indent=1).encode())
     except OSError as error:
         raise CourseError(
             f"{error.filename or folder} cannot be used ({error.strerror}). Lessons are learned in copies in "
@@ -59,21 +56,3 @@ def _bring(source: Path, folder: Path, given: dict[str, str]) -> list[str]:
     write(target, newest)
     beside = target.name != source.name
     return [f"{folder.name}/{source.name} has changes of yours and stays. Newer: {target.name}"] * beside
-
-
-def fingerprint(content: bytes) -> str:
-    """What a reader can edit of a file: of a notebook the kinds and texts of its cells, else every byte."""
-    try:
-        cells = json.loads(content)["cells"]
-        content = json.dumps([(cell["cell_type"], "".join(cell["source"])) for cell in cells]).encode()
-    except (ValueError, LookupError, TypeError):
-        pass  # no notebook, or one that its reader has broken
-    return hashlib.sha256(content).hexdigest()
-
-
-def _recorded(file: Path) -> dict[str, str]:
-    """What was given, by name; nothing where no readable record is left, and then a copy counts as edited."""
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return {}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from course_utils.files import write
 from course_utils.lessons import CourseError
 
 SCRIPTS = Path(__file__).parent
@@ -10,8 +11,7 @@ SCRIPTS = Path(__file__).parent
 def take_home(name: str) -> Path:
     """Put one of the course's scripts into the current folder, unless it is there, and return its path.
 
-    A script that is there stays as it is, with the reader's own edits; a line says so where it differs from
-    the course's.
+    A script that is there stays, with the reader's edits; a line says so where it differs from the course's.
 
     Args:
         name: as in "train_ddp.py".
@@ -25,7 +25,7 @@ def take_home(name: str) -> Path:
     original, target = (SCRIPTS / name).read_bytes(), Path(name)
     try:
         if not target.exists():
-            target.write_bytes(original)
+            write(target, original)
         elif target.read_bytes().split() != original.split():  # an editor may change the line ends
             print(f"{name} here differs from the course's. It stays as it is; delete it to get the course's.")
     except OSError as error:

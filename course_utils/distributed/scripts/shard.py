@@ -115,10 +115,9 @@ def main():
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args()
 
-    local_rank = int(os.environ["LOCAL_RANK"])
     enough = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
     on_gpus = enough and dist.is_nccl_available()
-    device = torch.device("cuda", local_rank) if on_gpus else torch.device("cpu")
+    device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}" if on_gpus else "cpu")
     if on_gpus:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if on_gpus else "gloo")

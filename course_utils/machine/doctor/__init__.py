@@ -14,7 +14,8 @@ from .rules import judge
 
 __all__ = ["Finding", "doctor", "examine", "main"]
 
-HELP, PATIENCE = TABLES["command"]["help"], TABLES["command"]["patience"]
+HELP = TABLES["command"]["help"].format(python="py" if sys.platform == "win32" else "python3")
+PATIENCE = TABLES["command"]["patience"]
 WIDTH, INDENT = 96, 10
 
 
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> int:
     if sys.stderr.isatty():
         print(PATIENCE, file=sys.stderr, flush=True)
     findings = examine()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file in Windows' own encoding: no name stops it
     print(text(findings))
     return int(findings[-1].level == "problem")
 

@@ -46,7 +46,8 @@ class Interpreter:
     torch: str = ""  # the version that was imported
     computes: bool = False  # on the CPU
     cuda: str = ""  # the CUDA version PyTorch was built with; empty for a CPU-only build
-    archs: tuple[str, ...] = ()  # "sm_75" ...
+    other: str = ""  # "ROCm" or "XPU" where that is what PyTorch was built for
+    archs: tuple[str, ...] = ()  # "sm_75" ..., or "gfx1100" ...; empty where PyTorch sees no GPU
     driver_cuda: str = ""  # the newest CUDA version that PyTorch says the driver supports: "12.8"
     accelerator: str = ""  # "cuda", "mps", "xpu"; empty: none that can be used
     gpus: tuple[Gpu, ...] = ()
@@ -68,6 +69,7 @@ class Driver:
     capability: tuple[int, ...] = ()  # the highest compute capability among them: (8, 9)
     error: str = ""  # what nvidia-smi said instead
     cards: int = 0  # NVIDIA display cards on the PCI bus, with a driver or without
+    others: tuple[str, ...] = ()  # makers of other display cards there: "AMD", "Intel"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Place:
     """Where it runs, with what course and what data. Sizes in bytes; -1 where unknown.
 
     `data` is "official", "archive" (packed), "incomplete", "pictures" (your own), "none", "standin" (asked
-    for) or "lost" (COURSE_DATA names no folder).
+    for), "lost" (COURSE_DATA names no folder), "unreadable" or "homeless" (there is no folder to put it in).
     """
 
     environment: Environment
@@ -99,6 +101,9 @@ class Place:
     container: bool = False
     host: str = ""  # "colab", "kaggle" or empty
     home: str = ""  # the user's folder
+    home_missing: bool = False
+    read_only: bool = False  # the course's folder
+    shadows: tuple[str, ...] = ()  # files of the user that Python loads in place of a module of that name
     variables: Mapping[str, str] = field(default_factory=dict)  # those that matter to CUDA and PyTorch
     strays: tuple[str, ...] = ()  # CUDA libraries found on LD_LIBRARY_PATH
     memory: int = -1
@@ -113,6 +118,7 @@ class Facts:
     interpreter: Interpreter
     driver: Driver
     place: Place
+    failures: Mapping[str, str] = field(default_factory=dict)  # what could not be looked at, and the error
 
     @property
     def gpus_there(self) -> tuple[str, ...]:

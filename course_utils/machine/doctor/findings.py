@@ -8,6 +8,7 @@ from typing import Any
 from .facts import Facts, Finding
 
 WHEELS = "https://download.pytorch.org/whl/"  # PyTorch's own index, one folder per build: cpu, cu126, cu130
+OLDEST_TORCH = (2, 10)
 TABLES = tomllib.loads(Path(__file__).with_name("findings.toml").read_text(encoding="utf-8"))
 
 
@@ -74,6 +75,8 @@ def _circumstances(facts: Facts) -> dict[str, Any]:
         "windows": place.system == "win32",
         "mac": place.system == "darwin",
         "wsl": place.wsl,
+        "container": place.container,
+        "other": facts.interpreter.other,
         "colab": place.host == "colab",
         "kaggle": place.host == "kaggle",
     }
@@ -81,21 +84,27 @@ def _circumstances(facts: Facts) -> dict[str, Any]:
 
 
 def _written_out(facts: Facts, fix: str, known: dict[str, Any]) -> str:
-    """Write a command out for this very interpreter, and for the shell or notebook that asks."""
+    """Write a fix out, step by step, for this very interpreter and for the shell or notebook that asks."""
+    return "; then: ".join(_step(facts, step, known) for step in fix.split("; then: "))
+
+
+def _step(facts: Facts, fix: str, known: dict[str, Any]) -> str:
     command, _, rest = fix.partition(" ")
     if command == "build":
         command, rest = "pip", f"install {_build(facts, rest)} --index-url {WHEELS}{rest}"
     if command not in TABLES["commands"]:
         return fix
     set_here = facts.caller.notebook and rest in facts.caller.changed
-    known |= {"rest": rest, "spaces": " " in facts.interpreter.path, "set_here": set_here}
+    spaces = " " in facts.interpreter.path
+    known |= {"rest": rest, "spaces": spaces, "set_here": set_here}
+    known["powershell"] = spaces and known["windows"]
     return _holding(TABLES["commands"][command], known)[0]
 
 
 def _build(facts: Facts, tag: str) -> str:
     """Name another build of PyTorch and torchvision, of the same versions where that exists."""
-    installed, last = facts.interpreter.packages, TABLES["last_for_cuda_12"]
-    versions = {name: Version(installed[name]) for name in last if name in installed}
-    if tag == "cu126" and versions.get("torch", Version()).numbers > Version(last["torch"]).numbers:
-        versions = {name: Version(last[name]) for name in versions}
-    return " ".join(f"{name}=={version.plain}+{tag}" for name, version in versions.items())
+    installed, last = facts.interpreter.packages, TABLES["builds"][tag]
+    names = [name for name in ("torch", "torchvision") if name in installed]
+    there = Version(installed.get("torch", "")).numbers
+    same = OLDEST_TORCH <= there <= Version(last["torch"]).numbers
+    return " ".join(f"{name}=={Version((installed if same else last)[name]).plain}+{tag}" for name in names)

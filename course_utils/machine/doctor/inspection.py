@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,39 @@ from course_utils.machine.system import NO_COMMAND, ask, nvidia_smi, query_gpus,
 from .facts import Caller, Driver, Facts, Gpu, Interpreter, Place
 
 PYTHON_LIMIT = 180.0  # seconds; the first import of PyTorch from a slow disk takes a minute
-_NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI vendor, and the beginning of a display's class
+_MAKERS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}  # by PCI vendor
+_DISPLAY = "0x03"  # the beginning of a display's class
+# modules that must not be hidden by a file of the same name
+_MODULES = {*sys.stdlib_module_names, *"torch torchvision numpy matplotlib PIL tqdm psutil IPython".split()}
+# a file of the user's in this folder would be run by the probe
+_NOT_FROM_HERE = "import sys; sys.path[:] = [folder for folder in sys.path if folder]\n"
 VARIABLES = """CUDA_VISIBLE_DEVICES NVIDIA_VISIBLE_DEVICES CUDA_LAUNCH_BLOCKING PYTORCH_ALLOC_CONF
 PYTORCH_CUDA_ALLOC_CONF LD_LIBRARY_PATH COURSE_DEVICE COURSE_DATA""".split()
 
 
 def collect() -> Facts:
     """Find out all that the rules need; takes as long as importing PyTorch once."""
-    caller, place = look_at_caller(), look_at_place()
+    failures: dict[str, str] = {}
+
+    def tried(what: str, look: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return look()
+        except Exception as error:  # whatever it is: the rest is still of use
+            failures[what] = f"{type(error).__name__}: {error}"
+            return otherwise
+
+    somewhere = Place(environment.Environment("active", Path(sys.prefix)), system=sys.platform)
+    caller, place = tried("the asker", look_at_caller, Caller()), tried("the place", look_at_place, somewhere)
     python = Path(sys.executable) if caller.notebook else place.environment.python
     there = caller.notebook or python.exists()
-    return Facts(caller, ask_interpreter(str(python)) if there else Interpreter(), ask_driver(), place)
+    look = (lambda: ask_interpreter(str(python))) if there else Interpreter
+    interpreter = tried("its Python", look, Interpreter(str(python)))
+    return Facts(caller, interpreter, tried("the driver", ask_driver, Driver()), place, failures)
 
 
 def ask_interpreter(python: str, limit: float = PYTHON_LIMIT) -> Interpreter:
     """Let `probe.py` try a Python and its PyTorch, in a process of their own."""
-    probe = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+    probe = _NOT_FROM_HERE + Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
     answer, found = ask([python, "-c", probe], limit), {}
     for line in answer.out.splitlines():
         with suppress(ValueError, TypeError):  # a line that something else has printed
@@ -49,26 +66,27 @@ def _with_tuples(table: dict[str, Any]) -> dict[str, Any]:
 
 def ask_driver(root: Path = Path("/")) -> Driver:
     """Ask nvidia-smi and the PCI bus for NVIDIA's driver and cards."""
-    cards = sum(
-        text_of(device / "vendor").strip() == _NVIDIA and text_of(device / "class").startswith(_DISPLAY)
-        for device in (root / "sys/bus/pci/devices").glob("*")  # Linux; elsewhere there is no such folder
-    )
+    devices = sorted((root / "sys/bus/pci/devices").glob("*"))  # Linux; elsewhere there is no such folder
+    cards = [card for card in devices if text_of(card / "class").startswith(_DISPLAY)]
+    makers = [_MAKERS.get(text_of(card / "vendor").strip(), "") for card in cards]
+    others = dict.fromkeys(maker for maker in makers if maker not in ("", "NVIDIA"))
+    bus = {"cards": makers.count("NVIDIA"), "others": tuple(others)}
     table = nvidia_smi()
     if table.end == NO_COMMAND:
-        return Driver(cards=cards)
+        return Driver(**bus)
     # the labels changed with driver 610: https://docs.nvidia.com/deploy/nvidia-smi/index.html
     version = re.search(r"(?:Driver|KMD) Version: *([\d.]+)", table.out)
     cuda = re.search(r"CUDA (?:UMD )?Version: *([\d.]+)", table.out)
     if table.end or not version:
-        return Driver(error=table.end or table.out.strip().partition("\n")[0] or "nothing", cards=cards)
-    gpus, _ = query_gpus("compute_cap")
-    capabilities = [tuple(map(int, re.findall(r"\d+", gpu["compute_cap"]))) for gpu in gpus]
+        return Driver(error=table.end or table.out.strip().partition("\n")[0] or "nothing", **bus)
+    gpus = query_gpus("compute_cap")[0] or query_gpus()[0]  # drivers before 510 do not know that column
+    capabilities = [tuple(map(int, re.findall(r"\d+", gpu.get("compute_cap", "")))) for gpu in gpus]
     return Driver(
         version=version[1],
         cuda=cuda[1] if cuda else "",
         gpus=tuple(gpu["name"] for gpu in gpus),
         capability=max(capabilities, default=()),
-        cards=cards,
+        **bus,
     )
 
 
@@ -102,6 +120,7 @@ def look_at_place(root: Path = Path("/"), course: Path = ROOT) -> Place:
     container = any((root / mark).exists() for mark in (".dockerenv", "run/.containerenv"))
     clone = (course / "notebooks").is_dir() and (course / "pyproject.toml").is_file()
     folder, data = look_at_data(course)
+    home = os.path.expanduser("~")  # leaves ~ where there is neither HOME nor a user's name
     return Place(
         environment=environment.find(course),
         root=str(course) if clone else "",
@@ -111,7 +130,10 @@ def look_at_place(root: Path = Path("/"), course: Path = ROOT) -> Place:
         wsl="microsoft" in text_of(root / "proc/sys/kernel/osrelease").lower(),
         container=not host and (container or "KUBERNETES_SERVICE_HOST" in os.environ),
         host=host,
-        home=str(Path.home()),
+        home=home if home != "~" else "",
+        home_missing=home == "~" or not os.path.isdir(home),
+        read_only=clone and not os.access(course, os.W_OK),
+        shadows=tuple(_shadows([course, course / "notebooks", course / "work"] if clone else [])),
         variables=variables,
         strays=tuple(_strays(variables.get("LD_LIBRARY_PATH", ""))),
         memory=_memory(root),
@@ -125,7 +147,12 @@ def look_at_data(course: Path = ROOT) -> tuple[str, str]:
         folder = data_folder(root=course)
     except FileNotFoundError:
         return str(Path(os.environ["COURSE_DATA"]).expanduser()), "lost"
-    return (str(folder), contents(folder)) if folder else ("standin", "standin")
+    except RuntimeError:  # no home folder
+        return "", "homeless"
+    try:
+        return (str(folder), contents(folder)) if folder else ("standin", "standin")
+    except OSError:
+        return str(folder), "unreadable"
 
 
 def _elsewhere(notebook: bool, root: Path) -> str:
@@ -134,6 +161,15 @@ def _elsewhere(notebook: bool, root: Path) -> str:
     jupyters = str(Path(server).parent.parent) if notebook and server.startswith("/") else ""
     there = os.environ.get("VIRTUAL_ENV") or jupyters
     return "" if Path(there).resolve() == Path(sys.prefix).resolve() else there
+
+
+def _shadows(folders: list[Path]) -> Iterator[str]:
+    """Files of the user, in these folders and in this one, that Python loads in place of such a module."""
+    for folder in dict.fromkeys([*folders, Path.cwd()]):
+        packages = [file.parent for file in folder.glob("*/__init__.py")]
+        for path in sorted([*folder.glob("*.py"), *packages]):
+            if path.stem in _MODULES:
+                yield str(path)
 
 
 def _strays(path: str) -> Iterator[str]:

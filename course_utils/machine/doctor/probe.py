@@ -39,6 +39,8 @@ def torch_import():
 
     found["torch"] = torch.__version__
     found["cuda"] = torch.version.cuda or ""
+    builds = {"hip": "ROCm", "xpu": "XPU"}
+    found["other"] = next((name for key, name in builds.items() if getattr(torch.version, key, "")), "")
     found["computes"] = float((torch.ones(4) @ torch.ones(4)).item()) == 4.0
 
 
@@ -57,6 +59,9 @@ def devices():
             card = torch.cuda.get_device_properties(number)
             about = {"name": card.name, "capability": [card.major, card.minor], "memory": card.total_memory}
             found.setdefault("gpus", []).append(about | {"uuid": str(getattr(card, "uuid", ""))})
+    elif now and now.type == "xpu":
+        count = torch.xpu.device_count()
+        found["gpus"] = [{"name": torch.xpu.get_device_name(number)} for number in range(count)]
     elif now:
         found["gpus"] = [{"name": "Apple GPU (MPS)" if now.type == "mps" else now.type.upper()}]
     elif found["cuda"]:

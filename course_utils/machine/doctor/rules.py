@@ -1,6 +1,6 @@
 """What the facts mean: each rule yields the findings that hold; the verdict is the last. Pure functions."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -8,17 +8,23 @@ from typing import Any
 from course_utils.machine.environment import SIZES
 
 from .facts import Facts, Finding, Gpu, Interpreter
-from .findings import TABLES, Version, finding
+from .findings import OLDEST_TORCH, TABLES, Version, finding
 
-OLDEST_PYTHON, OLDEST_TORCH = (3, 11), (2, 10)
+OLDEST_PYTHON = (3, 11)
 GB = 10**9
 MEMORY, DISK = 4.0, 1.0  # GB; below these the lessons get slow, or stop
+LONGEST_ROOT = 97  # characters; JupyterLab's longest file has 137 below the packages, Windows' limit is 260
+_MAKERS = {"ROCm": "AMD", "XPU": "Intel"}
 _ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # torch 2.10 to 2.15 read the first of these
 
 
 def python(facts: Facts) -> Iterator[Finding]:
     """Which interpreter runs the lessons, whether it is new enough, and whether there is another one."""
     it, caller, there = facts.interpreter, facts.caller, facts.caller.elsewhere
+    for file in facts.place.shadows:
+        yield finding(facts, "file_in_the_way", file=file, module=PurePath(file).stem)
+    if "its Python" in facts.failures:
+        return  # said already
     if not it.path:
         yield finding(facts, "nothing_installed")
     elif not it.version:
@@ -53,7 +59,10 @@ def torch(facts: Facts) -> Iterator[Finding]:
         yield finding(facts, "torch_broken", version=version, **reason)
     else:
         name = "torch_old" if version.numbers < OLDEST_TORCH else "torch"
-        yield finding(facts, name, version=version, cuda_build=it.cuda, cpu_build=not it.cuda)
+        kinds = {"cuda_build": it.cuda, "other_build": it.other, "cpu_build": not it.cuda and not it.other}
+        way = _way(facts, facts.driver.capability)
+        way["runs"] = way["runs"] and facts.driver.version
+        yield finding(facts, name, version=version, **kinds | way)
     if caller.notebook and caller.torch and caller.torch != it.packages.get("torch", caller.torch):
         yield finding(facts, "torch_replaced_under_kernel", version=version)
     # pip's record of Colab's own has a build tag, that of the package index has none
@@ -134,20 +143,49 @@ def _gpu(facts: Facts, number: int, gpu: Gpu) -> Finding:
     """One GPU that PyTorch sees: did a kernel on it run?"""
     it, error = facts.interpreter, gpu.error
     names = (name for words, name in TABLES["gpu_errors"].items() if words in error)
+    name = next(names, "gpu_fails") if error else "gpu"
     details = ", compute capability {}.{}, {:.1f} GiB".format(*gpu.capability, gpu.memory / 2**30)
     return finding(
         facts,
-        next(names, "gpu_fails") if error else "gpu",
-        about=f"GPU {number}: {gpu.name}{details if it.accelerator == 'cuda' else ''}",
+        "other_without_kernels" if it.other and name == "gpu_without_kernels" else name,
+        about=f"GPU {number}: {gpu.name}{details if it.accelerator == 'cuda' and not it.other else ''}",
         error=error,
         reason=error.rstrip("."),
         archs=", ".join(it.archs),
         capability="{}{}".format(*gpu.capability),
         working=[number for number, other in enumerate(it.gpus) if not other.error],
-        too_old_for_any=gpu.capability < (5, 0),
-        tag="cu130" if gpu.capability >= (7, 5) else "cu126",
+        **_way(facts, gpu.capability),
         variable=next((name for name in _ALLOCATOR if name in facts.place.variables), _ALLOCATOR[0]),
     )
+
+
+def _way(facts: Facts, capability: tuple[int, ...]) -> dict[str, Any]:
+    """How this card comes to work: a build with its kernels that this driver runs, or the driver first."""
+    builds, it, own = TABLES["builds"], facts.interpreter, "cu" + facts.interpreter.cuda.replace(".", "")
+    supported = Version(it.driver_cuda or facts.driver.cuda or "13.0").numbers
+    fitting = [tag for tag, build in builds.items() if _has_kernels(build["kernels"], capability)]
+    running = [tag for tag in fitting if builds[tag]["cuda"] <= supported[0]]
+    stays = bool(it.cuda) and (own in fitting or own not in builds)
+    tag = next(iter(running or fitting), "")
+    major = builds[tag]["cuda"] if tag and not stays else it.cuda.partition(".")[0]
+    system = "windows" if facts.place.system == "win32" or facts.place.wsl else "linux"
+    return {
+        "tag": tag,
+        "no_build": not tag,
+        "runs": bool(running),
+        "stays": stays,
+        "changes": bool(it.cuda) and not stays,
+        "stays_or_runs": stays and bool(running),
+        "unknown_card": not capability and not running,
+        "last_driver": bool(capability) and capability < (7, 5),
+        "needed": TABLES["first_driver"].get(str(major), {}).get(system, "the newest"),
+    }
+
+
+def _has_kernels(kernels: list[int], capability: tuple[int, ...]) -> bool:
+    """Kernels for 8.0 run on 8.9 too, but not on 7.5 or 9.0; of an unknown card the best is assumed."""
+    card = capability[0] * 10 + capability[1] if capability else kernels[0]
+    return any(kernel // 10 == card // 10 and kernel <= card for kernel in kernels)
 
 
 def why_none(facts: Facts) -> Finding:
@@ -156,8 +194,11 @@ def why_none(facts: Facts) -> Finding:
     supported, silent = it.driver_cuda or driver.cuda, not facts.driver.version and not facts.driver.error
     causes = {
         "hosted_without_gpu": place.host and not there,
+        "other_unseen": not there and _MAKERS.get(it.other) in driver.others,
+        "other_card": not there and driver.others,
         "driver_mixed": "version mismatch" in driver.error,
         "gpus_hidden": it.cuda and _hides_all(place.variables.get("CUDA_VISIBLE_DEVICES"), len(driver.gpus)),
+        "card_without_build": driver.capability and _way(facts, driver.capability)["no_build"],
         "cpu_build": there and not it.cuda and place.system != "darwin",
         "stub": "stub library" in _said(it),
         "wsl_linux_driver": place.wsl and it.libcuda and "/wsl/" not in it.libcuda,
@@ -167,6 +208,7 @@ def why_none(facts: Facts) -> Finding:
         "container_without_gpu": place.container and silent,
         "driver_broken": driver.error,
         "driver_missing": driver.cards and not driver.version,
+        "driver_asleep": driver.gpus and "CUDA unknown error" in _said(it),
         "gpu_unexplained": driver.gpus,
         "no_gpu": True,
     }
@@ -177,19 +219,16 @@ def why_none(facts: Facts) -> Finding:
 def _about_driver(facts: Facts, supported: str) -> dict[str, Any]:
     """What the texts of `why_none` name, and what they depend on."""
     driver, said = facts.driver, _said(facts.interpreter)
-    windows, newest_cuda = facts.place.system == "win32" or facts.place.wsl, Version(driver.cuda or "13.0")
-    needed = TABLES["first_driver"].get(facts.interpreter.cuda.partition(".")[0], {})
-    return {
+    return _way(facts, driver.capability) | {
         "said": said,
         "unsaid": not said,
         "count": len(driver.gpus),
         "first_gpu": next(iter(facts.gpus_there), ""),
-        "needs_cuda_12": newest_cuda.numbers < (13, 0) or (0,) < driver.capability < (7, 5),
         "supported": supported,
         "version_known": driver.version,
-        "needed": needed.get("windows" if windows else "linux", "the newest"),
-        # the build for CUDA 12.6 has no kernels for cards of the Blackwell generation and later
-        "cuda_12_will_do": Version(supported).numbers >= (12, 0) and driver.capability < (10,),
+        "maker": _MAKERS.get(facts.interpreter.other) or next(iter(driver.others), ""),
+        "rocm": "AMD" in driver.others,
+        "xpu": "Intel" in driver.others,
     }
 
 
@@ -217,6 +256,9 @@ def room(facts: Facts) -> Iterator[Finding]:
     else:
         name = "little_memory" if 0 <= memory < MEMORY else "room"
         yield finding(facts, name, memory=memory, disk=disk, memory_known=memory > 0)
+    notes = {"read_only": place.read_only, "home_missing": place.home_missing}
+    notes["path_long"] = place.system == "win32" and len(place.root) > LONGEST_ROOT
+    yield from (finding(facts, name) for name, holds in notes.items() if holds)
     yield finding(facts, f"data_{place.data}")
 
 
@@ -224,9 +266,27 @@ RULES = (python, torch, torchvision, packages, gpus, variables, room)
 
 
 def judge(facts: Facts) -> list[Finding]:
-    """Apply every rule; the verdict is the last finding."""
-    findings = [each for rule in RULES for each in rule(facts)]
-    return [*findings, verdict(facts, findings)]
+    """Apply every rule; the verdict is the last finding. What fails says so, and the others go on."""
+    findings = [_failed(check, error) for check, error in facts.failures.items()]
+    for rule in RULES:
+        findings += _applied(rule.__name__, lambda rule=rule: rule(facts))
+    return findings + _applied("verdict", lambda: [verdict(facts, findings)])
+
+
+def _applied(check: str, rule: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """What a rule found; where it fails, what it found until then, and that it failed."""
+    found: list[Finding] = []
+    try:
+        found.extend(rule())
+    except Exception as error:  # whatever it is: the doctor never ends in a traceback
+        found.append(_failed(check, f"{type(error).__name__}: {error}"))
+    return found
+
+
+def _failed(check: str, error: str) -> Finding:
+    """Filled in without the facts, which may be what it failed on."""
+    texts = TABLES["check_failed"]
+    return Finding(texts["level"], texts["title"].format(check=check, error=error), texts["meaning"])
 
 
 def verdict(facts: Facts, findings: list[Finding]) -> Finding:

@@ -59,7 +59,7 @@ def records(case: str, folder: Path = FOLDER) -> list[Record]:
         try:
             card = json.loads(path.read_text(encoding="utf-8"))
             part = _part(card, case)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             warnings.warn(f"the record {path.name} is skipped: {error}", stacklevel=2)
             continue
         if part:

@@ -12,6 +12,7 @@ from types import ModuleType
 
 SETTINGS = "COURSE_VIRTUAL_GPUS"  # the variable: how many, of which memory, as which card, as in "8:2 GiB:T4"
 THEN = "COURSE_VIRTUAL_THEN"  # the variable: a module with a function `begin`, which is given the machine
+_VIRTUAL = "course_utils.virtual"
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -69,7 +70,9 @@ def _switch_on(_: ModuleType) -> None:
     root = os.path.abspath(os.path.join(FOLDER, *[os.pardir] * 3))
     missing = [] if root in sys.path else [root]
     sys.path[:0] = missing
-    virtual = import_module("course_utils.virtual")
+    if not hasattr(sys.modules.get(_VIRTUAL), "switch_on"):  # perhaps it imports torch: it begins anew
+        sys.modules.pop(_VIRTUAL, None)
+    virtual = import_module(_VIRTUAL)
     del sys.path[: len(missing)]
     try:
         machine = virtual.switch_on(number, memory or None, card or None)

@@ -34,6 +34,9 @@ def reductions() -> None:
     part = gpu(0)
     distributed.reduce_scatter(part, [gpu(1), gpu(2)])
     assert_close(part, gpu(2 * (RANK + 1)))
+    whole = torch.tensor([3 * RANK + 2, -3 * RANK - 2], device="cuda")
+    distributed.all_reduce(whole, distributed.ReduceOp.AVG)
+    assert whole.tolist() == [3, -3]
     for dtype in (torch.bfloat16, torch.float16, torch.int64, torch.uint8):
         one = torch.ones(1, dtype=dtype, device="cuda")
         distributed.all_reduce(one)

@@ -157,6 +157,20 @@ def tensor_parallel(mesh: DeviceMesh) -> None:
         assert_same_gradients(model, alone)
 
 
+def attention(mesh: DeviceMesh) -> None:
+    """A part of the batch, or of the heads, on each process."""
+    for place in (Shard(0), Shard(1)):
+        given = [torch.randn(4, 4, 3, 2, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+        parts = [distribute_tensor(one.cuda(), mesh, [place]).requires_grad_() for one in given]
+        given = [one.requires_grad_() for one in given]
+        results = [functional.scaled_dot_product_attention(*one, is_causal=True) for one in (parts, given)]
+        assert results[0].placements == (place,)
+        assert_close(whole(results[0]), results[1].detach())
+        for result in results:
+            result.square().sum().backward()
+        assert_close([whole(one.grad) for one in parts], [one.grad for one in given])
+
+
 def loss_of_parts(mesh: DeviceMesh) -> None:
     """Cross entropy of logits whose classes are spread over the processes."""
     plan = ColwiseParallel(output_layouts=Shard(-1), use_local_output=False)
@@ -252,6 +266,7 @@ CHECKS: tuple[Callable[[DeviceMesh], None], ...] = (
     synchronized_norm,
     fully_sharded,
     tensor_parallel,
+    attention,
     loss_of_parts,
     pipelines,
     *((two_dimensions,) if RANKS == 4 else ()),
@@ -259,8 +274,7 @@ CHECKS: tuple[Callable[[DeviceMesh], None], ...] = (
     moved,
 )
 
-if __name__ == "__main__":
-    torch.cuda.set_device(RANK)
+if __name__ == "__main__":  # no device is set: the first mesh does it
     distributed.init_process_group("nccl", device_id=torch.device("cuda", RANK))
     for check in CHECKS:
         check(init_device_mesh("cuda", (RANKS,)))
