@@ -4,6 +4,7 @@ import inspect
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -77,9 +78,8 @@ def _attributes(path: str, thing: Any, depth: int) -> Iterator[Place]:
         move = f'{path} = {path}.to("{{home}}")' if hasattr(thing, "to") else ""
         if isinstance(thing, Distribution):
             move = f'{path} = {kind}(...), with parameters on "{{home}}"'
-        for name, value in vars(thing).items():
-            for place in find_places(f"{path}.{name}", value, depth + 1):
-                yield replace(place, move=move or place.move)
+        inside = (find_places(f"{path}.{name}", value, depth + 1) for name, value in vars(thing).items())
+        yield from (replace(place, move=move or place.move) for place in chain.from_iterable(inside))
 
 
 def _registered(path: str, module: nn.Module) -> Iterator[Place]:
