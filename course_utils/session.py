@@ -15,6 +15,7 @@ CUDA_GPUS_NEEDED = {  # other lessons run on any device
     "06_memory_tricks": 1,
     "07_beyond_one_process": 2,
 }
+VIRTUAL_GPUS = {"07_beyond_one_process": 2}  # in other lessons 8
 # Lessons that run on the CPU where others would switch virtual GPUs on, and why
 WITHOUT_VIRTUAL = {
     "08_full_speed": "virtual GPUs have no speed, and this lesson measures",
@@ -32,7 +33,12 @@ NEWER_PYTORCH = {  # where a hosted one is too old
 
 
 def start(
-    lesson: str, *, mode: str | None = None, count: int = 8, memory: int | str = "2 GiB", seed: int = 0
+    lesson: str,
+    *,
+    mode: str | None = None,
+    count: int | None = None,
+    memory: int | str = "2 GiB",
+    seed: int = 0,
 ) -> torch.device:
     """Begin a lesson: seed, find the device, print one honest line about it.
 
@@ -44,7 +50,7 @@ def start(
         mode: "auto" uses real GPUs where there are as many as the lesson needs, elsewhere virtual GPUs or,
             for a lesson that they cannot carry, the CPU; "real", "virtual" and "cpu" force one.
             Default: the environment variable COURSE_DEVICE, or "auto".
-        count: number of virtual GPUs, where they are used.
+        count: number of virtual GPUs, where they are used: 8, or 2 in a lesson of two processes.
         memory: capacity of each virtual GPU, as bytes or text such as "2 GiB".
         seed: for `torch.manual_seed`.
 
@@ -77,7 +83,10 @@ def start(
     elif lesson in WITHOUT_VIRTUAL:
         device, line = torch.device("cpu"), f"the CPU, because {WITHOUT_VIRTUAL[lesson]}."
     else:
-        device, line = torch.device("cuda", 0), _switch_on_virtual(count, memory)
+        device, line = (
+            torch.device("cuda", 0),
+            _switch_on_virtual(count or VIRTUAL_GPUS.get(lesson, 8), memory),
+        )
     if too_few:
         line = f"it needs {needed} CUDA GPU{'s' * (needed > 1)} and this machine has {found}, so {line}"
     torch.manual_seed(seed)

@@ -14,7 +14,7 @@ import pytest
 from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
-    "the front door": 415,
+    "the front door": 420,
     "virtual": 4_200,
     "memory": 870,
     "figures": 955,
