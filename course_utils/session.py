@@ -19,7 +19,7 @@ VIRTUAL_GPUS = {"07_beyond_one_process": 2}  # in other lessons 8
 # Lessons that run on the CPU where others would switch virtual GPUs on, and why
 WITHOUT_VIRTUAL = {
     "08_full_speed": "virtual GPUs have no speed, and this lesson measures",
-    "10_your_own_code": "its virtual GPUs are for the scripts that it starts",
+    "10_your_own_code": "the virtual GPUs go to the scripts that it starts",
 }
 
 GPU_MENU = {  # for a GPU in a hosted notebook

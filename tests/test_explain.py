@@ -417,6 +417,7 @@ def test_lines_of_a_replica_come_from_its_printed_traceback() -> None:
     found = explain(RuntimeError(text))
     assert found.what.startswith("In replica 1: One operation got tensors on two devices, cuda:1 and cuda:0")
     assert found.lines == ("return x + self.bias    (train.py, line 12, in forward)",)
+    assert found.fix.startswith("In forward, take the device from the input")
 
 
 def test_code_in_a_printed_traceback_is_not_taken_for_the_message() -> None:

@@ -147,7 +147,7 @@ def test_a_lesson_that_measures_has_no_virtual_gpus_but_takes_a_real_one(find, c
 
 def test_a_lesson_that_tries_scripts_leaves_the_virtual_gpus_to_them(find, capsys):
     assert course_utils.start("10_your_own_code") == torch.device("cpu")
-    assert said(capsys).endswith("the CPU, because its virtual GPUs are for the scripts that it starts.")
+    assert said(capsys).endswith("the CPU, because the virtual GPUs go to the scripts that it starts.")
     assert not virtual.is_active()
 
 

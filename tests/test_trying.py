@@ -64,6 +64,17 @@ except KeyboardInterrupt:
     print("its last words")
 """
 
+COPIES = """
+import torch
+from torch import nn
+
+net = nn.DataParallel(nn.Linear(1024, 1024, bias=False).cuda())
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+for _ in range(2):
+    net(torch.ones(8, 1024, device="cuda")).sum().backward()
+    optimizer.step()
+"""
+
 MIB = 2**20
 
 
@@ -99,8 +110,21 @@ def test_what_is_too_big_is_told_with_the_line_of_the_script(tmp_path: Path) -> 
     assert "CUDA out of memory" in ran.stderr
     (one,) = told["processes"]
     assert "script.py, line 4" in one["error"]
+    gpu = one["gpus"]["cuda:0"]
+    assert (gpu["allocated"], gpu["refused"]) == (gpu["reserved"], 2**30)
     assert not told["fits"]["T4"]
     assert told["fits"]["L4"]
+
+
+@pytest.mark.slow
+def test_parameters_and_their_copies_on_other_gpus_are_told(tmp_path: Path) -> None:
+    ran, told = attempt(tmp_path, COPIES, "--gpus", "2")
+    assert ran.returncode == 0, ran.stderr
+    first, second = (told["processes"][0]["gpus"][f"cuda:{index}"] for index in range(2))
+    assert first["categories"]["parameters"] == second["categories"]["parameters"] == 4 * MIB
+    assert first["categories"]["gradients"] == 4 * MIB
+    for gpu in (first, second):
+        assert sum(gpu["categories"].values()) == gpu["allocated"]
 
 
 @pytest.mark.parametrize(
@@ -256,21 +280,25 @@ def test_the_report_in_words() -> None:
     gpu = {
         "allocated": 3 * MIB,
         "reserved": 20 * MIB,
+        "refused": 0,
         "categories": {"parameters": 2 * MIB, "gradients": 0},
         "where": "loss.backward() (train.py, line 7)",
     }
-    gpus = {"cuda:1": gpu, "cuda:2": gpu | {"allocated": 4 * MIB}, "cuda:4": gpu | {"allocated": 4 * MIB}}
+    full = gpu | {"allocated": 4 * MIB, "refused": 2 * MIB}
+    gpus = {"cuda:1": gpu, "cuda:2": full, "cuda:4": full}
     process = {"rank": 1, "process": 7, "gpus": gpus, "sent": {"barrier": 0, "all_reduce": MIB}, "error": ""}
     said = report.in_words([process]).splitlines()
     assert said[1:8] == [
-        "rank 1, cuda:1: at most 3.00 MiB in use, 20.00 MiB asked for",
+        "rank 1, cuda:1: at most 3.00 MiB allocated, 20.00 MiB reserved",
         "    parameters 2.00 MiB",
         "    reached at loss.backward() (train.py, line 7)",
-        "rank 1, cuda:2, cuda:4, each: at most 4.00 MiB in use, 20.00 MiB asked for",
+        "rank 1, cuda:2, cuda:4, each: at most 4.00 MiB allocated, 20.00 MiB reserved, 2.00 MiB more refused",
         "    parameters 2.00 MiB",
         "    reached at loss.backward() (train.py, line 7)",
-        "    sent by all_reduce: 1024.00 KiB",
+        "    given to all_reduce: 1024.00 KiB",
     ]
     assert said[8].startswith("Fits on, by its tensors: V100, V100-32GB, T4")
     assert max(map(len, said)) <= 110
+    stopped = report.in_words([process | {"error": "It stopped."}])
+    assert "As far as it came, fits on, by its tensors: V100" in stopped
     assert "No virtual GPU was used." in report.in_words([])

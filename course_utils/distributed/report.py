@@ -1,6 +1,6 @@
 """What a script used of the virtual GPUs: noted in each of its processes, told when the script has ended.
 
-Where a GPU's memory went is looked at whenever its peak has grown by a hundredth: so it costs little.
+Where a GPU's memory went is looked at whenever its peak has grown by some thousandths: so it costs little.
 """
 
 import json
@@ -30,7 +30,7 @@ from course_utils.virtual.errors import CARDS, format_size
 from course_utils.virtual.machine import Machine
 
 FOLDER = "COURSE_VIRTUAL_REPORT"  # the variable: where each process leaves what it noted
-_GROWN = 1.01
+_GROWN = 1.002
 _OTHER = "activations and other"
 _LIMITS = (
     "Not counted: what kernels and libraries take for themselves, and the CUDA context (some hundred MiB a "
@@ -43,13 +43,15 @@ class Peak(NamedTuple):
 
     Attributes:
         allocated: bytes of all blocks in use.
-        reserved: bytes that the allocator held from the driver, or asked for in vain.
+        reserved: bytes that the allocator held from the driver.
+        refused: bytes that it asked for in vain on top of them.
         categories: bytes of parameters, gradients, optimizer state and the rest, at the last look.
         where: the line of the script at the last look.
     """
 
     allocated: int
     reserved: int
+    refused: int
     categories: dict[str, int]
     where: str
 
@@ -64,7 +66,8 @@ class Watch:
         self.ended: dict[int, int] = {}
         self._modules: WeakSet[torch.nn.Module] = WeakSet()
         self._optimizers: WeakSet[Optimizer] = WeakSet()
-        register_module_forward_pre_hook(lambda module, _: self._modules.add(module))
+        self._copies: dict[int, Any] = {}  # blocks of the parameters that replicas were given
+        register_module_forward_pre_hook(self._used)
         register_optimizer_step_pre_hook(lambda optimizer, *_: self._optimizers.add(optimizer))
         machine.look = self.look
         machine.history.observers.append(self._refused)
@@ -73,18 +76,26 @@ class Watch:
         self._excepthook, sys.excepthook = sys.excepthook, self._uncaught
         Finalize(None, self.write, exitpriority=100)  # comes also at the end of a child of multiprocessing
 
+    def _used(self, module: torch.nn.Module, _: Any) -> None:
+        """Remember a module and those in it, which `DataParallel` does not call itself, and its copies."""
+        for part in module.modules() if module not in self._modules else ():
+            self._modules.add(part)
+            for copy in vars(part).get("_former_parameters", {}).values():
+                key = copy.untyped_storage()._cdata
+                self._copies[key] = self.machine.block(key)
+
     def look(self, memory: Allocator) -> None:
         """Note what is on a GPU now."""
         memory.high = memory.allocated * _GROWN
         categories = self._categories(memory.index)
         categories[_OTHER] = max(0, memory.allocated - sum(categories.values()))
         figures = (memory.statistics[f"{name}_bytes"].peak for name in ("allocated", "reserved"))
-        self.peaks[memory.index] = Peak(*figures, categories, _own_line())
+        self.peaks[memory.index] = Peak(*figures, 0, categories, _own_line())
 
     def _refused(self, index: int, wanted: int, capacity: int, free: int) -> None:
         """Note what there was no room for."""
         if index in self.peaks:
-            self.peaks[index] = self.peaks[index]._replace(reserved=capacity - free + wanted)
+            self.peaks[index] = self.peaks[index]._replace(reserved=capacity - free, refused=wanted)
 
     def _categories(self, index: int) -> dict[str, int]:
         """Return the bytes of the known tensors on a GPU."""
@@ -95,13 +106,16 @@ class Watch:
             if storage._cdata not in seen and self.machine.home(storage) == index:
                 seen.add(storage._cdata)
                 sizes[category] += block_size(storage.nbytes())
+        self._copies = {key: one for key, one in self._copies.items() if one is self.machine.block(key)}
+        for key in self._copies.keys() - seen:  # the graph keeps them when the replicas are gone
+            _, home, block = self._copies[key]
+            sizes["parameters"] += block.size if block and home == index else 0
         return sizes
 
     def _known(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the tensors of modules and optimizers that were used, with their category."""
         for module in list(self._modules):
-            replicated = vars(module).get("_former_parameters", {})
-            for parameter in filter(None.__ne__, [*module._parameters.values(), *replicated.values()]):
+            for parameter in filter(None.__ne__, module._parameters.values()):
                 yield "parameters", _local(parameter)
                 if parameter.is_leaf and parameter.grad is not None:
                     yield "gradients", _local(parameter.grad)
@@ -117,6 +131,14 @@ class Watch:
             self.error = str(explain(error))
         self._excepthook(kind, error, trace)
 
+    def _exact(self, index: int) -> dict[str, Any]:
+        """Return the peak of a GPU with what has come since the last look."""
+        peak, statistics = self.peaks[index], self.machine.memory[index].statistics
+        allocated = max(peak.allocated, statistics["allocated_bytes"].peak)
+        peak.categories[_OTHER] += allocated - peak.allocated
+        reserved = max(peak.reserved, statistics["reserved_bytes"].peak)
+        return peak._replace(allocated=allocated, reserved=reserved)._asdict()
+
     def write(self) -> None:
         """Leave what was noted in the folder; a process that used no GPU leaves nothing."""
         if not (self.peaks or self.error or self.ended):
@@ -124,7 +146,7 @@ class Watch:
         noted = {
             "rank": int(os.environ.get("RANK", -1)),
             "process": os.getpid(),
-            "gpus": {f"cuda:{index}": peak._asdict() for index, peak in sorted(self.peaks.items())},
+            "gpus": {f"cuda:{index}": self._exact(index) for index in sorted(self.peaks)},
             "sent": self.machine.sent,
             "error": self.error,
             "ended": self.ended,
@@ -176,7 +198,7 @@ def collect(folder: Path) -> list[dict[str, Any]]:
 
 def fits(noted: list[dict[str, Any]]) -> dict[str, bool]:
     """Tell of each known card whether the memory of its GPUs would have been enough."""
-    needed = [gpu["reserved"] for one in noted for gpu in one["gpus"].values()]
+    needed = [gpu["reserved"] + gpu["refused"] for one in noted for gpu in one["gpus"].values()]
     return {name: max(needed) <= card["memory"] * 2**20 for name, card in CARDS.items()} if needed else {}
 
 
@@ -184,7 +206,8 @@ def in_words(noted: list[dict[str, Any]]) -> str:
     """Say what a script used, a paragraph for each process, and on which cards it fits."""
     paragraphs = [_about(one, alone=len(noted) == 1) for one in noted] or ["No virtual GPU was used."]
     yes, no = ([name for name, enough in fits(noted).items() if enough is wanted] for wanted in (True, False))
-    for names, words in ((yes, "Fits on, by its tensors: "), (no, "Does not fit on: ")):
+    stopped = "As far as it came, f" if any(one["error"] for one in noted) else "F"
+    for names, words in ((yes, f"{stopped}its on, by its tensors: "), (no, "Does not fit on: ")):
         if names:
             paragraphs.append(_wrapped(words + ", ".join(names)))
     return "\n".join(["--- on virtual GPUs ---", *paragraphs, _wrapped(_LIMITS)])
@@ -204,11 +227,12 @@ def _about(one: Mapping[str, Any], alone: bool) -> str:
         name = ", ".join([first, *others]) + (", each" if others else "")
         parts = ", ".join(f"{kind} {format_size(size)}" for kind, size in gpu["categories"].items() if size)
         sizes = [format_size(gpu[kind]) for kind in ("allocated", "reserved")]
-        lines.append(_wrapped("{}{}: at most {} in use, {} asked for".format(who, name, *sizes)))
+        refused = f", {format_size(gpu['refused'])} more refused" if gpu["refused"] else ""
+        lines.append(_wrapped("{}{}: at most {} allocated, {} reserved{}".format(who, name, *sizes, refused)))
         lines.append(_wrapped(parts, "    "))
         lines += [f"    reached at {gpu['where']}"] if gpu["where"] else []
     for operation, nbytes in filter(lambda sent: sent[1], one["sent"].items()):
-        lines.append(f"    sent by {operation}: {format_size(nbytes)}")
+        lines.append(f"    given to {operation}: {format_size(nbytes)}")
     if one["error"]:
         lines.append(f"{who}stopped:\n{one['error']}")
     return "\n".join(lines)

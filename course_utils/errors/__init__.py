@@ -96,7 +96,7 @@ def explain(error: BaseException | str | None = None, /, **named: Any) -> Explan
             values = known.fill(match)
             devices = tuple(values[key] for key in ("device", "others") if values.get(key))
             objects = table(places, find_home(places) if known.mix else "")
-            what, fix = who + known.what.format(**values), _fix(known, values, places)
+            what, fix = who + known.what.format(**values), _fix(known, values, places, "replica" in who)
             return Explanation(what, values.get("argument") or None, devices, lines, objects, fix, known=True)
     what = f"{who}I do not know this error: {_telling(error, text)}"
     return Explanation(what, None, (), lines, table(places), TEXTS["search"], known=False)
@@ -133,12 +133,14 @@ def _telling(error: BaseException | str, text: str) -> str:
     return ": ".join(part for part in (kind, told) if part) or "it has no text"
 
 
-def _fix(known: KnownError, values: dict[str, str], places: list[Place]) -> str:
+def _fix(known: KnownError, values: dict[str, str], places: list[Place], replica: bool) -> str:
     """Say what to do: code for the objects that are astray, else the answer for this kind of error."""
     home = find_home(places)
     general = known.fix.format(**values)
     if not known.mix:
         return general
+    if not home and replica:
+        return TEXTS["replica"]
     if not home:
         return f"{general or TEXTS['move']} {TEXTS['name']}"
     away = [place for place in places if place.is_away(home)]

@@ -185,6 +185,10 @@ class Machine:
         known = self._blocks.get(storage._cdata)
         return None if known is None else known[2].address if known[2] else 0
 
+    def block(self, key: int) -> object:
+        """Return what is kept of the storage with this `_cdata`: the same object for as long as it lives."""
+        return self._blocks.get(key)
+
     def home(self, storage: torch.UntypedStorage) -> int | None:
         """Return the index of the device that `storage` is charged to, None for host memory."""
         block = self._blocks.get(storage._cdata)
