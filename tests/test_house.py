@@ -15,16 +15,16 @@ from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
     "the front door": 420,
-    "virtual": 4_200,
+    "virtual": 4_205,
     "memory": 870,
     "figures": 955,
     "machine": 1_550,
     "data": 635,
-    "distributed": 1_570,
+    "distributed": 1_595,
     "errors": 405,
     "exercises": 3_370,
     "tools": 2_440,
-    "tests": 19_305,
+    "tests": 19_335,
 }
 ROOT_ENTRIES = set(
     ".ci .gitattributes .gitignore LICENSE README.md colab_badges.md conftest.py course_utils docs "
