@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from course_utils.data import download
-from course_utils.files import alone
+from course_utils.data.files import alone
 
 CONTENT = random.Random(0).randbytes(500_000)  # stands for the archive
 SIZE, MD5 = len(CONTENT), hashlib.md5(CONTENT).hexdigest()

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from course_utils import files
-from course_utils.files import Given, alone, write
+from course_utils.data import files
+from course_utils.data.files import Given, alone, write
 from course_utils.lessons import ROOT
 
 

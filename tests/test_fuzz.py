@@ -23,10 +23,10 @@ from start import bootstrap, cli, runner, workspace
 
 import course_utils
 from course_utils.data import cifar10
+from course_utils.data.files import RECORD, Given
 from course_utils.data.folder import BATCHES, contents
 from course_utils.exercises import progress
 from course_utils.exercises.lesson import Lesson
-from course_utils.files import RECORD, Given
 from course_utils.machine import environment
 
 Dice = random.Random

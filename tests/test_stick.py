@@ -18,7 +18,7 @@ from PIL import Image
 from start.options import options_of
 from wheels import write_wheel
 
-from course_utils import files
+from course_utils.data import files
 from course_utils.data.standin import CLASSES
 from course_utils.lessons import ROOT, CourseError
 

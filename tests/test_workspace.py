@@ -7,7 +7,7 @@ import pytest
 from start import workspace
 from start.workspace import refresh
 
-from course_utils.files import RECORD
+from course_utils.data.files import RECORD
 from course_utils.lessons import CourseError
 
 NAME = "01_first.ipynb"

@@ -1,1 +1,1 @@
-"""The pictures the course trains on: real CIFAR-10, a folder of pictures, or an announced stand-in."""
+"""The pictures the course trains on, real or an announced stand-in; how the course writes files."""

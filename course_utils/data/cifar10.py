@@ -18,7 +18,7 @@ except (ImportError, RuntimeError, AttributeError) as error:
         "install both in one pip command, from the same --index-url, then restart the kernel."
     ) from None
 
-from course_utils.files import write
+from course_utils.data.files import write
 
 from .download import MIRRORS, DownloadError, fetch_archive
 from .folder import ARCHIVE, BATCH_FILES, BATCHES, contents, data_folder

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from torchvision.datasets.utils import check_integrity
 from tqdm import tqdm
 
-from course_utils.files import alone, replace
+from course_utils.data.files import alone, replace
 
 from .folder import ARCHIVE
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from course_utils.files import alone, write
+from course_utils.data.files import alone, write
 from course_utils.machine.environment import in_colab
 
 from .showing import Page, show

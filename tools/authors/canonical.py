@@ -25,7 +25,7 @@ from nbformat import NotebookNode
 from nbval.plugin import coalesce_streams
 from start.runner import read
 
-from course_utils import files
+from course_utils.data import files
 from course_utils.lessons import executed
 
 METADATA_FILE = Path(__file__).with_name("notebook_metadata.toml")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from start.bootstrap import run_pip
 
-from course_utils.files import write
+from course_utils.data.files import write
 from course_utils.lessons import ROOT
 from course_utils.machine.system import text_of
 

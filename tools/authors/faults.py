@@ -15,7 +15,7 @@ from pathlib import Path
 
 from classroom.stick import course_files
 
-from course_utils.files import write
+from course_utils.data.files import write
 from course_utils.lessons import ROOT
 
 COPY = ROOT / "build" / "faults"

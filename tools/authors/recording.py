@@ -23,7 +23,7 @@ import torchvision
 
 import course_utils
 from authors.recording_parts import FULL, PARTS, TINY
-from course_utils import files
+from course_utils.data import files
 from course_utils.lessons import ROOT
 from course_utils.machine.doctor.inspection import ask_driver
 from course_utils.machine.recorded import FOLDER, SCHEMA

@@ -19,8 +19,8 @@ from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
 
 from classroom.slide_types import type_of, write_types
+from course_utils.data.files import Given
 from course_utils.figures.text import in_words
-from course_utils.files import Given
 from course_utils.lessons import ROOT, CourseError, lesson_paths, with_results
 
 GUIDE = ROOT / "docs" / "instructors_guide.md"

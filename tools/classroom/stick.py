@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from classroom.slides import build
 from course_utils.data.cifar10 import REAL, STANDIN, load_cifar10
+from course_utils.data.files import RECORD, Given
 from course_utils.data.folder import BATCHES, data_folder
-from course_utils.files import RECORD, Given
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 from course_utils.machine.environment import requirements
 from course_utils.machine.system import ask

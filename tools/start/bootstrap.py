@@ -20,7 +20,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from course_utils.files import alone, write
+from course_utils.data.files import alone, write
 from course_utils.lessons import ROOT, CourseError
 from course_utils.machine.environment import SIZES, Environment, find, requirements
 from course_utils.machine.system import text_of

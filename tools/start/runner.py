@@ -27,8 +27,8 @@ from nbconvert.preprocessors import ClearOutputPreprocessor
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from course_utils.data.files import write
 from course_utils.figures.text import in_words
-from course_utils.files import write
 from course_utils.lessons import ROOT
 
 OUTPUT = ROOT / "build" / "lessons"

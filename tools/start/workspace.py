@@ -8,8 +8,8 @@ that was deleted is made again. Standard library only.
 from itertools import chain, count
 from pathlib import Path
 
+from course_utils.data.files import Given, fingerprint, write
 from course_utils.exercises.progress import PROGRESS
-from course_utils.files import Given, fingerprint, write
 from course_utils.lessons import ROOT, CourseError, lesson_paths
 
 FOLDER = "work"

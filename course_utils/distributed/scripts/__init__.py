@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from course_utils.files import write
+from course_utils.data.files import write
 from course_utils.lessons import CourseError
 
 SCRIPTS = Path(__file__).parent
