@@ -25,7 +25,7 @@ def try_script(typed: list) -> int:
     """Run a script on virtual GPUs, with the Python that runs this."""
     if find_spec("torch") is None:
         sys.exit(f"course_utils try: {sys.executable} has no PyTorch. Use the Python that runs your script.")
-    from course_utils.distributed.trying import main as run
+    from course_utils.distributed.try_command import main as run
 
     return run(typed)
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import course_utils
-from course_utils.distributed import report, trying
+from course_utils.distributed import report, try_command, trying
 from course_utils.distributed.cleanup import MARK
 from course_utils.lessons import ROOT, CourseError
 from course_utils.virtual.startup.sitecustomize import settings
@@ -75,7 +75,7 @@ for _ in range(2):
     optimizer.step()
 """
 
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 
 
 def attempt(folder: Path, text: str, *options: str) -> Any:
@@ -143,7 +143,7 @@ def test_what_cannot_be_is_said_in_one_line(
     script = tmp_path / "script.py"
     script.write_text("raise SystemExit")
     with pytest.raises(SystemExit) as ended:
-        trying.main([*options, str(script)])
+        try_command.main([*options, str(script)])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
 
@@ -297,8 +297,13 @@ def test_the_report_in_words() -> None:
         "    reached at loss.backward() (train.py, line 7)",
         "    given to all_reduce: 1024.00 KiB",
     ]
-    assert said[8].startswith("Fits on, by its tensors: V100, V100-32GB, T4")
+    assert said[8].startswith("Its tensors fit on RTX-3060 (11.")
+    assert said[8].endswith("and on each that is larger, 15 of the 15 cards known here.")
     assert max(map(len, said)) <= 110
     stopped = report.in_words([process | {"error": "It stopped."}])
-    assert "As far as it came, fits on, by its tensors: V100" in stopped
+    assert "As far as it came, its tensors fit on RTX-3060" in stopped
+    full["reserved"] = 100 * GIB
+    assert "fit on H200 (" in report.in_words([process])
+    full["reserved"] = 1000 * GIB
+    assert "fit on none of the 15 cards known here" in report.in_words([process])
     assert "No virtual GPU was used." in report.in_words([])

@@ -20,7 +20,7 @@ from course_utils.virtual.startup.sitecustomize import SETTINGS
 
 from .cleanup import MARK, OWN_GROUP, guarded, make_ranks_say_where
 
-_TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 _LAST_ONES = 15.0  # seconds for the other agents once one of them has failed
 _WINDOWS = os.name == "nt"
 SHARING_OFF = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
@@ -108,7 +108,7 @@ def run_agents(commands: tuple[str, ...], base: Path, timeout: float) -> list[Ag
     folders, processes = [base / f"agent{number}" for number in range(len(commands))], []
     with guarded(run):
         for folder, command in zip(folders, commands, strict=True):
-            line = [*_TORCHRUN, *options, str(folder), *words(command, variables)]
+            line = [*TORCHRUN, *options, str(folder), *words(command, variables)]
             env = environment(run, restarts_allowed(command))
             with folder.with_suffix(".log").open("wb") as log:
                 processes.append(subprocess.Popen(line, stdout=log, env=env, **streams, **OWN_GROUP))

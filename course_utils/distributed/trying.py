@@ -1,13 +1,10 @@
-"""`python3 -m course_utils try SCRIPT`: a script written for GPUs, unchanged, on virtual ones.
+"""`try_script("SCRIPT")` from a cell: a script written for GPUs, unchanged, on virtual ones.
 
 The script runs in a process of its own, as `python SCRIPT` or `torchrun SCRIPT` starts it; variables of the
 environment give virtual GPUs to it and to all processes it starts. What they used is told at the end.
-`try_script("SCRIPT")` does the same from a cell.
 """
 
-import argparse
 import io
-import json
 import os
 import re
 import shutil
@@ -30,52 +27,17 @@ from course_utils.lessons import CourseError
 from course_utils.virtual import capacity_of
 from course_utils.virtual.startup.sitecustomize import THEN, settings
 
-from . import report, torchrun
+from . import torchrun, watch
 from .cleanup import MARK, OWN_GROUP, end_all, guarded
 from .launching import words
-from .report import FOLDER, collect, fits, in_words
+from .report import collect, fits, in_words
 
-_COUNTS = range(1, 9)  # of virtual GPUs
+COUNTS = range(1, 9)  # of virtual GPUs
 _LAST_WORDS = 10.0  # seconds for a script whose time is up to end and to say what it used
 _FRAME = re.compile(r'  File "(.+?)", line \d')
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return what reads the command."""
-    made = argparse.ArgumentParser("python3 -m course_utils try", description="Run a script on virtual GPUs.")
-    made.add_argument("--gpus", type=int, default=8, choices=_COUNTS, metavar="N", help="1 to 8 (8)")
-    size = made.add_mutually_exclusive_group()
-    size.add_argument("--memory", metavar="SIZE", help="of each GPU ('2 GiB')")
-    size.add_argument("--card", metavar="NAME", help="memory and capability of this card, such as T4")
-    made.add_argument("--nproc", type=int, metavar="N", help="start N processes, as torchrun does")
-    made.add_argument("--report", type=Path, metavar="FILE", help="write the report there, as JSON")
-    made.add_argument("script", metavar="SCRIPT", help="a file, or a program in Python, such as accelerate")
-    made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the script")
-    return made
-
-
-def main(typed: list[str]) -> int:
-    """Run a script on virtual GPUs, say what it used, and return its exit code."""
-    reader = parser()
-    given = reader.parse_args(typed)
-    try:
-        program = _program(given.script)
-        capacity_of(given.memory, given.card)
-    except ValueError as error:
-        reader.error(str(error))
-    command = [sys.executable, program, *given.arguments]
-    if given.nproc is not None:
-        command[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(given.nproc)]
-    code, noted = _watched(lambda: _run(command), given.gpus, given.memory, given.card)
-    if given.report is None:
-        print(in_words(noted), file=sys.stderr)
-    else:
-        told = json.dumps(_told(given.gpus, code, noted), indent=2)
-        given.report.write_text(told + "\n", encoding="utf-8")
-    return code
-
-
-def _program(name: str) -> str:
+def program_at(name: str) -> str:
     """Return the path of a script, or of a program; ValueError where there is none."""
     program = name if Path(name).is_file() else shutil.which(name)
     if program is None:
@@ -83,35 +45,26 @@ def _program(name: str) -> str:
     return program
 
 
-def _watched(
+def watched(
     run: Callable[[], Any], gpus: int, memory: int | str | None, card: str | None
 ) -> tuple[Any, list[dict[str, Any]]]:
     """Do what starts processes that are to have virtual GPUs; return its result, and what each noted."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        variables = settings(gpus, memory, card) | {FOLDER: folder, THEN: report.__name__}
+        variables = settings(gpus, memory, card) | {watch.FOLDER: folder, THEN: watch.__name__}
         with mock.patch.dict(os.environ, variables):
             os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # it is about the GPUs of this machine
             os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")  # nothing is left beside the script
             return run(), collect(Path(folder))
 
 
-def _told(gpus: int, code: int, noted: list[dict[str, Any]]) -> dict[str, Any]:
+def told(gpus: int, code: int, noted: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the report as data."""
     return {"gpus": gpus, "exit_code": code, "processes": noted, "fits": fits(noted)}
 
 
-def _as_shell(code: int) -> int:
+def as_shell(code: int) -> int:
     """Return an exit code as a shell does, which gives a signal a number above 128."""
     return code if code >= 0 else 128 - code
-
-
-def _run(command: list[str]) -> int:
-    """Run a command to its end, leave no process of it behind, and return its exit code."""
-    run = uuid4().hex
-    with guarded(run), subprocess.Popen(command, env=os.environ | {MARK: run}) as process:
-        while True:
-            with suppress(KeyboardInterrupt):  # it was told as well, and ends as it likes
-                return _as_shell(process.wait())
 
 
 @dataclass(frozen=True, repr=False)
@@ -162,12 +115,12 @@ def try_script(
     command = re.sub(r"^\s*python3? ", "", command)
     typed = words(command, os.environ) or [""]
     try:
-        if gpus not in _COUNTS:
+        if gpus not in COUNTS:
             raise ValueError(f"gpus={gpus} is not a number of virtual GPUs. Choose 1 to 8.")
         if nproc is not None and nproc < 1:
             raise ValueError(f"nproc={nproc} is not a number of processes. Choose 1 or more.")
         capacity_of(memory, card)
-        typed[0] = _program(typed[0])
+        typed[0] = program_at(typed[0])
     except ValueError as error:
         raise CourseError(f"try_script: {error}") from None
 
@@ -178,10 +131,10 @@ def try_script(
         ranks = torchrun(f"--standalone --nproc-per-node {nproc} {command}", timeout=timeout)
         return int(not ranks.ok), "".join(text + ranks.errors[rank] for rank, text in ranks.ranks.items())
 
-    (code, output), noted = _watched(run, gpus, memory, card)
+    (code, output), noted = watched(run, gpus, memory, card)
     if noted or not code:
         print(in_words(noted))
-    return Tried(not code, code, output, _told(gpus, code, noted))
+    return Tried(not code, code, output, told(gpus, code, noted))
 
 
 def _shown(command: list[str], timeout: float) -> tuple[int, str]:
@@ -194,7 +147,7 @@ def _shown(command: list[str], timeout: float) -> tuple[int, str]:
         late.start()
         try:
             written = list(_printed(io.TextIOWrapper(process.stdout, "utf-8", "replace", newline="")))
-            code = _as_shell(process.wait())
+            code = as_shell(process.wait())
         finally:
             late.cancel()
     if code and time.monotonic() - begin >= timeout:

@@ -14,7 +14,7 @@ import re
 import sys
 import textwrap
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PureWindowsPath
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -103,7 +103,7 @@ def explain(error: BaseException | str | None = None, /, **named: Any) -> Explan
 
 
 def explain_at_hand(error: BaseException) -> Explanation:
-    """Explain an error with the objects that the reader's deepest line names."""
+    """Explain an error, of a mix of devices with the objects that the reader's deepest line names."""
     named = {}
     for frame, number in traceback.walk_tb(error.__traceback__):
         if is_own(frame.f_code.co_filename):
@@ -111,7 +111,8 @@ def explain_at_hand(error: BaseException) -> Explanation:
             scope = frame.f_globals | frame.f_locals
             named = {name: scope[name] for name in names if name in scope}
     code = type, ModuleType, FunctionType, BuiltinFunctionType, MethodType
-    return explain(error, **{name: value for name, value in named.items() if not isinstance(value, code)})
+    told = explain(error, **{name: value for name, value in named.items() if not isinstance(value, code)})
+    return told if told.devices else replace(told, objects=())
 
 
 def _who(message: str) -> str:
@@ -139,11 +140,11 @@ def _fix(known: KnownError, values: dict[str, str], places: list[Place], replica
     general = known.fix.format(**values)
     if not known.mix:
         return general
-    if not home and replica:
+    away = [place for place in places if place.is_away(home)]
+    if replica and not away:
         return TEXTS["replica"]
     if not home:
         return f"{general or TEXTS['move']} {TEXTS['name']}"
-    away = [place for place in places if place.is_away(home)]
     unseen = ", ".join(place.path for place in places if place.device == UNSEEN)
     if not away:
         seen = TEXTS["unseen"].format(home=home, names=unseen) if unseen else f"All you named is on {home}: "
