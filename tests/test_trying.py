@@ -104,6 +104,13 @@ def test_ranks_train_and_the_report_says_what_each_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_of_a_mix_of_devices_the_script_s_own_objects_are_told(tmp_path: Path) -> None:
+    mixes = "import torch\nnet = torch.nn.Linear(4, 2).cuda()\nx = torch.rand(3, 4)\nnet(x)\n"
+    _, told = attempt(tmp_path, mixes)
+    assert told["processes"][0]["error"].endswith('x = x.to("cuda:0")')
+
+
+@pytest.mark.slow
 def test_what_is_too_big_is_told_with_the_line_of_the_script(tmp_path: Path) -> None:
     ran, told = attempt(tmp_path, TOO_BIG, "--card", "T4")
     assert ran.returncode == 1
