@@ -48,7 +48,9 @@ import warnings
 import torch
 
 rank = os.environ["RANK"]
-print("rank", rank, *sys.argv[1:], torch.ones(2, device=f"cuda:{rank}"))
+print("rank", rank, *sys.argv[1:], torch.ones(2, device=f"cuda:{rank}"), flush=True)
+torch.distributed.init_process_group("gloo")  # both have printed when one of them fails
+torch.distributed.barrier()
 assert rank == "0"
 """
 
@@ -305,7 +307,7 @@ def test_the_report_in_words() -> None:
         "    given to all_reduce: 1024.00 KiB",
     ]
     assert said[8].startswith("Its tensors fit on RTX-3060 (11.")
-    assert said[8].endswith("and on each that is larger, 15 of the 15 cards known here.")
+    assert said[8].endswith(") and larger: 15 of the 15 cards known here.")
     assert max(map(len, said)) <= 110
     stopped = report.in_words([process | {"error": "It stopped."}])
     assert "As far as it came, its tensors fit on RTX-3060" in stopped

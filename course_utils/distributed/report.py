@@ -11,10 +11,7 @@ from course_utils.virtual.errors import CARDS, format_size
 
 from .failures import about_code
 
-_LIMITS = (
-    "Not counted: what kernels and libraries take for themselves, and the CUDA context (some hundred MiB a "
-    "process). Nothing here tells about speed."
-)
+_LIMITS = "Not counted: the memory of kernels, libraries and the CUDA context. Speed is not simulated."
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
@@ -45,7 +42,7 @@ def in_words(noted: list[dict[str, Any]]) -> str:
     paragraphs = [_about(one, alone=len(noted) == 1) for one in noted] or ["No virtual GPU was used."]
     begin = "As far as it came, its" if any(one["error"] for one in noted) else "Its"
     paragraphs += [_wrapped(f"{begin} tensors fit on {_cards(fits(noted))}")] if fits(noted) else []
-    return "\n".join(["--- on virtual GPUs ---", *paragraphs, _wrapped(_LIMITS)])
+    return "\n".join(["--- on virtual GPUs ---", *paragraphs, _LIMITS])
 
 
 def _cards(fit: Mapping[str, bool]) -> str:
@@ -54,8 +51,8 @@ def _cards(fit: Mapping[str, bool]) -> str:
     if not sizes:
         return f"none of the {len(fit)} cards known here."
     smallest = min(sizes, key=sizes.get)
-    larger = f"{format_size(sizes[smallest])}) and on each that is larger"
-    return f"{smallest} ({larger}, {len(sizes)} of the {len(fit)} cards known here."
+    size = format_size(sizes[smallest])
+    return f"{smallest} ({size}) and larger: {len(sizes)} of the {len(fit)} cards known here."
 
 
 def _wrapped(text: str, indent: str = "") -> str:
