@@ -21,7 +21,7 @@ from course_utils.machine.timing import Stopwatch
 
 from .instruments.placement import two_devices
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if, same
+from .trying import Answer, Mistake, Seen, mistake_if, same
 
 lesson = Lesson("04")
 globals().update(lesson.exercises, summary=lesson.summary)
@@ -134,7 +134,7 @@ class _Run:
 
 
 @lesson.trial([(3,), (40,)])
-def resume(save_run: Callable[..., Any], load_run: Callable[..., Any], seed: int) -> dict[str, list[float]]:
+def resume(save_run: Answer, load_run: Answer, seed: int) -> dict[str, list[float]]:
     """See how a run goes on after it was saved, and how another one does after it has loaded the file."""
     run = _Run(seed)
     run.train(2)
@@ -218,7 +218,7 @@ def _marked_pictures() -> tuple[torch.Tensor, torch.Tensor]:
     return pictures, torch.randint(10, (_LEVELS**2,))
 
 
-def _judge_epoch(answer: Callable[..., Any]) -> None:
+def _judge_epoch(answer: Answer) -> None:
     """Let an answer train a watched network on marked pictures, and ask what it has seen and done."""
     (pictures, labels), criterion, seen = _marked_pictures(), nn.CrossEntropyLoss(), _Watched()
     device = seen.net[-1].bias.device
@@ -286,7 +286,7 @@ def _first_loop(pictures: torch.Tensor, labels: torch.Tensor) -> Callable[[], No
     return epoch
 
 
-def _race(answer: Callable[..., Any]) -> Seen:
+def _race(answer: Answer) -> Seen:
     """Train with an answer and, beside it, with the first loop; see how many times as fast it is."""
     pictures, labels = _easy_pictures(1_024)
     first, (net, optimizer) = _first_loop(pictures, labels), _network()
