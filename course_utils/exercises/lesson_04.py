@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,8 @@ def _judge_epoch(answer: Answer) -> None:
     (pictures, labels), criterion, seen = _marked_pictures(), nn.CrossEntropyLoss(), _Watched()
     device = seen.net[-1].bias.device
     before = [parameter.detach().clone() for parameter in seen.net.parameters()]
-    said = answer(seen.net, pictures.to(device), labels.to(device), criterion, seen.optimizer)
+    train = partial(answer, seen.net, pictures.to(device), labels.to(device), criterion, seen.optimizer)
+    said = train()
     rows = sum(map(len, seen.inputs))
     mistake_if(rows != len(labels), "count", rows=rows, pictures=len(labels))
     mistake_if(max(batch.abs().max().item() for batch in seen.inputs) > 10, "range")
@@ -243,7 +245,7 @@ def _judge_epoch(answer: Answer) -> None:
     if said is None or not math.isclose(_loss(said), loss, rel_tol=rounding):
         raise Mistake("mean", loss=loss, said=said)
     seen.inputs.clear()
-    answer(seen.net, pictures.to(device), labels.to(device), criterion, seen.optimizer)
+    train()
     mistake_if(torch.equal(seen.numbers(), numbers), "again")
 
 
@@ -268,37 +270,33 @@ def _easy_pictures(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return (255 * noisy).clamp(0, 255).to(torch.uint8), labels
 
 
-def _first_loop(pictures: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
-    """Return an epoch of the lesson's first loop."""
+def _first_epoch(
+    net: nn.Module, pictures: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer
+) -> None:
+    """Train for an epoch as the lesson's first loop does."""
     variants = [transforms.RandomCrop(32, padding=2, padding_mode="edge"), transforms.RandomHorizontalFlip()]
     numbers = [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.25] * 3)]
     steps = transforms.Compose([*variants, *numbers])
     kept = PictureSet(pictures.numpy(), labels.tolist(), source="exercise", train=True, transform=steps)
-    loader, (net, optimizer) = DataLoader(kept, batch_size=64, shuffle=True), _network()
     device = net[-1].bias.device
-
-    def epoch() -> None:
-        for x, y in loader:
-            optimizer.zero_grad()
-            cross_entropy(net(x.to(device)), y.to(device)).backward()
-            optimizer.step()
-
-    return epoch
+    for x, y in DataLoader(kept, batch_size=64, shuffle=True):
+        optimizer.zero_grad()
+        cross_entropy(net(x.to(device)), y.to(device)).backward()
+        optimizer.step()
 
 
 def _race(answer: Answer) -> Seen:
     """Train with an answer and, beside it, with the first loop; see how many times as fast it is."""
-    pictures, labels = _easy_pictures(1_024)
-    first, (net, optimizer) = _first_loop(pictures, labels), _network()
+    (pictures, labels), (first, plain), (net, optimizer) = _easy_pictures(1_024), _network(), _network()
     device, said = net[-1].bias.device, None
-    pictures, labels = pictures.to(device), labels.to(device)
+    given = pictures.to(device), labels.to(device), nn.CrossEntropyLoss(), optimizer
     slow, fast = Stopwatch(device), Stopwatch(device)
     for epoch in tqdm(range(_EPOCHS), "trying your epoch", leave=False, file=sys.stdout):
         if epoch < 2:
             with slow(f"epoch {epoch}"):
-                first()
+                _first_epoch(first, pictures, labels, plain)
         with fast(f"epoch {epoch}"):
-            said = answer(net, pictures, labels, nn.CrossEntropyLoss(), optimizer)
+            said = answer(net, *given)
     mistake_if(not _loss(said) < _LEARNED, "learns", loss=_loss(said), epochs=_EPOCHS)
     # the best of each: whatever else runs only adds time
     return Seen(None, score=min(slow.seconds.values()) / min(fast.seconds.values()))

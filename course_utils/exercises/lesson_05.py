@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .guessing import read_guess
-from .instruments.placement import some_gpus
+from .instruments.placement import filled, some_gpus
 from .instruments.recorder import Record, recording
 from .lesson import Lesson
 from .trying import Answer, Seen, mistake_if, told
@@ -68,16 +68,13 @@ def split_by_hand(answer: Any, batch: int, gpus: int) -> list[int]:
 
 # ---- section 3: what bites people ----------------------------------------------------------------------
 def _net(kind: str) -> nn.Sequential:
-    """Return a network with random numbers, also in its buffers."""
+    """Return a network with numbers of its own."""
     layers = {
         "plain": {"first": nn.Linear(3, 4), "norm": nn.BatchNorm1d(4)},
         "letters": {"embedding": nn.Linear(3, 4), "layer": nn.BatchNorm1d(4)},  # of "module."
         "inside": {"inner": nn.ModuleDict({"module": nn.Linear(3, 4)}), "last": nn.Linear(4, 2)},
     }
-    net = nn.Sequential(OrderedDict(layers[kind]))
-    for tensor in net.state_dict().values():
-        tensor.copy_(torch.randint(1_000, tensor.shape))
-    return net
+    return filled(nn.Sequential(OrderedDict(layers[kind])))
 
 
 _FILES: dict[str, Callable[[Any], Any]] = {  # what becomes of a state dict

@@ -1,4 +1,4 @@
-"""GPUs to try an answer on, real or virtual, and what an answer leaves on them."""
+"""GPUs to try an answer on, real or virtual, networks to put there, and what an answer leaves."""
 
 import gc
 from collections.abc import Callable, Iterable, Iterator
@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from course_utils.virtual import virtual_gpus
 
@@ -27,6 +28,13 @@ def two_devices() -> Iterator[tuple[torch.device, torch.device]]:
     """
     with some_gpus() as gpus, torch.cuda.device(0):
         yield tuple([*gpus, torch.device("cpu")][:2])
+
+
+def filled(net: nn.Module) -> nn.Module:
+    """Fill a network with numbers of its own, its buffers too, and return it."""
+    for tensor in net.state_dict().values():
+        tensor.copy_(torch.randint(1_000, tensor.shape))
+    return net
 
 
 def flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
