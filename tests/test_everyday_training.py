@@ -166,12 +166,14 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "AdamW(fused)": lambda p: torch.optim.AdamW(p, fused=True),
     "SGD(fused)": lambda p: torch.optim.SGD(p, lr=0.1, fused=True),
     "SGD(foreach)": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, foreach=True),
+    "SGD(one by one)": lambda p: torch.optim.SGD(p, lr=0.1, foreach=False),
 }
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_optimizers_step_over_two_gpus_with_a_scaler(make: Callable[..., torch.optim.Optimizer]) -> None:
     nets = [linear("cuda:0"), linear("cuda:1")]
+    nets[1].load_state_dict(nets[0].state_dict())
     optimizer = make([p for net in nets for p in net.parameters()])
     scaler, before = torch.amp.GradScaler("cuda", init_scale=8.0), [net.weight.clone() for net in nets]
     for _ in range(2):
@@ -182,6 +184,7 @@ def test_optimizers_step_over_two_gpus_with_a_scaler(make: Callable[..., torch.o
         scaler.update()
     assert all(not torch.equal(net.weight, old) for net, old in zip(nets, before, strict=True))
     assert [net.weight.device.index for net in nets] == [0, 1]
+    assert torch.equal(*(net.weight.cpu() for net in nets))
 
 
 def test_autocast_keeps_to_the_lists_of_this_pytorch() -> None:
