@@ -11,7 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from course_utils.figures.nested import tensors_in
+from course_utils.figures.nested import strays, tensors_in
 
 from .instruments.placement import flat, some_gpus, two_devices
 from .instruments.recorder import CPU, recording
@@ -45,12 +45,8 @@ def _whole() -> nn.Module:
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return every tensor of a model by its name, registered or not."""
-    return {
-        f"{prefix}.{key}".lstrip("."): value
-        for prefix, module in model.named_modules()
-        for key, value in (module._parameters | module._buffers | vars(module)).items()
-        if isinstance(value, torch.Tensor)
-    }
+    plain = {one.path: one.value for one in strays(model) if isinstance(one.value, torch.Tensor)}
+    return dict(model.named_parameters()) | dict(model.named_buffers()) | plain
 
 
 @lesson.trial()
