@@ -20,7 +20,7 @@ from tqdm import tqdm
 from course_utils.data.cifar10 import PictureSet
 from course_utils.machine.timing import Stopwatch
 
-from .instruments.placement import two_devices
+from .instruments.placement import content_of, train_step, two_devices
 from .lesson import Lesson
 from .trying import Answer, Mistake, Seen, mistake_if, same
 
@@ -111,11 +111,7 @@ class _Run:
         for _ in range(epochs):
             self.model.train()
             for rows in torch.randperm(24, generator=self.shuffler).split(8):
-                self.optimizer.zero_grad()
-                loss = cross_entropy(self.model(x[rows]), y[rows])
-                loss.backward()
-                self.optimizer.step()
-                losses.append(loss.item())
+                losses.append(train_step(self.model, self.optimizer, x[rows], y[rows]).item())
             self.schedule.step()
             with torch.no_grad():
                 losses.append(cross_entropy(self.model.eval()(x), y).item())
@@ -143,10 +139,7 @@ def resume(save_run: Answer, load_run: Answer, seed: int) -> dict[str, list[floa
         file = Path(folder, "run.pt")
         save_run(file, *run.parts)
         mistake_if(not file.exists(), "no_file")
-        try:
-            torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise Mistake("pickle") from error
+        mistake_if(content_of(file) is None, "pickle")
         saved, goes_on = run.states(), run.train(3)
         fresh = _Run(seed + 20)
         load_run(file.rename(Path(folder, "moved.pt")), *fresh.parts)
@@ -280,9 +273,7 @@ def _first_epoch(
     kept = PictureSet(pictures.numpy(), labels.tolist(), source="exercise", train=True, transform=steps)
     device = net[-1].bias.device
     for x, y in DataLoader(kept, batch_size=64, shuffle=True):
-        optimizer.zero_grad()
-        cross_entropy(net(x.to(device)), y.to(device)).backward()
-        optimizer.step()
+        train_step(net, optimizer, x.to(device), y.to(device))
 
 
 def _race(answer: Answer) -> Seen:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from .instruments.placement import flat, peak_of, some_gpus
+from .instruments.placement import flat, peak_of, some_gpus, train_step
 from .instruments.recorder import recording
 from .lesson import Lesson
 from .trying import Answer, Mistake, Seen, agree, mistake_if, same
@@ -163,9 +163,7 @@ def golf_job(gpu: torch.device | str) -> _Job:
 
 
 def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
-    optimizer.zero_grad()
-    cross_entropy(model(x), y).backward()
-    optimizer.step()
+    train_step(model, optimizer, x, y)
     optimizer.zero_grad()
 
 

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler
 
-from .instruments.placement import flat
+from .instruments.placement import content_of, flat, train_step
 from .instruments.ranks import on_ranks
 from .lesson import Lesson
 from .trying import Answer, Seen, agree, mistake_if, same
@@ -101,15 +101,7 @@ def _net(version: int) -> nn.Module:
 def _saved(answer: Answer, file: Path) -> Any:
     """Let the answer save on this rank; return what the checkpoint holds when it comes back."""
     answer(DistributedDataParallel(_net(2)), file)
-    return _content(file)
-
-
-def _content(file: Path) -> Any:
-    """Return what the default torch.load makes of a file; None where it refuses it."""
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # whatever a damaged or foreign file leads to
-        return None
+    return content_of(file)
 
 
 @lesson.trial([(2, False), (2, True), (1, False), (3, True)], right=None)
@@ -124,7 +116,7 @@ def save_once(answer: Answer, world: int, last_first: bool) -> None:
         torch.save(_net(1).state_dict(), file)  # of the epoch before
         with mock.patch.dict(_watched(), {file: (changes := [])}):
             seen = on_ranks(world, _saved, answer, file, last_first=last_first)
-        state, left = _content(file), [path.name for path in file.parent.iterdir() if path != file]
+        state, left = content_of(file), [path.name for path in file.parent.iterdir() if path != file]
     writers = sorted({str(rank) for rank, *_ in changes})
     mistake_if(not writers, "nothing")
     mistake_if(len(writers) > 1, "every_rank", ranks=" and ".join(writers))
@@ -230,11 +222,8 @@ def _train(hook: Answer) -> dict[str, Any]:
     calls.clear()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, _STEPS)  # so that it ends quietly
-    for step in range(_STEPS):
-        rows = slice(step * _BATCH % _SAMPLES, step * _BATCH % _SAMPLES + _BATCH)
-        optimizer.zero_grad()
-        cross_entropy(model(x[rows]), y[rows]).backward()
-        optimizer.step()
+    for rows in (torch.arange(_STEPS * _BATCH) % _SAMPLES).split(_BATCH):
+        train_step(model, optimizer, x[rows], y[rows])
         schedule.step()
     return {
         "before": before,

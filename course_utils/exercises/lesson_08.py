@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from io import StringIO
 from random import Random
 from statistics import mean
@@ -18,7 +18,7 @@ from course_utils.data.standin import make_standin
 
 from .guessing import read_guess
 from .instruments.graphs import PretendGraph
-from .instruments.placement import flat, some_gpus
+from .instruments.placement import flat, some_gpus, train_step
 from .instruments.pretend import Queues
 from .instruments.recorder import Record, recording
 from .lesson import Lesson
@@ -186,15 +186,7 @@ def static_batch(answer: Answer) -> Seen:
     net, graph = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)), PretendGraph()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.3)
     batches = [(torch.randn(5, 6), torch.randint(4, (5,))) for _ in range(4)]
-
-    def train(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        loss = nn.functional.cross_entropy(net(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    step, given = Mock(wraps=train), deepcopy(batches)
+    step, given = Mock(wraps=partial(train_step, net, optimizer)), deepcopy(batches)
     said = answer(step, batches, graph)
     mistake_if(graph.captures > 1, "captures", captures=graph.captures)
     mistake_if(not graph.captures or step.call_count > 1, "eager", steps=step.call_count)
