@@ -193,8 +193,7 @@ def static_batch(answer: Answer) -> Seen:
     mistake_if(said is None or len(said) != len(given), "count", batches=len(given))
     losses = [float(loss) for loss in said]
     seen = "one loss" if len(set(losses)) == 1 else losses
-    facts = {"replays": graph.replays, "batches": len(given)}
-    return Seen((seen, graph.replays, same(batches, given)), **facts)
+    return Seen((seen, graph.replays, same(batches, given)), replays=graph.replays, batches=len(given))
 
 
 # ---- section 6: rungs that change the training ---------------------------------------------------------
