@@ -1,5 +1,6 @@
 """What several test files share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ import course_utils
 
 TRAIN, TEST = 96, 51  # the test pictures do not divide by two: a sampler would pad them
 PYPROJECT = '[tool.course]\nrepository = "owner/course"\nref = "main"\n'
+
+
+@pytest.fixture
+def two_gpus() -> Iterator[None]:
+    """Two virtual GPUs."""
+    with course_utils.virtual_gpus(count=2):
+        yield
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ mistakes.outdated = "Never was."
 
 
 @pytest.fixture
-def lesson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lesson:
+def exercise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
     """A lesson of one exercise to write, one prediction and one myth; progress goes to a file in tmp_path."""
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "lesson_99.toml").write_text(TOML)
@@ -77,7 +78,7 @@ def lesson(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lesson:
     monkeypatch.setattr(progress, "_session", {})
     monkeypatch.setattr(progress, "_told", False)
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
-    return made
+    return SimpleNamespace(**made.exercises, summary=made.summary)
 
 
 def made(source: str) -> object:
@@ -86,8 +87,8 @@ def made(source: str) -> object:
     return space["double"]
 
 
-def test_three_outcomes(lesson):
-    double: Exercise = lesson.exercises["double"]
+def test_three_outcomes(exercise):
+    double: Exercise = exercise.double
     assert double.verdict(made(STUB)).outcome == NOT_ATTEMPTED
     assert double.verdict(None).outcome == double.verdict(...).outcome == NOT_ATTEMPTED
     verdict = double.verdict(lambda x: x * x)
@@ -95,19 +96,14 @@ def test_three_outcomes(lesson):
     assert double.verdict(lambda x: x + x).outcome == RIGHT
 
 
-def test_a_stub_is_recognised_by_what_it_does_not_by_its_name(lesson):
-    assert (
-        lesson.exercises["double"].verdict(made("def double(x):\n    '''Mine.'''\n    return None")).outcome
-        == NOT_YET
-    )
-    assert (
-        lesson.exercises["double"].verdict(made("# a comment\ndef double(x):\n\n    ...")).outcome
-        == NOT_ATTEMPTED
-    )
+def test_a_stub_is_recognised_by_what_it_does_not_by_its_name(exercise):
+    changed = "def double(x):\n    '''Mine.'''\n    return None"
+    assert exercise.double.verdict(made(changed)).outcome == NOT_YET
+    assert exercise.double.verdict(made("# a comment\ndef double(x):\n\n    ...")).outcome == NOT_ATTEMPTED
 
 
-def test_an_error_in_the_readers_code_is_told_and_not_raised(lesson):
-    verdict = lesson.exercises["double"].verdict(lambda x: x["a"])
+def test_an_error_in_the_readers_code_is_told_and_not_raised(exercise):
+    verdict = exercise.double.verdict(lambda x: x["a"])
     assert (verdict.outcome, verdict.key) == (NOT_YET, "raises")
     assert "TypeError" in verdict.text
 
@@ -119,29 +115,29 @@ def test_an_error_in_the_readers_code_is_told_and_not_raised(lesson):
         (KeyboardInterrupt(), "It was stopped while your code was tried: KeyboardInterrupt"),
     ],
 )
-def test_an_answer_that_leaves_or_is_stopped_stops_no_run(lesson, error, said):
+def test_an_answer_that_leaves_or_is_stopped_stops_no_run(exercise, error, said):
     def double(x):
         raise error
 
-    verdict = lesson.exercises["double"].verdict(double)
+    verdict = exercise.double.verdict(double)
     assert verdict.outcome == NOT_YET
     assert verdict.text.startswith(f'{said} in the line "raise error"')
 
 
-def test_the_line_that_raised_is_the_readers_own(lesson):
+def test_the_line_that_raised_is_the_readers_own(exercise):
     import torch
 
     @torch.no_grad()
     def double(x):
         return x.missing
 
-    assert 'in the line "return x.missing"' in lesson.exercises["double"].verdict(double).text
+    assert 'in the line "return x.missing"' in exercise.double.verdict(double).text
 
 
-def test_check_shows_outcome_and_progress(lesson, capsys):
-    lesson.exercises["double"].check(made(STUB))
-    lesson.exercises["double"].check(lambda x: 0)
-    lesson.exercises["double"].check(lambda x: 2 * x)
+def test_check_shows_outcome_and_progress(exercise, capsys):
+    exercise.double.check(made(STUB))
+    exercise.double.check(lambda x: 0)
+    exercise.double.check(lambda x: 2 * x)
     text = capsys.readouterr().out
     for part in ("[…] Not attempted yet", "[✗] Not right yet", "It does not double.", "[✓] Right"):
         assert part in text
@@ -149,73 +145,73 @@ def test_check_shows_outcome_and_progress(lesson, capsys):
     assert "exercise.double.hint()" in text
 
 
-def test_hints_grow_and_the_solution_has_reasons(lesson, capsys):
+def test_hints_grow_and_the_solution_has_reasons(exercise, capsys):
     for _ in range(3):
-        lesson.exercises["double"].hint()
-    lesson.exercises["double"].solution()
+        exercise.double.hint()
+    exercise.double.solution()
     text = capsys.readouterr().out
     assert text.index("One.") < text.index("Two.") < text.index("Because.")
     assert "return 2 * x" in text
 
 
-def test_predict_then_run(lesson, capsys):
-    lesson.exercises["sizes"].guess(...)
-    lesson.exercises["sizes"].compare([4, 2])
+def test_predict_then_run(exercise, capsys):
+    exercise.sizes.guess(...)
+    exercise.sizes.compare([4, 2])
     assert "It came out as [4, 2]" in capsys.readouterr().out
-    lesson.exercises["sizes"].guess([3, 3])
-    lesson.exercises["sizes"].compare([4, 2])
+    exercise.sizes.guess([3, 3])
+    exercise.sizes.compare([4, 2])
     assert "That would be even." in capsys.readouterr().out
-    lesson.exercises["sizes"].guess([4, 2])
-    lesson.exercises["sizes"].compare([4, 2])
+    exercise.sizes.guess([4, 2])
+    exercise.sizes.compare([4, 2])
     assert "Right" in capsys.readouterr().out
 
 
-def test_myth_cards(lesson):
-    assert lesson.exercises["card"].verdict("False").outcome == RIGHT
-    assert lesson.exercises["card"].verdict("true").key == "true"
-    assert lesson.exercises["card"].verdict(False).key == "form"
-    assert lesson.exercises["card"].verdict(...).outcome == NOT_ATTEMPTED
+def test_myth_cards(exercise):
+    assert exercise.card.verdict("False").outcome == RIGHT
+    assert exercise.card.verdict("true").key == "true"
+    assert exercise.card.verdict(False).key == "form"
+    assert exercise.card.verdict(...).outcome == NOT_ATTEMPTED
 
 
-def test_progress_is_kept_in_a_file(lesson, tmp_path, monkeypatch, capsys):
-    lesson.exercises["double"].check(lambda x: 2 * x)
+def test_progress_is_kept_in_a_file(exercise, tmp_path, monkeypatch, capsys):
+    exercise.double.check(lambda x: 2 * x)
     assert json.loads((tmp_path / "progress.json").read_text()) == {"99": ["double"]}
     monkeypatch.setattr(progress, "_session", {})  # another kernel
-    lesson.exercises["card"].check("false")
+    exercise.card.check("false")
     assert "Lesson 99: 2 of 3 done." in capsys.readouterr().out
-    lesson.exercises["sizes"].guess([1])
-    lesson.exercises["sizes"].compare([1])
+    exercise.sizes.guess([1])
+    exercise.sizes.compare([1])
     assert "Lesson 99: 3 of 3 done, all." in capsys.readouterr().out
-    lesson.summary()
+    exercise.summary()
     assert capsys.readouterr().out.count("[x]") == 3
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"99": 3}'])
-def test_a_damaged_file_is_told_once_and_left_alone(lesson, tmp_path, capsys, content):
+def test_a_damaged_file_is_told_once_and_left_alone(exercise, tmp_path, capsys, content):
     path = tmp_path / "progress.json"
     path.write_text(content)
-    lesson.exercises["double"].check(lambda x: 2 * x)
-    lesson.exercises["card"].check("false")
+    exercise.double.check(lambda x: 2 * x)
+    exercise.card.check("false")
     text = capsys.readouterr().out
     assert text.count("is damaged") == 1
     assert "Lesson 99: 2 of 3 done." in text
     assert path.read_text() == content
 
 
-def test_a_place_that_cannot_be_written_is_told_once(lesson, tmp_path, monkeypatch, capsys):
+def test_a_place_that_cannot_be_written_is_told_once(exercise, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "no folder" / "progress.json"))
-    lesson.exercises["double"].check(lambda x: 2 * x)
-    lesson.exercises["card"].check("false")
+    exercise.double.check(lambda x: 2 * x)
+    exercise.card.check("false")
     text = capsys.readouterr().out
     assert text.count("cannot be written") == 1
     assert "Lesson 99: 2 of 3 done." in text
 
 
-def test_in_colab_progress_lives_for_the_session(lesson, tmp_path, monkeypatch, capsys):
+def test_in_colab_progress_lives_for_the_session(exercise, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("COURSE_PROGRESS")
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     monkeypatch.chdir(tmp_path)
-    lesson.exercises["double"].check(lambda x: 2 * x)
+    exercise.double.check(lambda x: 2 * x)
     assert "this session only" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["texts"]
 
@@ -255,9 +251,9 @@ def without_widgets(box: Any) -> str:
     return html.unescape(box._repr_mimebundle_()["text/html"])
 
 
-def test_choices_are_buttons_where_widgets_work(lesson, shown):
-    lesson.exercises["sizes"].choices = ("added", "averaged")
-    lesson.exercises["sizes"].guess(...)
+def test_choices_are_buttons_where_widgets_work(exercise, shown):
+    exercise.sizes.choices = ("added", "averaged")
+    exercise.sizes.guess(...)
     (box,) = shown
     question, buttons, reply = box.children
     assert "How many rows?" in question.value
@@ -268,14 +264,14 @@ def test_choices_are_buttons_where_widgets_work(lesson, shown):
     for choice in ("added", "averaged"):
         buttons.value = choice
         assert f"Noted: '{choice}'" in html.unescape(reply.value)
-    lesson.exercises["sizes"].compare("averaged")
+    exercise.sizes.compare("averaged")
     assert shown[-1].title == RIGHT
 
 
-def test_several_may_be_chosen(lesson, shown):
-    sizes = lesson.exercises["sizes"]
+def test_several_may_be_chosen(exercise, shown):
+    sizes = exercise.sizes
     sizes.choices, sizes.several = (4, 3, 2), True
-    lesson.exercises["sizes"].guess(...)
+    exercise.sizes.guess(...)
     (box,) = shown
     question, row, reply = box.children
     assert "Choose all that apply." in question.value
@@ -290,24 +286,24 @@ def test_several_may_be_chosen(lesson, shown):
         button.value = True
     assert "Noted: [4, 3, 2]" in reply.value
     three.value = False
-    lesson.exercises["sizes"].compare([4, 2])
+    exercise.sizes.compare([4, 2])
     assert shown[-1].title == RIGHT
     four.value = two.value = False
     assert reply.value == ""
-    lesson.exercises["sizes"].compare([4, 2])
+    exercise.sizes.compare([4, 2])
     assert shown[-1].title == NOT_ATTEMPTED
 
 
-def test_choices_may_depend_on_the_machine(lesson, shown):
+def test_choices_may_depend_on_the_machine(exercise, shown):
     found = []
-    lesson.exercises["sizes"].choices = lambda: tuple(found)
+    exercise.sizes.choices = lambda: tuple(found)
     found.append([30])
-    lesson.exercises["sizes"].guess(...)
+    exercise.sizes.guess(...)
     assert shown[-1].children[1].options == (("[30]", [30]),)
 
 
-def test_a_myth_card_is_answered_by_its_buttons(lesson, shown, tmp_path):
-    lesson.exercises["card"].check(...)
+def test_a_myth_card_is_answered_by_its_buttons(exercise, shown, tmp_path):
+    exercise.card.check(...)
     (box,) = shown
     question, buttons, reply = box.children
     assert "All is true." in question.value
@@ -322,16 +318,16 @@ def test_a_myth_card_is_answered_by_its_buttons(lesson, shown, tmp_path):
     for part in (RIGHT, "It is false.", "Lesson 99: 1 of 3 done."):
         assert part in reply.value
     assert json.loads((tmp_path / "progress.json").read_text()) == {"99": ["card"]}
-    lesson.exercises["card"].check("false")
+    exercise.card.check("false")
     assert shown[-1].title == RIGHT
-    lesson.exercises["double"].check(made(STUB))
+    exercise.double.check(made(STUB))
     assert shown[-1].title == NOT_ATTEMPTED
 
 
-def test_what_a_button_has_to_tell_of_progress_is_in_its_own_box(lesson, shown, monkeypatch, tmp_path):
+def test_what_a_button_has_to_tell_of_progress_is_in_its_own_box(exercise, shown, monkeypatch, tmp_path):
     """What is displayed while a callback runs reaches nobody."""
     monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "no folder" / "progress.json"))
-    lesson.exercises["card"].check(...)
+    exercise.card.check(...)
     (box,) = shown
     box.children[1].value = "false"
     assert "cannot be written" in box.children[2].value
@@ -339,17 +335,17 @@ def test_what_a_button_has_to_tell_of_progress_is_in_its_own_box(lesson, shown, 
 
 
 @pytest.mark.parametrize("why", ["off", "not installed", "no notebook"])
-def test_choices_are_text_where_they_do_not(lesson, monkeypatch, capsys, why):
+def test_choices_are_text_where_they_do_not(exercise, monkeypatch, capsys, why):
     if why != "no notebook":
         monkeypatch.setattr("IPython.get_ipython", Kernel)
     monkeypatch.setattr("IPython.display.display", lambda page: print(page))
     monkeypatch.setenv("COURSE_WIDGETS", "off" if why == "off" else "")
     if why == "not installed":
         monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    lesson.exercises["sizes"].choices = ("added", "averaged")
-    lesson.exercises["sizes"].guess(...)
+    exercise.sizes.choices = ("added", "averaged")
+    exercise.sizes.guess(...)
     assert "'added' or 'averaged'" in capsys.readouterr().out
-    lesson.exercises["card"].check(...)
+    exercise.card.check(...)
     assert capsys.readouterr().out == (
         "[…] Not attempted yet\n    Fill the gap and run this cell again.\n"
         "    (Lesson 99: 0 of 3 done. Help: exercise.card.hint())\n"

@@ -1,6 +1,7 @@
 """What lesson 08's judges stand on: a graph's memory, noticed waiting, counted operations."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import course_utils
 from course_utils.exercises.instruments.graphs import PretendGraph
+from course_utils.exercises.instruments.placement import train_step
 from course_utils.exercises.instruments.recorder import recording
 
 Step = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -20,14 +22,7 @@ def make_step(seed: int = 0) -> tuple[nn.Module, Step]:
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-
-    def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        loss = nn.functional.cross_entropy(net(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
+    step = partial(train_step, net, optimizer)
     step(torch.ones(4, 1, 4, 4), torch.zeros(4).long())  # momentum exists from now on
     return net, step
 

@@ -535,16 +535,17 @@ def test_without_cuda_the_block_runs_and_the_ledger_says_so(monkeypatch):
         assert [text.get_text() for text in figure.texts] == [str(ledger)]
 
 
-def test_two_passes_give_the_same_ledger():
-    def run():
-        model, x = Net().cuda(), torch.rand(16, 3, 8, 8, device="cuda")
-        optimizer = torch.optim.Adam(model.parameters())
-        with course_utils.track_memory(model=model) as ledger:
-            for _ in range(2):
-                step(nn.DataParallel(model, [0, 1]), x, optimizer)
-        return ledger
+def two_steps_on_two_devices():
+    model, x = Net().cuda(), torch.rand(64, 3, 32, 32, device="cuda")
+    optimizer = torch.optim.Adam(model.parameters())
+    with course_utils.track_memory(model=model, pictures=x) as ledger:
+        for _ in range(2):
+            step(nn.DataParallel(model, [0, 1]), x, optimizer)
+    return ledger
 
-    first, second = run(), run()
+
+def test_two_passes_give_the_same_ledger():
+    first, second = two_steps_on_two_devices(), two_steps_on_two_devices()
     assert str(first) == str(second)
     for index in (0, 1):
         one, two = first.timeline(index), second.timeline(index)
@@ -554,12 +555,7 @@ def test_two_passes_give_the_same_ledger():
 # ---- in words and drawn ---------------------------------------------------------------------------------
 @pytest.fixture
 def ledger():
-    model, x = Net().cuda(), torch.rand(64, 3, 32, 32, device="cuda")
-    optimizer = torch.optim.Adam(model.parameters())
-    with course_utils.track_memory(model=model, pictures=x) as ledger:
-        for _ in range(2):
-            step(nn.DataParallel(model, [0, 1]), x, optimizer)
-    return ledger
+    return two_steps_on_two_devices()
 
 
 def test_the_table(ledger):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .guessing import read_guess
-from .instruments.placement import some_gpus
+from .instruments.placement import filled, some_gpus
 from .instruments.recorder import CPU, recording
 from .lesson import Lesson
 from .trying import Seen, mistake_if
@@ -69,20 +69,14 @@ def standardize(answer: Any, look: str) -> Any:
 
 
 # ---- a checkpoint --------------------------------------------------------------------------------------
-def _net() -> nn.Module:
-    """Make a small model with numbers of its own, buffers included."""
-    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
-    for tensor in net.state_dict().values():
-        tensor.copy_(torch.rand(tensor.shape) * 99)
-    return net
-
-
 # HTTPStatus.OK is a number of a class that a careful `torch.load` refuses, as it refuses all code
 @lesson.trial([(7, 0, -1), (8, 0, 0), (9, 1, -1), (HTTPStatus.OK, 1, 0)])
 def load_checkpoint(answer: Any, epoch: int, visible: int, writer: int) -> Any:
     """See what is loaded from a file that a GPU has written, on a machine with fewer, or with code in it."""
     with some_gpus() as gpus, TemporaryDirectory() as folder:
-        saved, model, path = _net(), _net().to(gpus[0] if visible else CPU), Path(folder, "checkpoint.pt")
+        saved, model = (filled(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))) for _ in range(2))
+        path = Path(folder, "checkpoint.pt")
+        model.to(gpus[0] if visible else CPU)
         held, home = list(model.parameters()), next(model.parameters()).device
         torch.save({"model": saved.to(gpus[writer]).state_dict(), "epoch": epoch}, path)
         with patch.multiple(torch.cuda, is_available=lambda: visible > 0, device_count=lambda: visible):

@@ -11,12 +11,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from course_utils.figures.nested import tensors_in
+from course_utils.figures.nested import strays, tensors_in
 
 from .instruments.placement import flat, some_gpus, two_devices
 from .instruments.recorder import CPU, recording
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if, same, told
+from .trying import Mistake, Seen, mistake_if, same, settings_kept, told
 
 lesson = Lesson("03")
 globals().update(lesson.exercises, summary=lesson.summary)
@@ -45,12 +45,8 @@ def _whole() -> nn.Module:
 
 def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return every tensor of a model by its name, registered or not."""
-    return {
-        f"{prefix}.{key}".lstrip("."): value
-        for prefix, module in model.named_modules()
-        for key, value in (module._parameters | module._buffers | vars(module)).items()
-        if isinstance(value, torch.Tensor)
-    }
+    plain = {one.path: one.value for one in strays(model) if isinstance(one.value, torch.Tensor)}
+    return dict(model.named_parameters()) | dict(model.named_buffers()) | plain
 
 
 @lesson.trial()
@@ -155,14 +151,10 @@ def _batches(count: int, seed: int) -> list[_Batch]:
 
 
 def _run(script: _Script, place: torch.device, training: int = _TRAINING, test: int = 2) -> Any:
-    """Run the script from fixed random numbers; a default device that it sets does not outlive the run."""
-    before = torch.get_default_device()
-    torch.manual_seed(3)
-    try:
+    """Run the script from fixed random numbers; what it sets, such as a default device, ends with the run."""
+    with settings_kept():
+        torch.manual_seed(3)
         return script(place, _batches(training, 1), _batches(test, 2))
-    finally:
-        if torch.get_default_device() != before:
-            torch.set_default_device(before)
 
 
 def _bugs_left(script: _Script, place: torch.device) -> list[str]:

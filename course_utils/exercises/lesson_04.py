@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from tqdm import tqdm
 from course_utils.data.cifar10 import PictureSet
 from course_utils.machine.timing import Stopwatch
 
-from .instruments.placement import two_devices
+from .instruments.placement import content_of, train_step, two_devices
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if, same
+from .trying import Answer, Mistake, Seen, mistake_if, same
 
 lesson = Lesson("04")
 globals().update(lesson.exercises, summary=lesson.summary)
@@ -110,11 +111,7 @@ class _Run:
         for _ in range(epochs):
             self.model.train()
             for rows in torch.randperm(24, generator=self.shuffler).split(8):
-                self.optimizer.zero_grad()
-                loss = cross_entropy(self.model(x[rows]), y[rows])
-                loss.backward()
-                self.optimizer.step()
-                losses.append(loss.item())
+                losses.append(train_step(self.model, self.optimizer, x[rows], y[rows]).item())
             self.schedule.step()
             with torch.no_grad():
                 losses.append(cross_entropy(self.model.eval()(x), y).item())
@@ -134,7 +131,7 @@ class _Run:
 
 
 @lesson.trial([(3,), (40,)])
-def resume(save_run: Callable[..., Any], load_run: Callable[..., Any], seed: int) -> dict[str, list[float]]:
+def resume(save_run: Answer, load_run: Answer, seed: int) -> dict[str, list[float]]:
     """See how a run goes on after it was saved, and how another one does after it has loaded the file."""
     run = _Run(seed)
     run.train(2)
@@ -142,10 +139,7 @@ def resume(save_run: Callable[..., Any], load_run: Callable[..., Any], seed: int
         file = Path(folder, "run.pt")
         save_run(file, *run.parts)
         mistake_if(not file.exists(), "no_file")
-        try:
-            torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise Mistake("pickle") from error
+        mistake_if(content_of(file) is None, "pickle")
         saved, goes_on = run.states(), run.train(3)
         fresh = _Run(seed + 20)
         load_run(file.rename(Path(folder, "moved.pt")), *fresh.parts)
@@ -218,12 +212,13 @@ def _marked_pictures() -> tuple[torch.Tensor, torch.Tensor]:
     return pictures, torch.randint(10, (_LEVELS**2,))
 
 
-def _judge_epoch(answer: Callable[..., Any]) -> None:
+def _judge_epoch(answer: Answer) -> None:
     """Let an answer train a watched network on marked pictures, and ask what it has seen and done."""
     (pictures, labels), criterion, seen = _marked_pictures(), nn.CrossEntropyLoss(), _Watched()
     device = seen.net[-1].bias.device
     before = [parameter.detach().clone() for parameter in seen.net.parameters()]
-    said = answer(seen.net, pictures.to(device), labels.to(device), criterion, seen.optimizer)
+    train = partial(answer, seen.net, pictures.to(device), labels.to(device), criterion, seen.optimizer)
+    said = train()
     rows = sum(map(len, seen.inputs))
     mistake_if(rows != len(labels), "count", rows=rows, pictures=len(labels))
     mistake_if(max(batch.abs().max().item() for batch in seen.inputs) > 10, "range")
@@ -243,7 +238,7 @@ def _judge_epoch(answer: Callable[..., Any]) -> None:
     if said is None or not math.isclose(_loss(said), loss, rel_tol=rounding):
         raise Mistake("mean", loss=loss, said=said)
     seen.inputs.clear()
-    answer(seen.net, pictures.to(device), labels.to(device), criterion, seen.optimizer)
+    train()
     mistake_if(torch.equal(seen.numbers(), numbers), "again")
 
 
@@ -268,37 +263,31 @@ def _easy_pictures(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return (255 * noisy).clamp(0, 255).to(torch.uint8), labels
 
 
-def _first_loop(pictures: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
-    """Return an epoch of the lesson's first loop."""
+def _first_epoch(
+    net: nn.Module, pictures: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer
+) -> None:
+    """Train for an epoch as the lesson's first loop does."""
     variants = [transforms.RandomCrop(32, padding=2, padding_mode="edge"), transforms.RandomHorizontalFlip()]
     numbers = [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.25] * 3)]
     steps = transforms.Compose([*variants, *numbers])
     kept = PictureSet(pictures.numpy(), labels.tolist(), source="exercise", train=True, transform=steps)
-    loader, (net, optimizer) = DataLoader(kept, batch_size=64, shuffle=True), _network()
     device = net[-1].bias.device
-
-    def epoch() -> None:
-        for x, y in loader:
-            optimizer.zero_grad()
-            cross_entropy(net(x.to(device)), y.to(device)).backward()
-            optimizer.step()
-
-    return epoch
+    for x, y in DataLoader(kept, batch_size=64, shuffle=True):
+        train_step(net, optimizer, x.to(device), y.to(device))
 
 
-def _race(answer: Callable[..., Any]) -> Seen:
+def _race(answer: Answer) -> Seen:
     """Train with an answer and, beside it, with the first loop; see how many times as fast it is."""
-    pictures, labels = _easy_pictures(1_024)
-    first, (net, optimizer) = _first_loop(pictures, labels), _network()
+    (pictures, labels), (first, plain), (net, optimizer) = _easy_pictures(1_024), _network(), _network()
     device, said = net[-1].bias.device, None
-    pictures, labels = pictures.to(device), labels.to(device)
+    given = pictures.to(device), labels.to(device), nn.CrossEntropyLoss(), optimizer
     slow, fast = Stopwatch(device), Stopwatch(device)
     for epoch in tqdm(range(_EPOCHS), "trying your epoch", leave=False, file=sys.stdout):
         if epoch < 2:
             with slow(f"epoch {epoch}"):
-                first()
+                _first_epoch(first, pictures, labels, plain)
         with fast(f"epoch {epoch}"):
-            said = answer(net, pictures, labels, nn.CrossEntropyLoss(), optimizer)
+            said = answer(net, *given)
     mistake_if(not _loss(said) < _LEARNED, "learns", loss=_loss(said), epochs=_EPOCHS)
     # the best of each: whatever else runs only adds time
     return Seen(None, score=min(slow.seconds.values()) / min(fast.seconds.values()))

@@ -12,15 +12,13 @@ import torch
 from torch import nn
 
 from .guessing import read_guess
-from .instruments.placement import some_gpus
+from .instruments.placement import filled, some_gpus
 from .instruments.recorder import Record, recording
 from .lesson import Lesson
-from .trying import Seen, mistake_if, told
+from .trying import Answer, Seen, mistake_if, told
 
 lesson = Lesson("05")
 globals().update(lesson.exercises, summary=lesson.summary)
-
-Reduce = Callable[[list[torch.Tensor]], Any]
 
 
 # ---- section 1: who gets which rows --------------------------------------------------------------------
@@ -70,16 +68,13 @@ def split_by_hand(answer: Any, batch: int, gpus: int) -> list[int]:
 
 # ---- section 3: what bites people ----------------------------------------------------------------------
 def _net(kind: str) -> nn.Sequential:
-    """Return a network with random numbers, also in its buffers."""
+    """Return a network with numbers of its own."""
     layers = {
         "plain": {"first": nn.Linear(3, 4), "norm": nn.BatchNorm1d(4)},
         "letters": {"embedding": nn.Linear(3, 4), "layer": nn.BatchNorm1d(4)},  # of "module."
         "inside": {"inner": nn.ModuleDict({"module": nn.Linear(3, 4)}), "last": nn.Linear(4, 2)},
     }
-    net = nn.Sequential(OrderedDict(layers[kind]))
-    for tensor in net.state_dict().values():
-        tensor.copy_(torch.randint(1_000, tensor.shape))
-    return net
+    return filled(nn.Sequential(OrderedDict(layers[kind])))
 
 
 _FILES: dict[str, Callable[[Any], Any]] = {  # what becomes of a state dict
@@ -116,7 +111,7 @@ def good_batch_size(answer: Any) -> int:
 
 
 # ---- section 5: one process per GPU --------------------------------------------------------------------
-def _reduced(answer: Reduce, devices: list[torch.device], shape: tuple[int, ...]) -> tuple[Any, Record]:
+def _reduced(answer: Answer, devices: list[torch.device], shape: tuple[int, ...]) -> tuple[Any, Record]:
     """Let an answer add up tensors, one on each device; return how they end, and what travelled."""
     tensors = [torch.randint(-(2**20), 2**20, shape).float().to(device) for device in devices]
     with recording() as traffic:
@@ -130,13 +125,13 @@ def _reduced(answer: Reduce, devices: list[torch.device], shape: tuple[int, ...]
 
 
 @lesson.trial(list(product((2, 3, 4), [(4,), (6, 5)])))
-def all_reduce(answer: Reduce, count: int, shape: tuple[int, ...]) -> list[tuple[str, torch.Tensor]]:
+def all_reduce(answer: Answer, count: int, shape: tuple[int, ...]) -> list[tuple[str, torch.Tensor]]:
     with some_gpus(2) as devices:
         return _reduced(answer, devices[:count], shape)[0]
 
 
 @lesson.trial([(n, length) for n in (2, 3, 8) for length in (12 * n, 12 * n + 1, 101, n - 1, 1_000 * n)])
-def fair_all_reduce(answer: Reduce, count: int, length: int) -> Seen:
+def fair_all_reduce(answer: Answer, count: int, length: int) -> Seen:
     with some_gpus(2) as devices:
         n = len(devices[:count])  # real GPUs may be fewer
         ends, traffic = _reduced(answer, devices[:n], (length,))

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from .instruments.placement import flat, peak_of, some_gpus
+from .instruments.placement import flat, peak_of, some_gpus, train_step
 from .instruments.recorder import recording
 from .lesson import Lesson
-from .trying import Mistake, Seen, agree, mistake_if, same
+from .trying import Answer, Mistake, Seen, agree, mistake_if, same
 
 lesson = Lesson("06")
 globals().update(lesson.exercises, summary=lesson.summary)
@@ -92,7 +92,7 @@ class _Hungry(nn.Module):
 
 
 @lesson.trial()
-def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: list[int]) -> Seen:
+def accumulate(answer: Answer, n: int, size: int, unlabelled: list[int]) -> Seen:
     """See the step that is taken with n samples, some without a label: its parts, and its peak."""
     steps: list[int] = []
     with some_gpus() as (gpu, *_):
@@ -115,7 +115,7 @@ def accumulate(answer: Callable[..., Any], n: int, size: int, unlabelled: list[i
 
 @lesson.trial()
 def careful_step(
-    answer: Callable[..., Any], n: int, size: int, fits: int, trips: int, breaks: bool, reached: int
+    answer: Answer, n: int, size: int, fits: int, trips: int, breaks: bool, reached: int
 ) -> Seen:
     """See what becomes of errors, and which step is taken in the end, with parts of `reached`, if any."""
     steps, error, returned = [], None, None
@@ -163,14 +163,12 @@ def golf_job(gpu: torch.device | str) -> _Job:
 
 
 def _plain_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
-    optimizer.zero_grad()
-    cross_entropy(model(x), y).backward()
-    optimizer.step()
+    train_step(model, optimizer, x, y)
     optimizer.zero_grad()
 
 
 @lesson.trial(right=None)
-def smallest_step(answer: Callable[..., Any]) -> Seen:
+def smallest_step(answer: Answer) -> Seen:
     """See the step that is taken beside the plain one, and the MiB at its peak, besides what was there."""
     with some_gpus() as (gpu, *_):
         played, plain, peaks = golf_job(gpu), golf_job(gpu), list[int]()

@@ -4,7 +4,6 @@ import re
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler
 
-from .instruments.placement import flat
+from .instruments.placement import content_of, flat, train_step
 from .instruments.ranks import on_ranks
 from .lesson import Lesson
-from .trying import Seen, agree, mistake_if, same
+from .trying import Answer, Seen, agree, mistake_if, same
 
 lesson = Lesson("07")
 globals().update(lesson.exercises, summary=lesson.summary)
@@ -29,9 +28,7 @@ globals().update(lesson.exercises, summary=lesson.summary)
 
 # ---- section 3: who reads what -------------------------------------------------------------------------
 @lesson.trial()
-def sampler_by_hand(
-    answer: Callable[..., Any], n: int, world: int, rank: int, epoch: int, drop_last: bool
-) -> tuple[list[int], bool, bool]:
+def sampler_by_hand(answer: Answer, n: int, world: int, rank: int, epoch: int, drop_last: bool) -> Any:
     """See the samples, whether the real sampler was asked, and whether torch's random numbers moved."""
     before, walk = torch.get_rng_state(), DistributedSampler.__iter__
     with mock.patch.object(DistributedSampler, "__iter__", autospec=True, side_effect=walk) as walked:
@@ -43,7 +40,7 @@ def sampler_by_hand(
 _ROWS = 4  # of each part
 
 
-def _step(answer: Callable[..., Any], parts: int, case: str) -> torch.Tensor:
+def _step(answer: Answer, parts: int, case: str) -> torch.Tensor:
     """Take the answer's step on this rank; return what the parameters have become."""
     torch.manual_seed(3)
     net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
@@ -70,7 +67,7 @@ def _step(answer: Callable[..., Any], parts: int, case: str) -> torch.Tensor:
 
 
 @lesson.trial([(2, 3), (1, 2), (3, 1), (3, 4)])
-def accumulate_ddp(answer: Callable[..., Any], world: int, parts: int) -> Seen:
+def accumulate_ddp(answer: Answer, world: int, parts: int) -> Seen:
     """See what the parameters of some ranks have become after a step, each with some parts."""
     case = f"With {world} rank{'s' * (world > 1)} and {parts} parts: "
     return Seen(on_ranks(world, _step, answer, parts, case), case=case)
@@ -101,22 +98,14 @@ def _net(version: int) -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 
 
-def _saved(answer: Callable[..., Any], file: Path) -> Any:
+def _saved(answer: Answer, file: Path) -> Any:
     """Let the answer save on this rank; return what the checkpoint holds when it comes back."""
     answer(DistributedDataParallel(_net(2)), file)
-    return _content(file)
-
-
-def _content(file: Path) -> Any:
-    """Return what the default torch.load makes of a file; None where it refuses it."""
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # whatever a damaged or foreign file leads to
-        return None
+    return content_of(file)
 
 
 @lesson.trial([(2, False), (2, True), (1, False), (3, True)], right=None)
-def save_once(answer: Callable[..., Any], world: int, last_first: bool) -> None:
+def save_once(answer: Answer, world: int, last_first: bool) -> None:
     """See who writes what, what the file holds, and on which ranks too early.
 
     A rank that does not wait for the one that writes is seen when its turn comes first, one way or the other.
@@ -127,7 +116,7 @@ def save_once(answer: Callable[..., Any], world: int, last_first: bool) -> None:
         torch.save(_net(1).state_dict(), file)  # of the epoch before
         with mock.patch.dict(_watched(), {file: (changes := [])}):
             seen = on_ranks(world, _saved, answer, file, last_first=last_first)
-        state, left = _content(file), [path.name for path in file.parent.iterdir() if path != file]
+        state, left = content_of(file), [path.name for path in file.parent.iterdir() if path != file]
     writers = sorted({str(rank) for rank, *_ in changes})
     mistake_if(not writers, "nothing")
     mistake_if(len(writers) > 1, "every_rank", ranks=" and ".join(writers))
@@ -146,7 +135,7 @@ def save_once(answer: Callable[..., Any], world: int, last_first: bool) -> None:
     mistake_if(left != [], "left", name=min(left, default=""))
 
 
-def _measure(answer: Callable[..., Any], n: int, mistaken: tuple[int, ...]) -> tuple[float, list[int]]:
+def _measure(answer: Answer, n: int, mistaken: tuple[int, ...]) -> tuple[float, list[int]]:
     """Let the answer measure on this rank; return what it says, and the samples that it asked about."""
     y = torch.arange(n) % 3
     said = (y + torch.tensor([number in mistaken for number in range(n)])) % 3
@@ -159,7 +148,7 @@ def _measure(answer: Callable[..., Any], n: int, mistaken: tuple[int, ...]) -> t
 
 
 @lesson.trial([(2, 8, (1, 6)), (3, 7, (0, 4)), (3, 8, (1,)), (2, 7, (2, 4, 6)), (1, 5, (3,)), (3, 2, (1,))])
-def exact_accuracy(answer: Callable[..., Any], world: int, n: int, mistaken: tuple[int, ...]) -> Seen:
+def exact_accuracy(answer: Answer, world: int, n: int, mistaken: tuple[int, ...]) -> Seen:
     """See which share each rank says, and whether one asks about everything."""
     said, asked = zip(*on_ranks(world, _measure, answer, n, mistaken), strict=True)
     missing = sorted(set(range(n)).difference(*asked))
@@ -171,14 +160,14 @@ def exact_accuracy(answer: Callable[..., Any], world: int, n: int, mistaken: tup
 
 # ---- section 10: many GPUs -----------------------------------------------------------------------------
 @lesson.trial()
-def scaled_up(answer: Callable[..., Any], samples: int, batch: int, gpus: int, rate: float) -> Any:
+def scaled_up(answer: Answer, samples: int, batch: int, gpus: int, rate: float) -> Any:
     said = answer(samples, batch, gpus, rate)
     mistake_if(not isinstance(said, list | tuple) or len(said) != 2, "pair", seen=said)
     return said
 
 
 @lesson.trial()
-def gpus_needed(answer: Callable[..., Any], parameters: int, block: int, memory: int) -> Any:
+def gpus_needed(answer: Answer, parameters: int, block: int, memory: int) -> Any:
     said = answer(parameters, block, memory)
     mistake_if(memory <= 8 * block and said is not None, "impossible", seen=said)
     return said
@@ -201,7 +190,7 @@ _STEPS, _SAMPLES, _BATCH = 160, 512, 32
 _ENOUGH = 0.95  # of the way down that the loss goes with a plain all-reduce
 
 
-def _train(hook: Callable[..., Any]) -> dict[str, Any]:
+def _train(hook: Answer) -> dict[str, Any]:
     """Train on this rank's samples; return the loss before and after, and the weights.
 
     Also the bytes that were `sent`, and the sums of its `own` gradients and of what the hook `returned`.
@@ -233,11 +222,8 @@ def _train(hook: Callable[..., Any]) -> dict[str, Any]:
     calls.clear()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, _STEPS)  # so that it ends quietly
-    for step in range(_STEPS):
-        rows = slice(step * _BATCH % _SAMPLES, step * _BATCH % _SAMPLES + _BATCH)
-        optimizer.zero_grad()
-        cross_entropy(model(x[rows]), y[rows]).backward()
-        optimizer.step()
+    for rows in (torch.arange(_STEPS * _BATCH) % _SAMPLES).split(_BATCH):
+        train_step(model, optimizer, x[rows], y[rows])
         schedule.step()
     return {
         "before": before,
@@ -256,7 +242,7 @@ def _plain(world: int) -> list[dict[str, Any]]:
 
 
 @lesson.trial([(3,), (2,)], right=None)
-def small_talk(answer: Callable[..., Any], world: int) -> Seen:
+def small_talk(answer: Answer, world: int) -> Seen:
     """See how a training with the hook ends, and the busiest rank's bytes as a share of the plain ones."""
     plain, found = _plain(world), on_ranks(world, _train, answer)
     share = max(result["sent"] for result in found) / plain[0]["sent"]

@@ -1,9 +1,9 @@
 """The trials of lesson 08: where the time goes, what a rung of the ladder is worth, and how to tell."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
-from functools import cache
+from functools import cache, partial
 from io import StringIO
 from random import Random
 from statistics import mean
@@ -18,11 +18,11 @@ from course_utils.data.standin import make_standin
 
 from .guessing import read_guess
 from .instruments.graphs import PretendGraph
-from .instruments.placement import flat, some_gpus
+from .instruments.placement import flat, some_gpus, train_step
 from .instruments.pretend import Queues
 from .instruments.recorder import Record, recording
 from .lesson import Lesson
-from .trying import Mistake, Seen, mistake_if, same
+from .trying import Answer, Mistake, Seen, mistake_if, same
 
 lesson = Lesson("08")
 globals().update(lesson.exercises, summary=lesson.summary)
@@ -54,13 +54,13 @@ def _two_numbers(said: Any) -> tuple[float, float]:
 
 # ---- sections 1 and 2: timelines, operations for each byte ---------------------------------------------
 @lesson.trial()
-def busy_share(answer: Callable[..., Any], kernels: list[list[float]], start: float, end: float) -> float:
+def busy_share(answer: Answer, kernels: list[list[float]], start: float, end: float) -> float:
     """See the share for some kernels."""
     return _number(answer([(begin, stop) for begin, stop in kernels], start, end))
 
 
 @lesson.trial()
-def intensity(answer: Callable[..., Any], options: dict[str, Any], shape: list[int]) -> float:
+def intensity(answer: Answer, options: dict[str, Any], shape: list[int]) -> float:
     """See the number for a convolution in float32, without a bias, and the shape of its input."""
     return _number(answer(nn.Conv2d(**options, bias=False), torch.zeros(shape)))
 
@@ -81,7 +81,7 @@ class _Network:
 
 
 @lesson.trial([((1, 2, 3), 4), ((5, 8), 3)], right=None)
-def honest_benchmark(answer: Callable[..., Any], seeds: Sequence[int], epochs: int) -> None:
+def honest_benchmark(answer: Answer, seeds: Sequence[int], epochs: int) -> None:
     """See what is measured of pretended networks, with several seeds and at most 4 epochs."""
     queues, tested, before = Queues(1), set[_Network](), torch.initial_seed()
 
@@ -137,7 +137,7 @@ _SIZE = 8  # of a batch
 
 
 @lesson.trial([(4, False), (110, False), (4, True)])  # the long epoch for what is done now and then
-def no_waiting(answer: Callable[..., Any], batches: int, bad: bool) -> Seen:
+def no_waiting(answer: Answer, batches: int, bad: bool) -> Seen:
     """See what an epoch gives, and where it waits for the GPU; with `bad`, a loss is no number."""
     samples = batches * _SIZE - 3  # the last batch is smaller
     pictures, labels = torch.randint(256, (samples, 3, 8, 8)).float(), torch.randint(10, (samples,))
@@ -166,7 +166,7 @@ def no_waiting(answer: Callable[..., Any], batches: int, bad: bool) -> Seen:
 
 
 @lesson.trial([(epoch, begin) for epoch in range(4) for begin in (0, 16, 32)])
-def alternating_flip(answer: Callable[..., Any], epoch: int, begin: int) -> Any:
+def alternating_flip(answer: Answer, epoch: int, begin: int) -> Any:
     """See what each picture of a batch became: as it was, mirrored, or upside down."""
     pictures, first = torch.randn(40, 3, 32, 32), torch.rand(40) < 0.5
     rows = torch.stack([torch.randperm(40) for _ in range(4)])[epoch, begin : begin + 16]
@@ -181,28 +181,19 @@ def alternating_flip(answer: Callable[..., Any], epoch: int, begin: int) -> Any:
 
 
 @lesson.trial()
-def static_batch(answer: Callable[..., Any]) -> Seen:
+def static_batch(answer: Answer) -> Seen:
     """See the losses of a training with a captured step, and whether the batches are what they were."""
     net, graph = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)), PretendGraph()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.3)
     batches = [(torch.randn(5, 6), torch.randint(4, (5,))) for _ in range(4)]
-
-    def train(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        loss = nn.functional.cross_entropy(net(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    step, given = Mock(wraps=train), deepcopy(batches)
+    step, given = Mock(wraps=partial(train_step, net, optimizer)), deepcopy(batches)
     said = answer(step, batches, graph)
     mistake_if(graph.captures > 1, "captures", captures=graph.captures)
     mistake_if(not graph.captures or step.call_count > 1, "eager", steps=step.call_count)
     mistake_if(said is None or len(said) != len(given), "count", batches=len(given))
     losses = [float(loss) for loss in said]
     seen = "one loss" if len(set(losses)) == 1 else losses
-    facts = {"replays": graph.replays, "batches": len(given)}
-    return Seen((seen, graph.replays, same(batches, given)), **facts)
+    return Seen((seen, graph.replays, same(batches, given)), replays=graph.replays, batches=len(given))
 
 
 # ---- section 6: rungs that change the training ---------------------------------------------------------
@@ -213,9 +204,7 @@ def _within_a_step(rates: torch.Tensor, best: torch.Tensor) -> bool:
 
 
 @lesson.trial([(1000, 10, 3, 1.0, 0.25), (1030, 100, 20, 0.4, 0.23), (50, 64, 40, 2.0, 0.5)], _within_a_step)
-def triangle_rates(
-    answer: Callable[..., Any], pictures: int, batch: int, epochs: int, top: float, peak: float
-) -> Seen:
+def triangle_rates(answer: Answer, pictures: int, batch: int, epochs: int, top: float, peak: float) -> Seen:
     """See the learning rates of a training."""
     found = answer(pictures, batch, epochs, top, peak)
     mistake_if(found is None or not hasattr(found, "__iter__"), "list", found=found)
@@ -230,7 +219,7 @@ def _about_one(variances: Sequence[float], best: Sequence[float]) -> bool:
 
 
 @lesson.trial([(2, False), (3, False), (2, True)], _about_one)
-def whiten_patches(answer: Callable[..., Any], size: int, grey: bool) -> Seen:
+def whiten_patches(answer: Answer, size: int, grey: bool) -> Seen:
     """See whether the filters' outputs for fresh pictures are uncorrelated, and their variances."""
     # neighbours and colours are alike; left is unlike right, and rows are unlike columns
     smooth = nn.functional.conv2d(torch.randn(800, 1, 14, 14), 2 * torch.rand(3, 1, 3, 3))
@@ -267,7 +256,7 @@ def drawings(train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @lesson.trial(right=None)
-def fewest_operations(answer: Callable[..., Any]) -> Seen:
+def fewest_operations(answer: Answer) -> Seen:
     """See the GFLOP that a training and a test take, and the accuracy that is reached."""
     names = torch.tensor([3, 8, 5, 0, 7, 9, 1, 6, 2, 4])  # the classes' numbers, as only this judge has them
     (pictures, labels), (unseen, answers) = drawings(True), drawings(False)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 Case = tuple[Any, ...]
+Answer = Callable[..., Any]  # a function, as a reader has written it
 Answers = tuple[Any, ...]  # what `check` gets: one function or value as a rule
 _LIBRARY = str(Path(__file__).parents[1])
 _ROOM = 5_000  # characters that an answer may print in one check

@@ -77,7 +77,7 @@ TABLE.add(FLOAT, "autocast_dtype(lambda x, h, images: x @ x, torch.float32)")
 TABLE.add((HALF, torch.bfloat16), '(torch.get_autocast_dtype("cuda"), torch.get_autocast_dtype("cpu"))')
 
 
-@TABLE.situation([True, False, FLOAT, HALF])
+@TABLE.situation([True, False, FLOAT, HALF, FLOAT])
 def autocast_state() -> object:
     """autocast("cuda") is on for CUDA, off for the CPU; enabled=False inside it switches it off"""
     x = torch.rand(2, 2, device="cuda")
@@ -85,7 +85,7 @@ def autocast_state() -> object:
         seen = [torch.is_autocast_enabled("cuda"), torch.is_autocast_enabled("cpu")]
         with torch.autocast("cuda", enabled=False):
             seen.append((x @ x).dtype)
-        return [*seen, (x @ x).dtype]
+        return [*seen, (x @ x).dtype, (x.cpu() @ x.cpu()).dtype]
 
 
 @TABLE.situation(FLOAT)

@@ -124,12 +124,12 @@ def module_to_is_in_place() -> object:
     return [same, module.weight is weight, weight.device, weight.is_leaf, isinstance(weight, nn.Parameter)]
 
 
-@TABLE.situation([True, CPU])
+@TABLE.situation([True, CPU, True])
 def module_round_trip() -> object:
-    """module.cuda().cpu(): the same parameter objects, back on the CPU"""
+    """module.cuda().half().cpu(): the same parameter objects, back on the CPU"""
     module = nn.Linear(2, 2)
     weight = module.weight
-    return [module.cuda().cpu().weight is weight, weight.device]
+    return [module.cuda().half().cpu().weight is weight, weight.device, type(weight) is nn.Parameter]
 
 
 @TABLE.situation([CUDA0, CUDA0, CPU, 1])
@@ -190,20 +190,21 @@ def deepcopy_tensor() -> object:
     return [other.device, other is not tensor and other.data_ptr() != tensor.data_ptr()]
 
 
-@TABLE.situation([CUDA1, True, False], gpus=2)
+@TABLE.situation([CUDA1, True, False, CUDA1], gpus=2)
 def deepcopy_module() -> object:
-    """copy.deepcopy(module): new parameters on the same device"""
+    """copy.deepcopy(module): new parameters on the same device, with their gradients"""
     module = nn.Linear(1, 1).to("cuda:1")
+    module.weight.sum().backward()
     other = copy.deepcopy(module)
     same = other.weight is module.weight
-    return [other.weight.device, isinstance(other.weight, nn.Parameter), same]
+    return [other.weight.device, isinstance(other.weight, nn.Parameter), same, other.weight.grad.device]
 
 
-@TABLE.situation([CUDA0, [1.0, 2.0]])
+@TABLE.situation([CUDA0, [1.0, 2.0], True])
 def pickle_tensor() -> object:
-    """pickle keeps device and values"""
-    tensor = pickle.loads(pickle.dumps(torch.tensor([1.0, 2.0], device="cuda")))
-    return [tensor.device, tensor.tolist()]
+    """pickle keeps device, values and whether gradients are wanted"""
+    tensor = pickle.loads(pickle.dumps(torch.tensor([1.0, 2.0], device="cuda", requires_grad=True)))
+    return [tensor.device, tensor.tolist(), tensor.requires_grad]
 
 
 @TABLE.situation([[1.0, 5.0], [1.0, 5.0]])

@@ -1,11 +1,14 @@
-"""GPUs to try an answer on, real or virtual, and what an answer leaves on them."""
+"""GPUs to try an answer on, real or virtual, networks to put there, and what an answer leaves."""
 
 import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from course_utils.virtual import virtual_gpus
 
@@ -29,9 +32,35 @@ def two_devices() -> Iterator[tuple[torch.device, torch.device]]:
         yield tuple([*gpus, torch.device("cpu")][:2])
 
 
+def filled(net: nn.Module) -> nn.Module:
+    """Fill a network with numbers of its own, its buffers too, and return it."""
+    for tensor in net.state_dict().values():
+        tensor.copy_(torch.randint(1_000, tensor.shape))
+    return net
+
+
+def train_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor
+) -> torch.Tensor:
+    """Take a plain step of a classifier; return its loss."""
+    optimizer.zero_grad()
+    loss = cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
 def flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
     """Return some tensors, such as parameters, as one long one."""
     return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def content_of(file: Path) -> Any:
+    """Return what the default torch.load makes of a file; None where it refuses it."""
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # whatever a damaged or foreign file leads to
+        return None
 
 
 def peak_of(run: Callable[[], Any], gpu: torch.device) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from typing import Any, NamedTuple
 from unittest.mock import Mock, patch
 
@@ -80,9 +79,11 @@ class Record(TorchDispatchMode):
         """Note an operation; one that is made of others, as in inference mode, by its parts."""
         name, kwargs = func.overloadpacket.__name__, kwargs or {}
         formula = flop_registry.get(func.overloadpacket)
-        if formula is None and _is_composite(func):
+        if formula is None:
             with self:
-                return func.decompose(*args, **kwargs)
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         given = list(tensors_in((args, kwargs)))
         result = func(*args, **kwargs)
         made = list(tensors_in(result))
@@ -150,11 +151,6 @@ class _Calls(TorchFunctionMode):
             places = [str(one) for one in (*args, *kwargs.values()) if isinstance(one, str | torch.device)]
             self._calls.append(" ".join([getattr(func, "__name__", ""), *places]))
         return func(*args, **kwargs)
-
-
-@cache  # it takes a while to be told
-def _is_composite(func: Any) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
 
 
 def _copies(name: str, given: list[torch.Tensor], made: list[torch.Tensor]) -> list[Copy]:
