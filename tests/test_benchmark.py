@@ -1,7 +1,11 @@
 """The benchmark measures what the reader sees: the network and the loops of lesson 04."""
 
 import os
+import runpy
+import sys
+import time
 
+import pytest
 import torch
 from authors import benchmark
 from start.options import options_of
@@ -13,6 +17,12 @@ def test_a_ratio_is_the_median_of_pairs_measured_in_turn():
     value = benchmark.ratio(lambda: calls.append(1), lambda: calls.append(2), 3, lambda: next(clock))
     assert value == 3
     assert calls == [1, 2] * 4
+
+
+@pytest.mark.parametrize(("system", "clock"), [("win32", time.perf_counter), ("linux", time.process_time)])
+def test_the_clock_is_one_that_ticks_often(monkeypatch, system, clock):
+    monkeypatch.setattr(sys, "platform", system)
+    assert runpy.run_path(benchmark.__file__)["CLOCK"] is clock
 
 
 def test_one_small_run_prints_every_figure(capsys, monkeypatch):

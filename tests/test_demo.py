@@ -84,6 +84,13 @@ def test_expected_differences_have_their_reason() -> None:
     assert asked.reason == BUTTONS
 
 
+def test_a_damaged_stored_page_is_one_more_thing_to_look_at(tmp_path: Path) -> None:
+    (tmp_path / "01_first.ipynb").write_text("<<<<<<< HEAD", encoding="utf-8")
+    (found,) = demo.compare(tmp_path / "01_first.ipynb", notebook())
+    assert found.reason == ""
+    assert found.stored.startswith("01_first.ipynb is not a readable notebook: ")
+
+
 def test_a_cell_that_was_not_reached_is_no_difference() -> None:
     assert differences(notebook(stream("a")), notebook(count=None)) == []
 

@@ -26,6 +26,7 @@ from course_utils.machine.environment import SIZES, Environment, find, requireme
 from course_utils.machine.system import text_of
 
 PIP_ERRORS = Path(__file__).with_name("pip_errors.toml")
+LONGEST = 156  # characters of JupyterLab's longest file, below the environment on Windows
 
 
 def prepare(root: Path = ROOT) -> Path:
@@ -47,6 +48,7 @@ def prepare(root: Path = ROOT) -> Path:
             raise CourseError(f"another command is installing the course in {root}. {waiting}")
         missing = place.missing(root)
         if missing:
+            _check_length(place)
             print(f"Installing the course into {place.prefix}, once.", flush=True)
             extra = _check_disk(place) if any(line.startswith("torch==") for line in missing) else []
             if not version:
@@ -63,6 +65,19 @@ def digest(root: Path, version: str) -> str:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     decides = [str(root), version, requirements(root), project["build-system"], project["project"]]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _check_length(place: Environment) -> None:
+    """Raise CourseError where Windows refuses a path as long as the longest that will be written."""
+    longest = place.prefix.with_name("x" * (len(place.prefix.name) + LONGEST))
+    if sys.platform != "win32" or len(str(longest)) < 260:
+        return
+    try:  # some machines are set up for long paths
+        longest.touch()
+        longest.unlink()
+    except OSError:
+        fix = "Move the course's folder nearer to the drive, for example to C:\\course"
+        raise CourseError(f"{place.prefix}: Windows cannot write such long paths. {fix}") from None
 
 
 def _check_disk(place: Environment) -> list[str]:
@@ -126,7 +141,8 @@ def run_pip(python: str | Path, root: Path, arguments: list[str], scratch: str =
 
     `scratch` is a folder for its unpacking: an in-memory /tmp does not hold 3 GB of wheels.
     """
-    env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
+    elsewhere = dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"), "")  # not into this environment
+    env = os.environ | elsewhere | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0", "PIP_DRY_RUN": "0"}
     env |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch) if scratch else {}
     command = [python, "-m", "pip", *arguments]
     complaints = ""
