@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 from start import cli, options, workspace
@@ -204,18 +203,6 @@ def test_help_says_what_one_types_on_windows(
     monkeypatch.setattr(cli, "PYTHON", "py")
     cli.main(["--help"])
     assert capsys.readouterr().out.startswith("Usage: py -m course_utils COMMAND")
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [(BrokenPipeError(), ""), (OSError(28, "disk full"), "course_utils: [Errno 28] disk full\n")],
-)
-def test_output_that_nobody_takes_is_no_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, error: OSError, said: str
-) -> None:
-    monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=Mock(side_effect=error)))
-    assert cli.main(["--help"]) == 1
-    assert capsys.readouterr().err == said
 
 
 def test_a_letter_that_a_files_encoding_lacks_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,13 +84,6 @@ def test_expected_differences_have_their_reason() -> None:
     assert asked.reason == BUTTONS
 
 
-def test_a_damaged_stored_page_is_one_more_thing_to_look_at(tmp_path: Path) -> None:
-    (tmp_path / "01_first.ipynb").write_text("<<<<<<< HEAD", encoding="utf-8")
-    (found,) = demo.compare(tmp_path / "01_first.ipynb", notebook())
-    assert found.reason == ""
-    assert found.stored.startswith("01_first.ipynb is not a readable notebook: ")
-
-
 def test_a_cell_that_was_not_reached_is_no_difference() -> None:
     assert differences(notebook(stream("a")), notebook(count=None)) == []
 
@@ -239,6 +232,18 @@ def test_the_pictures_have_a_say(
     monkeypatch.setenv("COURSE_DATA", data if data == "standin" else str(tmp_path / data))
     assert rehearse([]) == code
     assert words in capsys.readouterr().out
+
+
+def test_a_damaged_stored_page_is_one_more_thing_to_look_at(
+    room: Class, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    room.lesson("01_good", Same="print(1) -> 1")
+    (room.notebooks / "executed" / "01_good.ipynb").write_text("<<<<<<< HEAD", encoding="utf-8")
+    monkeypatch.setattr(demo, "attempt", lambda *_: (notebook(), "", 0.0))
+    assert rehearse([]) == 0
+    said = capsys.readouterr().out
+    assert "stored: 01_good.ipynb is not a readable notebook: " in said
+    assert "look at 1 cell first" in said
 
 
 def test_ctrl_c_says_that_nothing_was_changed(

@@ -7,7 +7,6 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from textwrap import wrap
 
-from nbformat import NotebookNode
 from start.runner import attempt, kernel_environment, read
 
 from classroom.comparing import BUTTONS, Difference, differences
@@ -82,20 +81,15 @@ def rehearse(lessons: list[Path], obstacles: list[str], *, real_data: bool) -> i
     looks, begun = 0, time.perf_counter()
     for path in lessons:
         run, failure, seconds = attempt(path, kernel_environment() | settings)
-        found = compare(executed(path), run)
+        try:  # an instructor's own lesson has no stored page
+            found = differences(read(executed(path)), run) if executed(path).is_file() else []
+        except CourseError as error:
+            found = [Difference("the stored page", 1, "", str(error), "was not compared")]
         looks += report(path.stem, seconds, failure, found)
         obstacles += [f"{path.stem} did not run to its end"] if failure else []
     plural = "s" * (len(lessons) != 1)
     print(f"\n{len(lessons)} lesson{plural} took {time.perf_counter() - begun:.0f} s here.")
     return looks
-
-
-def compare(stored: Path, run: NotebookNode) -> list[Difference]:
-    """What a run printed otherwise than its stored page, where there is one that can be read."""
-    try:  # a lesson of the instructor's own has none
-        return differences(read(stored), run) if stored.is_file() else []
-    except CourseError as error:
-        return [Difference("the stored page", 1, "", str(error), "was not compared")]
 
 
 def report(name: str, seconds: float, failure: str, found: list[Difference]) -> int:

@@ -67,10 +67,8 @@ def build(lessons: list[Path], output: Path, guide: Path = GUIDE) -> Path:
             page = Environment(loader=FileSystemLoader(DECK), autoescape=True).get_template("list.html.j2")
             given.put("index.html", page.render(decks=titles))
     except OSError as error:
-        reason = error.strerror or error
-        raise CourseError(
-            f"cannot write {error.filename or output}: {reason}. Choose another folder with --output"
-        ) from None
+        reason = f"cannot write {error.filename or output}: {error.strerror or error}"
+        raise CourseError(f"{reason}. Choose another folder with --output") from None
     return (output / "index.html").resolve()
 
 

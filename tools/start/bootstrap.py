@@ -26,7 +26,6 @@ from course_utils.machine.environment import SIZES, Environment, find, requireme
 from course_utils.machine.system import text_of
 
 PIP_ERRORS = Path(__file__).with_name("pip_errors.toml")
-LONGEST = 156  # characters of JupyterLab's longest file, below the environment on Windows
 
 
 def prepare(root: Path = ROOT) -> Path:
@@ -69,12 +68,11 @@ def digest(root: Path, version: str) -> str:
 
 def _check_length(place: Environment) -> None:
     """Raise CourseError where Windows refuses a path as long as the longest that will be written."""
-    longest = place.prefix.with_name("x" * (len(place.prefix.name) + LONGEST))
-    if sys.platform != "win32" or len(str(longest)) < 260:
-        return
-    try:  # some machines are set up for long paths
-        longest.touch()
-        longest.unlink()
+    longest = place.prefix.with_name("x" * (len(place.prefix.name) + 156))  # JupyterLab's longest
+    try:
+        if sys.platform == "win32" and len(str(longest)) > 259:  # some machines are set up for that
+            longest.touch()
+            longest.unlink()
     except OSError:
         fix = "Move the course's folder nearer to the drive, for example to C:\\course"
         raise CourseError(f"{place.prefix}: Windows cannot write such long paths. {fix}") from None
@@ -121,8 +119,7 @@ def _install(place: Environment, root: Path, missing: list[str], extra: list[str
         lacking = [line.partition("==")[0] for line in missing]
         held = [name for name in ("torch", "torchvision") if name not in lacking]
         constraints = root / "build" / "colab-constraints.txt"
-        text = "".join(f"{name}=={metadata.version(name)}\n" for name in held)
-        write(constraints, text)
+        write(constraints, "".join(f"{name}=={metadata.version(name)}\n" for name in held))
         wanted = [*" ".join(missing).split(), "-c", str(constraints)]
     if place.kind != "own":
         run_pip(place.python, root, ["install", *wanted, *extra])

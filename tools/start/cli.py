@@ -68,9 +68,6 @@ def main(arguments: list[str]) -> int:
             known = ", ".join(options.COMMANDS)
             raise CourseError(f"no command {command!r}. The commands: {known}; try --help")
         return do(command, rest) or 0
-    except BrokenPipeError:  # `... | head`: nobody reads on
-        sys.stdout = None
-        return 1
     except (CourseError, OSError) as error:  # the latter: a full disk, a folder that is read-only
         print(f"course_utils: {error}", file=sys.stderr)
         return 1
