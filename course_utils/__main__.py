@@ -34,6 +34,8 @@ def main() -> int:
     """Check the Python version, then hand the arguments to the clone's command line."""
     if complaint(sys.version_info):
         sys.exit(complaint(sys.version_info))
+    if sys.stdout:  # None without a console; a file in Windows' own encoding lacks many a letter
+        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.argv[1:2] == ["try"]:  # in the script's environment, which need not be the course's
         return try_script(sys.argv[2:])
     tools = Path(__file__).resolve().parents[1] / "tools"

@@ -1,8 +1,10 @@
 """Which lessons there are, and which of them a name means. Standard library only."""
 
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PYTHON = "py" if sys.platform == "win32" else "python3"  # what one types in a terminal
 
 
 class CourseError(Exception):

@@ -1,6 +1,9 @@
 """The benchmark measures what the reader sees: the network and the loops of lesson 04."""
 
 import os
+import runpy
+import sys
+import time
 
 import torch
 from authors import benchmark
@@ -13,6 +16,11 @@ def test_a_ratio_is_the_median_of_pairs_measured_in_turn():
     value = benchmark.ratio(lambda: calls.append(1), lambda: calls.append(2), 3, lambda: next(clock))
     assert value == 3
     assert calls == [1, 2] * 4
+
+
+def test_on_windows_the_clock_is_one_that_ticks_often(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert runpy.run_path(benchmark.__file__)["CLOCK"] is time.perf_counter
 
 
 def test_one_small_run_prints_every_figure(capsys, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ class Machine:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.prefix = root, root / ".venv"
+        root.mkdir(exist_ok=True)
         self.monkeypatch = monkeypatch
         self.calls: list[list[str]] = []
         self.versions = {"torch": "2.11.0+cu128", "torchvision": "0.26.0+cu128"}
@@ -78,8 +80,9 @@ class Machine:
     def run(self, command: list, **options: object) -> SimpleNamespace:
         """Stand in for `python -m venv`."""
         self.made.append(" ".join(map(str, command[1:-1])))
-        (command[-1] / "bin").mkdir(parents=True, exist_ok=True)
-        (command[-1] / "bin" / "python").write_text("3.12")
+        python = Environment("own", command[-1]).python
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.write_text("3.12")
         return SimpleNamespace(returncode=0, stdout="")
 
     def ask(self, command: list[str], limit: float) -> Answer:
@@ -93,7 +96,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def test_a_fresh_clone_gets_its_own_environment(machine: Machine, capsys: pytest.CaptureFixture) -> None:
-    assert bootstrap.prepare(machine.root) == machine.root / ".venv" / "bin" / "python"
+    assert bootstrap.prepare(machine.root) == Environment("own", machine.prefix).python
     assert machine.made == ["-m venv"]
     assert machine.calls == [["--quiet", "--retries=0", "--upgrade", "pip"], ["-r", "requirements.txt"]]
     assert "About 3.2 GB to download, 6.3 GB on disk; 100.0 GB are free." in capsys.readouterr().out
@@ -161,8 +164,28 @@ def test_someone_elses_half_environment_is_mended_and_not_cleared(machine: Machi
     assert machine.made == ["-m venv"]
 
 
+def test_what_a_python_prints_by_itself_is_no_version(machine: Machine) -> None:
+    bootstrap.prepare(machine.root).write_text("a greeting\n3.12")
+    bootstrap.prepare(machine.root)
+    assert machine.made == ["-m venv"]
+
+
+@pytest.mark.parametrize(("platform", "short", "told"), [("win32", 1, 1), ("win32", 0, 0), ("linux", 1, 0)])
+def test_a_path_too_long_for_windows_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str, short: bool, told: bool
+) -> None:
+    machine = Machine(tmp_path.joinpath("x" * 98), monkeypatch)
+    monkeypatch.setattr(sys, "platform", platform)
+    if short:  # only short paths can be written
+        monkeypatch.setattr(Path, "touch", Path.read_bytes)
+    with pytest.raises(CourseError, match=r"such long paths\. Move") if told else nullcontext():
+        bootstrap.prepare(machine.root)
+    assert machine.made == ["-m venv"] * (not told)
+    assert not list(machine.root.glob("x*"))
+
+
 def test_an_environment_of_an_old_python_is_refused(machine: Machine) -> None:
-    python = machine.root / ".venv" / "bin" / "python"
+    python = Environment("own", machine.prefix).python
     python.parent.mkdir(parents=True)
     python.write_text("3.9")
     with pytest.raises(CourseError, match=r"\.venv holds Python 3\.9\. Delete that folder"):
@@ -332,11 +355,13 @@ def test_pips_own_environment(
     (package / "__main__.py").write_text(
         "import os, sys\n"
         "print(sys.argv[1:], os.environ['PIP_USER'], os.environ['TMPDIR'], os.getcwd())\n"
+        "assert not os.environ['PIP_TARGET'], 'a folder of the reader\\'s'\n"
         "sys.exit('WARNING: Retrying\\nWARNING: Retrying\\nERROR: no\\n')\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PIP_TARGET", "a folder of the reader's")
     with pytest.raises(CourseError, match="pip failed: ERROR: no"):
-        bootstrap.run_pip(sys.executable, tmp_path, ["x"], Path("here"))
+        bootstrap.run_pip(sys.executable, tmp_path, ["x"], "here")
     out, err = capfd.readouterr()
     assert f"['x'] 0 here {tmp_path}" in out
     assert out.count("The network does not answer") == 1

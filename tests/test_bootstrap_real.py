@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import zipfile
@@ -46,19 +48,30 @@ def clone(tmp_path: Path) -> Path:
     return root
 
 
-def call(clone: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Call the command line with the Python below this environment; pip logs to pip.log."""
+def begin(clone: Path, *arguments: str, links: str = "") -> subprocess.Popen:
+    """Start the command line with the Python below this environment; pip logs to pip.log."""
     env = {name: value for name, value in os.environ.items() if name not in CALLER and "PIP" not in name}
-    wheels = clone.parent / "wheels"
-    env |= {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": wheels.as_uri()}
+    env |= {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_RETRIES": "0", "NO_PROXY": "*"}
+    env["PIP_FIND_LINKS"] = links or (clone.parent / "wheels").as_uri()
     env["PIP_LOG"] = str(clone / "pip.log")
     command = [BASE_PYTHON, "-m", "course_utils", *arguments]
-    return subprocess.run(command, cwd=clone, env=env, capture_output=True, text=True)
+    streams = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, cwd=clone, env=env, text=True, start_new_session=True, **streams)
 
 
-@pytest.mark.skipif(
+def call(clone: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Call the command line and wait for its end."""
+    process = begin(clone, *arguments)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+needs_venv = pytest.mark.skipif(
     not importlib.util.find_spec("ensurepip"), reason="this Python has no ensurepip (Debian: python3-venv)"
 )
+
+
+@needs_venv
 def test_cut_off_then_completed_then_quick(clone: Path) -> None:
     # a call cut off while the environment was being made: a Python, but no pip yet
     subprocess.run([BASE_PYTHON, "-m", "venv", "--without-pip", clone / ".venv"], check=True)
@@ -88,3 +101,20 @@ def test_cut_off_then_completed_then_quick(clone: Path) -> None:
     assert (clone / "work" / "01_first.ipynb").is_file()
     assert quick.returncode == 0
     assert not (clone / "pip.log").exists()
+
+
+@needs_venv
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL; run it on Linux or a Mac")
+@pytest.mark.parametrize("pip_lives_on", [True, False])
+def test_killed_in_pip_then_called_again(clone: Path, pip_lives_on: bool) -> None:
+    make_wheel(clone.parent / "wheels", "jupyterlab", "print('LAB')")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        killed = begin(clone, "lab", links="http://{}:{}/".format(*silent.getsockname()))
+        with silent.accept()[0]:  # pip waits for an answer
+            (os.kill if pip_lives_on else os.killpg)(killed.pid, signal.SIGKILL)
+            if pip_lives_on:
+                assert "another command is installing the course" in call(clone, "lab").stderr
+    killed.communicate()  # until pip has ended
+    again = call(clone, "lab")
+    assert (again.returncode, again.stderr, again.stdout.splitlines()[-1]) == (0, "", "LAB")
+    assert not list((clone / ".venv").glob("tmp*"))

@@ -1,11 +1,13 @@
 """The command line: what each command starts, what it says, and that it needs nothing but Python."""
 
 import ast
+import io
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from start import cli, options, workspace
@@ -33,7 +35,7 @@ def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Commands a call would have become; the environment counts as installed."""
     commands: list[list[str]] = []
-    monkeypatch.setattr(cli.bootstrap, "prepare", lambda: Path("/env/python"))
+    monkeypatch.setattr(cli.bootstrap, "prepare", lambda: "/env/python")
     monkeypatch.setattr(cli, "hand_over", lambda command: commands.append([str(c) for c in command]) or 7)
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "")
     monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
@@ -133,8 +135,16 @@ def test_run_and_bench_stay_in_an_active_environment(
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(environment, "find", lambda: environment.Environment("active", Path("/env")))
     monkeypatch.setitem(sys.modules, "start.runner", None)
-    assert cli.main(["run"]) == 1
-    assert "is not installed here. Run: " in capsys.readouterr().err
+    ways = {
+        "/env/python": "/env/python",
+        "/my env/python": '"/my env/python"',
+        "C:/my env/python": '& "C:/my env/python"',
+    }
+    for path, way in ways.items():
+        monkeypatch.setattr(sys, "executable", path)
+        monkeypatch.setattr(cli, "os", SimpleNamespace(name="nt" if path[0] == "C" else "posix"))
+        assert cli.main(["run"]) == 1
+        assert f"is not installed here. Run: {way} -m pip install" in capsys.readouterr().err
 
 
 def test_an_unknown_command_is_one_line(capsys: pytest.CaptureFixture) -> None:
@@ -185,6 +195,26 @@ def test_options_and_slips_are_answered_before_anything_is_installed(
     assert ended == code
     assert shown in "".join(capsys.readouterr())
     assert not started
+
+
+def test_help_says_what_one_types_on_windows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(cli, "PYTHON", "py")
+    cli.main(["--help"])
+    assert capsys.readouterr().out.startswith("Usage: py -m course_utils COMMAND")
+
+
+def test_a_letter_that_a_files_encoding_lacks_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where the output is redirected."""
+    page = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", page)
+    monkeypatch.setattr(sys, "argv", ["course_utils", "run"])
+    monkeypatch.setattr(cli, "do", lambda *_: print("\N{BALLOT X}"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert entry.main() == 0
+    page.seek(0)
+    assert page.read() == "\\u2717\n"
 
 
 def test_version(capsys: pytest.CaptureFixture) -> None:

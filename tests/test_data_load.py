@@ -229,6 +229,8 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path, monkeypatch, way):
     name = "folder" if way == "argument" else "COURSE_DATA"
     with pytest.raises(FileNotFoundError, match=f"^{name} names a folder that does not exist: .*tpyo"):
         course_utils.load_cifar10(folder=wrong if way == "argument" else None)
+    with pytest.raises(FileNotFoundError, match=r"^folder names .* not exist: '~nobody-at-all'"):
+        course_utils.load_cifar10(folder="~nobody-at-all")
 
 
 def test_subsets_are_balanced_repeatable_and_in_the_old_order(tmp_path, archive):

@@ -71,7 +71,8 @@ def test_capitals_and_hidden_folders_do_not_matter(folder):
     (folder / "train" / "__MACOSX").mkdir()
     (folder / "train" / ".thumbnails").mkdir()
     (folder / "train" / "notes.txt").write_text("no picture")
-    (folder / "train" / "dog" / "Thumbs.db").write_bytes(b"no picture")
+    for name in ("Thumbs.db", "._a.png"):  # Windows' and macOS'
+        (folder / "train" / "dog" / name).write_bytes(b"no picture")
     (folder / "train" / "dog" / "a.png").rename(folder / "train" / "dog" / "a.PNG")
     assert read(folder / "train")[1] == list(range(10)) * 2
 

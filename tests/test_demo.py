@@ -234,6 +234,18 @@ def test_the_pictures_have_a_say(
     assert words in capsys.readouterr().out
 
 
+def test_a_damaged_stored_page_is_one_more_thing_to_look_at(
+    room: Class, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    room.lesson("01_good", Same="print(1) -> 1")
+    (room.notebooks / "executed" / "01_good.ipynb").write_text("<<<<<<< HEAD", encoding="utf-8")
+    monkeypatch.setattr(demo, "attempt", lambda *_: (notebook(), "", 0.0))
+    assert rehearse([]) == 0
+    said = capsys.readouterr().out
+    assert "stored: 01_good.ipynb is not a readable notebook: " in said
+    assert "look at 1 cell first" in said
+
+
 def test_ctrl_c_says_that_nothing_was_changed(
     room: Class, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

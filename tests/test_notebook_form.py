@@ -7,7 +7,7 @@ import pytest
 from authors import canonical, notebooks, rules
 from nbformat import NotebookNode
 
-from course_utils.lessons import executed, lesson_paths
+from course_utils.lessons import CourseError, executed, lesson_paths
 
 
 @pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
@@ -153,7 +153,7 @@ def test_a_count_is_the_place_of_a_cell_that_was_run(small_lesson: NotebookNode)
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "01_first.ipynb").write_text('{"cells": [', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"^01_first\.ipynb is not a readable notebook"):
+    with pytest.raises(CourseError, match=r"^01_first\.ipynb is not a readable notebook"):
         notebooks.check(tmp_path / "01_first.ipynb")
 
 

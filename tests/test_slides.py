@@ -12,7 +12,7 @@ from classroom.slide_types import CODE_COLUMNS, PICTURE_LINES, lines_of, type_of
 from nbformat import NotebookNode
 from start import cli
 
-from course_utils.lessons import lesson_paths
+from course_utils.lessons import CourseError, lesson_paths
 
 EVERY_LESSON = pytest.mark.parametrize("path", lesson_paths(), ids=lambda path: path.stem)
 
@@ -159,6 +159,7 @@ def test_notes_come_from_the_guide_and_none_is_lost(small_lesson: NotebookNode, 
     guide.write_text(GUIDE, encoding="utf-8")
     assert slides.read_notes("01", guide) == {"": ["**Point:** one\n  on two lines"], "1": ["say this"]}
     assert slides.read_notes("02", tmp_path / "missing.md") == {}
+    guide.write_bytes(guide.read_bytes() + b"\xe4")  # an editor's other encoding
     assert slides.place_notes(small_lesson.cells, slides.read_notes("02", guide)) == {"9"}
     head, _, section, _ = small_lesson.cells
     assert section.metadata["speaker_notes"] == "<p>say that</p>\n"
@@ -178,9 +179,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest
     file.write_text("")
     assert cli.main(["slides", "1", "--output", str(file / "slides")]) == 1
     error = capsys.readouterr().err
+    assert f"cannot write {file / 'slides'}: " in error
     assert "Not a directory" in error or "cannot find the path" in error
     assert error.endswith("Choose another folder with --output\n")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["<<<<<<< HEAD", "[1]", '{"cells": [], "metadata": {}, "nbformat": 4}'])
+def test_a_damaged_lesson_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "01_first.ipynb").write_text(text, encoding="utf-8")
+    with pytest.raises(CourseError, match=r"^01_first\.ipynb is not a readable notebook: .+$"):
+        slides.build([tmp_path / "01_first.ipynb"], tmp_path / "slides")
 
 
 def test_a_missing_package_is_named(

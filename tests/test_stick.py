@@ -180,6 +180,8 @@ def test_a_wrong_folder_is_refused(course: Path, tmp_path: Path, place: str, wor
         (tmp_path / place).mkdir()
     with pytest.raises(CourseError, match=words):
         stick.make_stick(tmp_path / place, root=course)
+    with pytest.raises(CourseError, match=r"there is no folder .*~nobody-at-all"):
+        stick.make_stick(Path("~nobody-at-all"), root=course)
 
 
 def test_faulty_pictures_are_refused(course: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

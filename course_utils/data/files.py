@@ -51,7 +51,8 @@ def alone(lock: Path, seconds: float = 0) -> Iterator[bool]:
     """Yield whether no other process is in this block with the same lock, after waiting so long for it.
 
     The lock is the system's and goes with the process, and with its children where they inherit. True also
-    where there can be no lock: in a folder that cannot be written to, on a file system without any.
+    where there can be no lock: in a folder that cannot be written to, on a file system without any. The file
+    stays: without it, who comes would not meet who waits.
     """
     with ExitStack() as stack:
         mine = True

@@ -25,7 +25,7 @@ def data_folder(folder: str | os.PathLike[str] | None = None, root: Path = ROOT)
     named = os.environ.get("COURSE_DATA", "") if folder is None else os.fspath(folder)
     if named == "standin":
         return None
-    path = Path(named).expanduser() if named else _default_folder(root)
+    path = Path(os.path.expanduser(named)) if named else _default_folder(root)
     if named and not path.is_dir():
         asker = "COURSE_DATA" if folder is None else "folder"
         raise FileNotFoundError(

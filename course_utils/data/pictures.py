@@ -36,7 +36,7 @@ def list_pictures(split: Path) -> tuple[np.ndarray, list[int]]:
         raise ValueError(f"In '{split}' these folders are not CIFAR-10 classes: {', '.join(unknown)}.")
     classes = []
     for label, name in enumerate(CLASSES):
-        found = sorted(file for file in folders[name].iterdir() if file.suffix.lower() in _ENDINGS)
+        found = sorted(file for file in folders[name].glob("[!.]*") if file.suffix.lower() in _ENDINGS)
         if not found:
             raise ValueError(f"In '{folders[name]}' there is no picture ({', '.join(sorted(_ENDINGS))}).")
         classes.append([(file, label) for file in found])

@@ -44,7 +44,7 @@ class Environment:
         if self.kind != "own":
             return f"{sys.version_info[0]}.{sys.version_info[1]}"
         code = "import pip, sys; print('%d.%d' % sys.version_info[:2])"
-        return ask([str(self.python), "-c", code], limit=60).out.strip()
+        return ask([str(self.python), "-c", code], limit=60).out.strip().rpartition("\n")[2]
 
     def missing(self, root: Path) -> list[str]:
         """The lines of requirements.txt that are not installed; for our own .venv, which is not trusted, all.

@@ -6,6 +6,7 @@ The network and the two loops are taken from lesson 04's notebook: what is measu
 
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from timeit import timeit
@@ -17,6 +18,7 @@ from authors.recording_parts import taken
 from course_utils import track_memory, virtual_gpus
 
 Run = Callable[[], object]
+CLOCK = time.perf_counter if sys.platform == "win32" else time.process_time  # there it ticks at 16 ms
 
 
 def ratio(first: Run, second: Run, rounds: int, clock: Callable[[], float]) -> float:
@@ -53,7 +55,7 @@ def costs(net: type[nn.Module], rounds: int) -> Iterator[str]:
             ("a step inside track_memory / outside, at batch 128", 1.5, track_memory()(one), one),
         ]
         for name, target, *pair in figures:
-            times = ratio(*pair, rounds, time.process_time)
+            times = ratio(*pair, rounds, CLOCK)
             yield f"{name}, one thread: {times:.2f} times (target {target})"
 
 

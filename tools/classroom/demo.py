@@ -7,14 +7,13 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from textwrap import wrap
 
-import nbformat
-from start.runner import attempt, kernel_environment
+from start.runner import attempt, kernel_environment, read
 
 from classroom.comparing import BUTTONS, Difference, differences
 from classroom.stick import make_stick
 from course_utils.data.cifar10 import STANDIN, load_cifar10
 from course_utils.data.folder import data_folder
-from course_utils.lessons import executed
+from course_utils.lessons import PYTHON, CourseError, executed
 from course_utils.machine.doctor import examine
 
 TEXTS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -49,7 +48,7 @@ def machine() -> list[str]:
             tell(f"{finding.level.replace('problem', 'PROBLEM')}: {finding.title}")
             tell(finding.meaning, f"To do: {finding.fix}" if finding.fix else "", indent=4)
     passed = sum(finding.level == "ok" for finding in findings)
-    tell(f"{passed} of {len(findings)} checks are fine. All of them: python3 -m course_utils doctor")
+    tell(f"{passed} of {len(findings)} checks are fine. All of them: {PYTHON} -m course_utils doctor")
     return ["the doctor says that the course cannot run here"] if findings[-1].level == "problem" else []
 
 
@@ -68,7 +67,7 @@ def pictures(download: bool) -> list[str]:
     kind = "asked" if folder is None else "missing" if source == STANDIN else "there"
     missing = "could not be fetched to" if download else "is not in"
     texts = TEXTS["pictures"][kind]
-    tell(*(text.format(source=source, folder=folder, missing=missing) for text in texts))
+    tell(*(text.format(source=source, folder=folder, missing=missing, python=PYTHON) for text in texts))
     return []
 
 
@@ -82,8 +81,10 @@ def rehearse(lessons: list[Path], obstacles: list[str], *, real_data: bool) -> i
     looks, begun = 0, time.perf_counter()
     for path in lessons:
         run, failure, seconds = attempt(path, kernel_environment() | settings)
-        stored = executed(path)  # a lesson of the instructor's own has none
-        found = differences(nbformat.read(stored, as_version=4), run) if stored.is_file() else []
+        try:  # an instructor's own lesson has no stored page
+            found = differences(read(executed(path)), run) if executed(path).is_file() else []
+        except CourseError as error:
+            found = [Difference("the stored page", 1, "", str(error), "was not compared")]
         looks += report(path.stem, seconds, failure, found)
         obstacles += [f"{path.stem} did not run to its end"] if failure else []
     plural = "s" * (len(lessons) != 1)

@@ -11,12 +11,12 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
-import nbformat
 from jinja2 import Environment, FileSystemLoader
 from nbconvert import SlidesExporter
 from nbconvert.filters import markdown2html
 from nbconvert.preprocessors import TagRemovePreprocessor
 from nbformat import NotebookNode
+from start.runner import read
 
 from classroom.slide_types import type_of, write_types
 from course_utils.data.files import Given
@@ -52,7 +52,7 @@ def main(lessons: list[Path], output: Path = ROOT / "build" / "slides") -> int:
 def build(lessons: list[Path], output: Path, guide: Path = GUIDE) -> Path:
     """Write a deck for each lesson, what the decks load, and a page that lists them; returns that page.
 
-    Raises CourseError where `output` cannot be written.
+    Raises CourseError where `output` cannot be written, or a lesson not be read.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -63,18 +63,18 @@ def build(lessons: list[Path], output: Path, guide: Path = GUIDE) -> Path:
                 given.put(f"{path.stem}.html", deck(path, guide))
                 print(f"{path.stem}: {output / path.stem}.html", flush=True)
             decks = [path for path in lesson_paths() if (output / f"{path.stem}.html").is_file()]
-            titles = [(f"{path.stem}.html", title(nbformat.read(path, as_version=4))) for path in decks]
+            titles = [(f"{path.stem}.html", title(read(path))) for path in decks]
             page = Environment(loader=FileSystemLoader(DECK), autoescape=True).get_template("list.html.j2")
             given.put("index.html", page.render(decks=titles))
     except OSError as error:
-        reason = error.strerror or error
-        raise CourseError(f"cannot write {output}: {reason}. Choose another folder with --output") from None
+        reason = f"cannot write {error.filename or output}: {error.strerror or error}"
+        raise CourseError(f"{reason}. Choose another folder with --output") from None
     return (output / "index.html").resolve()
 
 
 def deck(path: Path, guide: Path = GUIDE) -> str:
     """The HTML page of one lesson's deck."""
-    notebook = nbformat.read(with_results(path), as_version=4)
+    notebook = read(with_results(path))
     prepare(notebook.cells)
     place_notes(notebook.cells, read_notes(path.stem[:2], guide))
     exporter = SlidesExporter(template_name="deck", extra_template_basedirs=[str(DECK.parent)])
@@ -125,7 +125,7 @@ def _shorten(rows: list[str]) -> list[str]:
 
 def title(notebook: NotebookNode) -> str:
     """The lesson's title, as its first heading has it."""
-    return notebook.cells[0].source.splitlines()[0].lstrip("# ")
+    return notebook.cells[0].source.partition("\n")[0].lstrip("# ")
 
 
 def read_notes(number: str, guide: Path = GUIDE) -> Notes:
@@ -135,7 +135,7 @@ def read_notes(number: str, guide: Path = GUIDE) -> Notes:
     `- **Section 2:** ...` or `- **Section "Two GPUs":** ...` belongs to that section (`## 2. ...`,
     `## Two GPUs`); every other label (Point, Ask, Goes wrong, Exercise) belongs to the whole lesson.
     """
-    text = guide.read_text(encoding="utf-8") if guide.is_file() else ""
+    text = guide.read_text(encoding="utf-8", errors="replace") if guide.is_file() else ""
     notes: Notes = {}
     for lesson, body in LESSON.findall(text):
         for item in ITEM.findall(body) if lesson == number else ():

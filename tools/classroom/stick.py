@@ -11,6 +11,7 @@ has changed there, or put there before the first call, stays, and is named.
 
 import errno
 import filecmp
+import os
 import shutil
 import sys
 import tempfile
@@ -39,7 +40,7 @@ def make_stick(folder: Path, *, packages: bool = False, root: Path = ROOT) -> in
 
     Raises CourseError where the folder is missing, cannot be written or is full, or pip fails.
     """
-    folder = folder.expanduser().resolve()
+    folder = Path(os.path.expanduser(folder)).resolve()  # Path's own raises for an unknown user
     if not folder.is_dir():
         raise CourseError(f"there is no folder {folder}. Plug the stick in, or make the folder first")
     if folder.is_relative_to(root) or root.is_relative_to(folder):

@@ -47,6 +47,7 @@ def prepare(root: Path = ROOT) -> Path:
             raise CourseError(f"another command is installing the course in {root}. {waiting}")
         missing = place.missing(root)
         if missing:
+            _check_length(place)
             print(f"Installing the course into {place.prefix}, once.", flush=True)
             extra = _check_disk(place) if any(line.startswith("torch==") for line in missing) else []
             if not version:
@@ -63,6 +64,18 @@ def digest(root: Path, version: str) -> str:
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     decides = [str(root), version, requirements(root), project["build-system"], project["project"]]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _check_length(place: Environment) -> None:
+    """Raise CourseError where Windows refuses a path as long as the longest that will be written."""
+    longest = place.prefix.with_name("x" * (len(place.prefix.name) + 156))  # JupyterLab's longest
+    try:
+        if sys.platform == "win32" and len(str(longest)) > 259:  # some machines are set up for that
+            longest.touch()
+            longest.unlink()
+    except OSError:
+        fix = "Move the course's folder nearer to the drive, for example to C:\\course"
+        raise CourseError(f"{place.prefix}: Windows cannot write such long paths. {fix}") from None
 
 
 def _check_disk(place: Environment) -> list[str]:
@@ -106,8 +119,7 @@ def _install(place: Environment, root: Path, missing: list[str], extra: list[str
         lacking = [line.partition("==")[0] for line in missing]
         held = [name for name in ("torch", "torchvision") if name not in lacking]
         constraints = root / "build" / "colab-constraints.txt"
-        text = "".join(f"{name}=={metadata.version(name)}\n" for name in held)
-        write(constraints, text)
+        write(constraints, "".join(f"{name}=={metadata.version(name)}\n" for name in held))
         wanted = [*" ".join(missing).split(), "-c", str(constraints)]
     if place.kind != "own":
         run_pip(place.python, root, ["install", *wanted, *extra])
@@ -126,7 +138,8 @@ def run_pip(python: str | Path, root: Path, arguments: list[str], scratch: str =
 
     `scratch` is a folder for its unpacking: an in-memory /tmp does not hold 3 GB of wheels.
     """
-    env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
+    elsewhere = dict.fromkeys(("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"), "")  # not into this environment
+    env = os.environ | elsewhere | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0", "PIP_DRY_RUN": "0"}
     env |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch) if scratch else {}
     command = [python, "-m", "pip", *arguments]
     complaints = ""

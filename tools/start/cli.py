@@ -8,7 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from course_utils import __version__
-from course_utils.lessons import ROOT, CourseError, choose
+from course_utils.lessons import PYTHON, ROOT, CourseError, choose
 from course_utils.machine import environment
 from start import bootstrap, options, workspace
 
@@ -57,13 +57,13 @@ def main(arguments: list[str]) -> int:
     """Run one command and return its exit code; what the reader can put right is told in one line."""
     command, *rest = arguments or ["--help"]
     asks_help = command in ("lab", "test", "run") and rest[:1] in (["-h"], ["--help"])
-    if asks_help or command in ("help", "-h", "--help"):
-        print(HELP.read_text(encoding="utf-8"), end="")
-        return 0
-    if command == "--version":
-        print(f"course_utils {__version__}")
-        return 0
     try:
+        if asks_help or command in ("help", "-h", "--help"):
+            print(HELP.read_text(encoding="utf-8").replace("python3", PYTHON), end="")
+            return 0
+        if command == "--version":
+            print(f"course_utils {__version__}")
+            return 0
         if command not in options.COMMANDS:
             known = ", ".join(options.COMMANDS)
             raise CourseError(f"no command {command!r}. The commands: {known}; try --help")
@@ -72,7 +72,10 @@ def main(arguments: list[str]) -> int:
         print(f"course_utils: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        fix = f"{sys.executable} -m pip install -r requirements.txt"
+        python = sys.executable
+        if " " in python:
+            python = f'& "{python}"' if os.name == "nt" else f'"{python}"'
+        fix = f"{python} -m pip install -r requirements.txt"
         print(f"course_utils: {error.name} is not installed here. Run: {fix}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from course_utils.lessons import choose
+from course_utils.lessons import PYTHON, choose
 
 Commands = dict[str, dict[str, Any]]
 COMMANDS: Commands = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -19,7 +19,7 @@ def _count(text: str) -> int:
 
 
 def options_of(
-    command: str, typed: list[str], program: str = "python3 -m course_utils", commands: Commands = COMMANDS
+    command: str, typed: list[str], program: str = f"{PYTHON} -m course_utils", commands: Commands = COMMANDS
 ) -> dict[str, Any]:
     """What a command's function is called with; ends the program at --help and at what it does not know.
 

@@ -29,10 +29,11 @@ from tqdm import tqdm
 
 from course_utils.data.files import write
 from course_utils.figures.text import in_words
-from course_utils.lessons import ROOT
+from course_utils.lessons import ROOT, CourseError
 
 OUTPUT = ROOT / "build" / "lessons"
 SETTINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+X86 = platform.machine() in {"x86_64", "AMD64"}  # the stored outputs' machine; others round otherwise
 SILENCE = 30.0  # seconds without a message, after which the kernel is asked whether it still works
 
 
@@ -141,7 +142,7 @@ def repeatable_environment(environ: Mapping[str, str] = os.environ) -> dict[str,
     author solved once, no buttons (they have random names), and arithmetic with the same digits.
     """
     settings = SETTINGS["usual"] | kernel_environment(environ) | SETTINGS["fixed"]
-    if platform.machine() in {"x86_64", "AMD64"}:  # elsewhere torch warns about the names
+    if X86:  # elsewhere torch warns about the names
         # torch.compile's cache does not ask for these: code made for AVX-512 would compute nonsense here
         settings |= SETTINGS["x86"] | {"TORCHINDUCTOR_CACHE_DIR": str(ROOT / "build" / "torchinductor-avx2")}
     return settings
@@ -168,12 +169,15 @@ def run_lessons(lessons: list[Path], output: Path = OUTPUT) -> int:
 
 
 def read(path: Path) -> NotebookNode:
-    """Read a notebook as nbformat 4, whatever its version; raises ValueError where the file is none."""
+    """Read a notebook as nbformat 4, whatever its version; raises CourseError where the file is none."""
     try:
-        return nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)
+        reason = "" if notebook.cells else "it has no cells"
     except Exception as error:  # nbformat raises its own and json's errors; the reader needs only one
-        first = str(error).splitlines()[0][:200]
-        raise ValueError(f"{path.name} is not a readable notebook: {first}") from error
+        reason = str(error).splitlines()[0][:200]
+    if reason:
+        raise CourseError(f"{path.name} is not a readable notebook: {reason}")
+    return notebook
 
 
 def attempt(path: Path, env: Mapping[str, str], *, again: bool = True) -> tuple[NotebookNode, str, float]:
@@ -184,7 +188,7 @@ def attempt(path: Path, env: Mapping[str, str], *, again: bool = True) -> tuple[
     started, begun, reason = time.perf_counter(), [], ""
     try:
         notebook = read(path)
-    except ValueError as error:
+    except CourseError as error:
         return nbformat.v4.new_notebook(), f"\n    {error}", 0.0
     cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     with tqdm(total=cells, desc=path.stem, unit="cell", leave=False, disable=None) as bar:
