@@ -15,6 +15,8 @@ from course_utils.lessons import CourseError
 from .failures import line_about
 from .launching import SHARING_OFF, read_attempts, restarts_allowed, run_agents
 
+_PAGE = 100_000  # characters of a rank that are printed
+
 
 @dataclass(frozen=True, repr=False)
 class Torchrun:
@@ -85,13 +87,21 @@ def torchrun(*commands: str, timeout: float = 120) -> Torchrun:
     return result
 
 
+def _shortened(text: str) -> str:
+    """Leave out the middle of a text that would flood the page."""
+    left_out = len(text) - _PAGE
+    if left_out <= 0:
+        return text
+    return f"{text[: _PAGE // 2]}\n... {left_out:,} characters, in .ranks of the result ...\n{text[-_PAGE // 2 :]}"
+
+
 def _report(result: Torchrun) -> None:
     """Print each rank's lines, attempt by attempt, and the line about the failure."""
     for number, ranks in enumerate(result.attempts):
         if number:
             print(f"--- restart {number}: torchrun starts all ranks again ---")
         for rank, text in ranks.items():
-            for line in text.splitlines():
+            for line in _shortened(text).splitlines():
                 print(f"[rank {rank}] {line}")
     if result.error:
         print(f"torchrun failed: {result.error}")

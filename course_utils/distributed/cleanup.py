@@ -42,8 +42,10 @@ def end_all(run: str) -> None:
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):  # gone meanwhile, or not ours to look at
                 if process.pid != os.getpid() and process.environ().get(MARK) == run:
-                    left.append(process)
-                    process.kill()
+                    own = process.children(recursive=True)  # one may have an environment of its own
+                    for one in (process, *own):
+                        left.append(one)
+                        one.kill()
         if not left:
             return
         psutil.wait_procs(left, _PATIENCE)

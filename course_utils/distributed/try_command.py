@@ -17,6 +17,13 @@ from .report import in_words
 from .trying import COUNTS, as_shell, program_at, told, watched
 
 
+def _count(text: str) -> int:
+    """Read a number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return what reads the command."""
     made = argparse.ArgumentParser("python3 -m course_utils try", description="Run a script on virtual GPUs.")
@@ -24,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     size = made.add_mutually_exclusive_group()
     size.add_argument("--memory", metavar="SIZE", help="of each GPU ('2 GiB')")
     size.add_argument("--card", metavar="NAME", help="memory and capability of this card, such as T4")
-    made.add_argument("--nproc", type=int, metavar="N", help="start N processes, as torchrun does")
+    made.add_argument("--nproc", type=_count, metavar="N", help="start N processes, as torchrun does")
     made.add_argument("--report", type=Path, metavar="FILE", help="write the report there, as JSON")
     made.add_argument("script", metavar="SCRIPT", help="a file, or a program in Python, such as accelerate")
     made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the script")
@@ -38,7 +45,9 @@ def main(typed: list[str]) -> int:
     try:
         program = program_at(given.script)
         capacity_of(given.memory, given.card)
-    except ValueError as error:
+        if given.report:
+            given.report.touch()  # before the script runs, perhaps for hours
+    except (ValueError, OSError) as error:
         reader.error(str(error))
     command = [sys.executable, program, *given.arguments]
     if given.nproc is not None:

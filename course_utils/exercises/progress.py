@@ -38,8 +38,12 @@ def _known() -> tuple[Path | None, dict[str, set[str]]]:
         return None, known
     path = Path(named or PROGRESS).absolute()
     try:
+        if path.exists() and not path.is_file():  # such as a device, which may have no end
+            raise OSError
         stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         for lesson, names in stored.items():
+            if isinstance(names, str):
+                raise TypeError
             known.setdefault(lesson, set()).update(map(str, names))
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         _tell(f"{path.name} is damaged and is left as it is. Delete it to begin a new one.")
