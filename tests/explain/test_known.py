@@ -91,7 +91,6 @@ SAID_BY = {
         "DataLoader worker (pid 9) is killed by signal: Segmentation fault."
     ],
     "Only 1 of 2 came": ["Timed out after 31 seconds waiting for clients. 1/2 clients joined."],
-    "did not meet in time": ["torch.distributed.elastic.rendezvous.api.RendezvousTimeoutError"],
     "at least one did not come in time": [
         GLOO.format(547, "Timed out waiting 3000ms for recv operation to complete"),
         "Aborting process on rank 1 due to timeout - timeout watchdog detected operation timeout",

@@ -49,6 +49,7 @@ def test_unknown_error_is_admitted() -> None:
         (RuntimeError("Lost.\nException raised from doWait at TCPStore.cpp:4:"), "RuntimeError: Lost."),
         (OSError("[Errno 98] Address already in use"), "I do not know"),  # any server, as a notebook's
         (OSError(104, "Connection reset by peer"), "I do not know"),  # any download
+        (RuntimeError("failed to exit due to an error of type RendezvousTimeoutError."), "I do not know"),
         (RuntimeError("\n  What went wrong:\n    this\n"), "RuntimeError: What went wrong: this"),
         (REPLICA.format("KeyError", "KeyError: 7"), "In replica 1: I do not know this error: KeyError: 7"),
         (
