@@ -15,7 +15,7 @@ import torch
 import course_utils
 from course_utils import virtual
 from course_utils.machine import gpu_table, system
-from course_utils.machine.gpu_table import KEYS, REMEDIES, gpu_status
+from course_utils.machine.gpu_table import KEYS, gpu_status
 
 T4 = dict.fromkeys(KEYS) | {"index": 0, "name": "Tesla T4", "memory.used": 1024, "memory.total": 15360}
 MISMATCH = "Failed to initialize NVML: Driver/library version mismatch"
@@ -160,16 +160,17 @@ def test_a_machine_without_gpu_gets_one_line_per_reader() -> None:
     assert (status.gpus, status.source) == ([], "nobody")
     first, *reasons = str(status).splitlines()
     assert first == "no GPU"
-    assert [reason.split(":")[0] for reason in reasons] == ["gpustat", "nvidia-smi", "torch"]
+    assert [reason.split(":")[0] for reason in reasons[:-1]] == ["gpustat", "nvidia-smi", "torch"]
+    assert "doctor" in reasons[-1]
     assert reasons[1] == "nvidia-smi: command not found"
 
 
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML Shared Library Not Found (no NVIDIA driver, or a container"),
-        ("NVML_ERROR_DRIVER_NOT_LOADED", "Driver Not Loaded (the driver is installed but not running;"),
-        ("NVML_ERROR_LIB_RM_VERSION_MISMATCH", "RM has detected an NVML/RM version mismatch (the driver was"),
+        ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML Shared Library Not Found"),
+        ("NVML_ERROR_DRIVER_NOT_LOADED", "Driver Not Loaded"),
+        ("NVML_ERROR_LIB_RM_VERSION_MISMATCH", "RM has detected an NVML/RM version mismatch"),
         ("NVML_ERROR_NO_PERMISSION", "Insufficient Permissions"),
     ],
 )
@@ -179,23 +180,20 @@ def test_nvmls_errors_become_one_line(error: str, line: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("source", "known"),
+    ("source", "line"),
     [
-        ("raise ModuleNotFoundError(\"No module named 'gpustat'\")", "No module named"),
-        ("raise AttributeError(\"module 'pynvml' has no attribute '_nvmlGetFunctionPointer'\")", "pynvml"),
-        ("raise ImportError('pynvml is missing or an outdated version is installed.\\n\\nWe ...')", "pynvml"),
+        ("raise ModuleNotFoundError(\"No module named 'gpustat'\")", "No module named 'gpustat'"),
+        ("raise ImportError('pynvml is missing.\\n\\nWe ...')", "pynvml is missing."),
+        ("raise ImportError", "ImportError"),
     ],
-    ids=["missing", "gpustat-1.1", "gpustat-1.1.1"],
 )
-def test_a_gpustat_that_cannot_be_imported_comes_with_a_remedy(
-    source: str, known: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_gpustat_that_cannot_be_imported(
+    source: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gpustat.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "gpustat")
-    reason = str(gpu_status()).splitlines()[1]
-    assert reason.startswith("gpustat: ")
-    assert reason.endswith(f" ({REMEDIES[known]})")
+    assert str(gpu_status()).splitlines()[1] == f"gpustat: {line}"
 
 
 @pytest.mark.parametrize(

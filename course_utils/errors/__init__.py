@@ -28,7 +28,7 @@ _COLUMN, _WIDTH = 15, 100  # where the text starts, where it wraps
 _FRAMES = re.compile(r"(?:Original )?Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*")
 _RANK = re.compile(r"^\[rank(\d+)\]: ?", re.MULTILINE)
 _WORKER = re.compile(r"Caught \w+ in (replica|DataLoader worker process) (\d+)(?: on device \d+)?\.\n")
-_RAISED = re.compile(r"^[\w.]*(?:Error|Exception|Warning|Interrupt|Iteration)\b.*", re.MULTILINE)
+_RAISED = re.compile(r"^[\w.]*(?:Error|Exception(?! raised)|Warning|Interrupt|Iteration)\b.*", re.MULTILINE)
 _PRINTED_FRAME = re.compile(  # a frame without a source line, as of <frozen runpy>, takes none of the next
     r'File "(.+?)", line (\d+), in (\S+)\n\s+(?!\s|File ")(.+)'
 )
@@ -84,9 +84,7 @@ def explain(error: BaseException | str | None = None, /, **named: Any) -> Explan
     if error is None:
         error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
     if error is None:
-        raise ValueError(
-            "There is no error to explain: write `except RuntimeError as error`, and pass error."
-        )
+        raise ValueError("There is no error to explain: write `except Exception as error`, and pass error.")
     message = _RANK.sub("", str(error)).strip()
     text, who = _FRAMES.sub("", message + "\n"), _who(str(error))
     lines = _own_lines(error, message)

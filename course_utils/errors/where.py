@@ -69,10 +69,8 @@ def find_places(name: str, value: Any, depth: int = 0) -> Iterator[Place]:
 def _attributes(path: str, thing: Any, depth: int) -> Iterator[Place]:
     """Yield the places of an object's attributes; say so where it cannot be looked into."""
     kind = type(thing).__name__
-    closed = isinstance(thing, Dataset | DataLoader | type) or inspect.isroutine(
-        thing
-    )  # of data, batches move
-    if closed or not hasattr(thing, "__dict__"):
+    closed = isinstance(thing, Dataset | DataLoader | type)  # of data, batches move
+    if closed or inspect.isroutine(thing) or not hasattr(thing, "__dict__"):
         yield from [Place(path, UNSEEN, f"{kind}: not looked into")] if depth == 0 else []
     elif depth < _DEEP:
         move = f'{path} = {path}.to("{{home}}")' if hasattr(thing, "to") else ""

@@ -16,14 +16,6 @@ MIB = 2**20
 # gpustat's names, which are also those of nvidia-smi --query-gpu
 KEYS = "index name temperature.gpu utilization.gpu memory.used memory.total processes".split()
 VIRTUAL_NOTE = "Virtual GPUs have no temperature (??°C) and no utilisation (?? %) of their own."
-REMEDIES = {
-    "No module named": "run: pip install gpustat",
-    # it shares its file with nvidia-ml-py, so uninstalling it alone is not enough
-    "pynvml": "run: pip uninstall pynvml nvidia-ml-py3, then: pip install --force-reinstall nvidia-ml-py",
-    "NVML Shared Library Not Found": "no NVIDIA driver, or a container that was started without it",
-    "Driver Not Loaded": "the driver is installed but not running; restart the machine",
-    "version mismatch": "the driver was updated while it ran; restart the machine",
-}
 Gpu = dict[str, Any]
 
 
@@ -62,15 +54,9 @@ def gpu_status() -> GpuStatus:
         try:
             return GpuStatus(read(), source, "\n".join(problems))
         except Exception as error:  # of gpustat, NVML, PyTorch and their drivers
-            problems.append(f"{source}: {_reason(error)}")
-    return GpuStatus([], "nobody", "\n".join(problems))
-
-
-def _reason(error: Exception) -> str:
-    """Why a reader has no answer, in one line, and what to do where that is known."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    remedy = next((remedy for known, remedy in REMEDIES.items() if known in text), "")
-    return f"{text.rstrip('.')} ({remedy})" if remedy else text
+            text = str(error).strip() or type(error).__name__
+            problems.append(f"{source}: {text.splitlines()[0]}")
+    return GpuStatus([], "nobody", "\n".join([*problems, "course_utils.doctor() says what to do."]))
 
 
 def _gpu(index: int, name: str, used: int, total: int) -> Gpu:

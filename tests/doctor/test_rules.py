@@ -511,7 +511,8 @@ CASES = {
     "H2 pynvml": (
         machine(interpreter={"packages": builds("2.15.0+cu132") | {"pynvml": "11.5.3"}}),
         "note | retired package pynvml 11.5.3 | FutureWarning: The pynvml package is deprecated | "
-        "~/course/.venv/bin/python -m pip uninstall pynvml",
+        "~/course/.venv/bin/python -m pip uninstall pynvml; then: ~/course/.venv/bin/python -m pip install "
+        "--force-reinstall nvidia-ml-py",
     ),
     "H2 pynvml, in a notebook": (
         machine(interpreter={"packages": builds("2.15.0+cu132") | {"pynvml": "11.5.3"}}, caller=KERNEL),

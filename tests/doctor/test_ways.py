@@ -22,10 +22,10 @@ OLDER, LATER = ("cpu", "cu126", "cu128", "cu130"), ("cpu", "cu126", "cu130", "cu
 RELEASES = {"2.9.1": OLDER, "2.10.0": OLDER, "2.11.0": OLDER, "2.12.0": LATER, "2.13.0": LATER}
 RELEASES |= {"2.14.1": LATER, "2.15.0": ("cpu", "cu130", "cu132")}
 VISIONS = dict(zip(RELEASES, "0.24.1 0.25.0 0.26.0 0.27.0 0.28.0 0.29.1 0.29.2".split(), strict=True))
-# lowest and highest capability: torch/cuda/__init__.py of PyTorch 2.10
+# lowest and highest capability: RELEASE.md of PyTorch; cu128 lost Volta with PyTorch 2.11
 KERNELS = {"cu126": ((5, 0), (9, 0)), "cu128": ((7, 0), (12, 9)), "cu130": ((7, 5), (12, 9))}
-KERNELS["cu132"] = KERNELS["cu130"]
-# the newest CUDA of a driver: https://docs.nvidia.com/cuda/cuda-toolkit-release-notes
+KERNELS |= {"cu132": KERNELS["cu130"], "2.11.0+cu128": KERNELS["cu130"]}
+# the newest CUDA of a driver: https://docs.nvidia.com/cuda/cuda-toolkit-release-notes, the second table
 DRIVERS = {470: "11.4", 525: "12.0", 528: "12.0", 535: "12.2", 570: "12.8", 580: "13.0", 595: "13.2"}
 
 
@@ -36,6 +36,9 @@ class Card(NamedTuple):
     last: int = 595
 
 
+# the last driver, 470 for Kepler, 580 for Maxwell, Pascal and Volta:
+# https://forums.developer.nvidia.com/t/unix-graphics-feature-deprecation-schedule/60588
+# the first: https://docs.nvidia.com/cuda/cuda-toolkit-release-notes, of the CUDA that brought the capability
 CARDS = [
     Card("Tesla K80", (3, 7), last=470),
     Card("NVIDIA GeForce GTX 750 Ti", (5, 0), last=580),
@@ -49,6 +52,7 @@ CARDS = [
     Card("NVIDIA H100", (9, 0), first=525),
     Card("NVIDIA B200", (10, 0), first=570),
     Card("NVIDIA B300", (10, 3), first=580),
+    Card("NVIDIA Thor", (11, 0), first=580),
     Card("NVIDIA GeForce RTX 5090", (12, 0), first=570),
     Card("NVIDIA GB10", (12, 1), first=580),
 ]
@@ -64,7 +68,7 @@ def met(card: Card, version: str, tag: str, number: int, system: str) -> Facts:
     if not cuda or int(cuda[:2]) > int(DRIVERS[number][:2]):
         there |= {"warnings": (machines.TOO_OLD,)} if cuda else {}
         return machine(interpreter=there, driver=vars(driver), place=place)
-    low, high = KERNELS[tag]
+    low, high = KERNELS.get(torch) or KERNELS[tag]
     gpu = Gpu(card.name, card.capability, 8 * 2**30)
     gpu = gpu if low <= card.capability <= high else replace(gpu, error=machines.NO_KERNEL)
     return with_gpus(gpu, interpreter=there, driver=vars(driver), place=place)
@@ -112,6 +116,8 @@ def test_a_card_that_no_pytorch_knows_is_told_so() -> None:
         ("RTX 5090", ("2.14.1", "cu126", 570), "torch==2.11.0+cu128 torchvision==0.26.0+cu128"),
         ("RTX 5090", ("2.14.1", "cu126", 580), "torch==2.14.1+cu130 torchvision==0.29.1+cu130"),
         ("RTX 5090", ("2.10.0", "cu126", 570), "torch==2.10.0+cu128 torchvision==0.25.0+cu128"),
+        ("V100-SXM2-16GB", ("2.11.0", "cu128", 470), "install driver 580, the last for this card: https"),
+        ("Thor", ("2.15.0", "cpu", 580), "torch==2.15.0+cu130"),
         ("GTX 1050", ("2.15.0", "cu132", 580), "torch==2.14.1+cu126 torchvision==0.29.1+cu126"),
         ("GTX 1050", ("2.15.0", "cu132", 570), "torch==2.14.1+cu126"),
         ("GTX 1050", ("2.13.0", "cu130", 470), "install driver 580, the last for this card: https"),
