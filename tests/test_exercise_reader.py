@@ -186,7 +186,7 @@ def test_progress_is_kept_in_a_file(exercise, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("[x]") == 3
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"99": 3}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"99": 3}', '{"99": "abc"}'])
 def test_a_damaged_file_is_told_once_and_left_alone(exercise, tmp_path, capsys, content):
     path = tmp_path / "progress.json"
     path.write_text(content)

@@ -139,12 +139,14 @@ def test_parameters_and_their_copies_on_other_gpus_are_told(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--gpus", "9"), "--gpus: invalid choice: 9"),
+        (("--gpus", "9"), "gpus=9 is not a number of virtual GPUs"),
+        (("--nproc", "0"), "nproc=0 is not a number of processes"),
+        (("--report", "/nowhere/report.json"), "No such file or directory: '/nowhere/report.json'"),
         (("--memory", "much"), "memory='much' is not a size"),
         (("--card", "K80"), "card='K80' is not known"),
         (("--card", "T4", "--memory", "1 GiB"), "not allowed with"),
     ],
-    ids=["number", "size", "card", "both"],
+    ids=["number", "processes", "report", "size", "card", "both"],
 )
 def test_what_cannot_be_is_said_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], said: str

@@ -92,7 +92,8 @@ def _shortened(text: str) -> str:
     left_out = len(text) - _PAGE
     if left_out <= 0:
         return text
-    return f"{text[: _PAGE // 2]}\n... {left_out:,} characters, in .ranks of the result ...\n{text[-_PAGE // 2 :]}"
+    half = _PAGE // 2
+    return f"{text[:half]}\n... {left_out:,} characters, in .ranks of the result ...\n{text[-half:]}"
 
 
 def _report(result: Torchrun) -> None:

@@ -126,6 +126,8 @@ def _about_agent(agents: list[Agent]) -> str:
     if agent.code < 0:
         name = signal.Signals(-agent.code).name
         return _TEXTS["torchrun_ended"].format(signal=name, why=_SIGNALS.get(name, ""))
+    if _PATTERNS["no_ranks"].search(agent.said):
+        return _TEXTS["no_ranks"]
     text = _exception(agent.said) or _last_line(agent.said)
     return _meaning(text) or _last_line(text)
 

@@ -9,29 +9,20 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from course_utils.virtual import capacity_of
-
 from .cleanup import MARK, guarded
 from .launching import TORCHRUN
 from .report import in_words
-from .trying import COUNTS, as_shell, program_at, told, watched
-
-
-def _count(text: str) -> int:
-    """Read a number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
-    return int(text)
+from .trying import as_shell, checked, told, watched
 
 
 def parser() -> argparse.ArgumentParser:
     """Return what reads the command."""
     made = argparse.ArgumentParser("python3 -m course_utils try", description="Run a script on virtual GPUs.")
-    made.add_argument("--gpus", type=int, default=8, choices=COUNTS, metavar="N", help="1 to 8 (8)")
+    made.add_argument("--gpus", type=int, default=8, metavar="N", help="1 to 8 (8)")
     size = made.add_mutually_exclusive_group()
     size.add_argument("--memory", metavar="SIZE", help="of each GPU ('2 GiB')")
     size.add_argument("--card", metavar="NAME", help="memory and capability of this card, such as T4")
-    made.add_argument("--nproc", type=_count, metavar="N", help="start N processes, as torchrun does")
+    made.add_argument("--nproc", type=int, metavar="N", help="start N processes, as torchrun does")
     made.add_argument("--report", type=Path, metavar="FILE", help="write the report there, as JSON")
     made.add_argument("script", metavar="SCRIPT", help="a file, or a program in Python, such as accelerate")
     made.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the script")
@@ -43,8 +34,7 @@ def main(typed: list[str]) -> int:
     reader = parser()
     given = reader.parse_args(typed)
     try:
-        program = program_at(given.script)
-        capacity_of(given.memory, given.card)
+        program = checked(given.script, given.gpus, given.memory, given.card, given.nproc)
         if given.report:
             given.report.touch()  # before the script runs, perhaps for hours
     except (ValueError, OSError) as error:

@@ -32,13 +32,17 @@ from .cleanup import MARK, OWN_GROUP, end_all, guarded
 from .launching import words
 from .report import collect, fits, in_words
 
-COUNTS = range(1, 9)  # of virtual GPUs
 _LAST_WORDS = 10.0  # seconds for a script whose time is up to end and to say what it used
 _FRAME = re.compile(r'  File "(.+?)", line \d')
 
 
-def program_at(name: str) -> str:
-    """Return the path of a script, or of a program; ValueError where there is none."""
+def checked(name: str, gpus: int, memory: int | str | None, card: str | None, nproc: int | None) -> str:
+    """Return the path of a script, or of a program; ValueError where there is none, or a setting is bad."""
+    if not 1 <= gpus <= 8:
+        raise ValueError(f"gpus={gpus} is not a number of virtual GPUs. Choose 1 to 8.")
+    if nproc is not None and nproc < 1:
+        raise ValueError(f"nproc={nproc} is not a number of processes. Choose 1 or more.")
+    capacity_of(memory, card)
     program = name if Path(name).is_file() else shutil.which(name)
     if program is None:
         raise ValueError(f"there is no file {name}")
@@ -115,12 +119,7 @@ def try_script(
     command = re.sub(r"^\s*python3? ", "", command)
     typed = words(command, os.environ) or [""]
     try:
-        if gpus not in COUNTS:
-            raise ValueError(f"gpus={gpus} is not a number of virtual GPUs. Choose 1 to 8.")
-        if nproc is not None and nproc < 1:
-            raise ValueError(f"nproc={nproc} is not a number of processes. Choose 1 or more.")
-        capacity_of(memory, card)
-        typed[0] = program_at(typed[0])
+        typed[0] = checked(typed[0], gpus, memory, card, nproc)
     except ValueError as error:
         raise CourseError(f"try_script: {error}") from None
 

@@ -34,8 +34,11 @@ course_utils.torchrun('--standalone --nproc-per-node 2 ../script.py')
 def test_the_notebook_is_interrupted_and_then_dies(
     script: Callable[..., str], folder: Path, left_behind: Callable[..., list[int]]
 ) -> None:
-    """Ctrl-C reaches the reader's cell. Both times torchrun, its ranks and their children are ended."""
-    script(STAY + WAIT)
+    """Ctrl-C reaches the reader's cell. Both times torchrun, its ranks and their children are ended.
+
+    Here these have an environment of their own, so only who started them is known.
+    """
+    script(STAY.replace("start_new_session", "env={}, start_new_session") + WAIT)
     second = folder / "second"
     second.mkdir()
     notebook = subprocess.Popen([sys.executable, "-c", NOTEBOOK], stdout=subprocess.PIPE, text=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 import course_utils
+from course_utils import distributed
 from course_utils.distributed import launching
 from course_utils.lessons import CourseError
 from course_utils.virtual.startup.sitecustomize import SETTINGS
@@ -56,6 +57,22 @@ def test_two_machines_are_two_commands(script: Script, capsys: pytest.CaptureFix
     ranks = ["0 0 0 4", "1 1 0 4", "2 0 1 4", "3 1 1 4"]
     expected = [*[f"$ torchrun {command}"] * 2, *(f"[rank {i}] {line}" for i, line in enumerate(ranks))]
     assert capsys.readouterr().out.splitlines() == expected
+
+
+@pytest.mark.slow
+def test_no_process_at_all_is_told_as_that(script: Script) -> None:
+    script("pass")
+    result = course_utils.torchrun("--standalone --nproc-per-node 0 script.py")
+    assert result.error.startswith("torchrun was asked for no process.")
+
+
+def test_a_flood_is_printed_in_part_and_kept_whole(capsys: pytest.CaptureFixture) -> None:
+    flood = "begin\n" + "x" * 10**6 + "\nend\n"
+    distributed._report(distributed.Torchrun(True, 0, {0: flood}, {0: ""}, [{0: flood}], ""))
+    said = capsys.readouterr().out
+    assert len(said) < 110_000
+    assert said.startswith("[rank 0] begin\n")
+    assert said.endswith("\n[rank 0] end\n")
 
 
 def test_a_command_is_needed() -> None:
