@@ -26,7 +26,7 @@ CLOSE = 0.1  # relative; seen between two kinds of CPU: up to 0.04
 AT_NIGHT = {
     "00_start_here": ("part-2-what-machine-is-this-2", "part-2-what-machine-is-this-5"),
     "01_device_basics": ("part-2-what-does-pytorch-see-6", "exercise-is-available-enough-4"),
-    "03_cross_device_error": ("leaving-the-gpu-4", "when-the-message-points-at-the-wrong-2"),
+    "03_cross_device_error": ("when-the-message-points-at-the-wrong-2",),
     "04_cifar_training_loop": ("rungs", "train-fast"),
     "05_data_parallel": (
         "part-4-the-training-loop-of-lesson-04-on-1-2-3",

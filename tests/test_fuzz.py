@@ -27,6 +27,7 @@ from course_utils.data.files import RECORD, Given
 from course_utils.data.folder import BATCHES, contents
 from course_utils.exercises import progress
 from course_utils.exercises.lesson import Lesson
+from course_utils.lessons import CourseError
 from course_utils.machine import environment
 
 Dice = random.Random
@@ -71,7 +72,7 @@ def test_damaged_files(rounds: range, tmp_path: Path, monkeypatch: pytest.Monkey
     for seed in rounds:
         dice = Dice(seed)
         lesson.write_bytes(damaged(dice, json.dumps(notebook).encode()))
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(CourseError):
             runner.read(lesson)
         (folder / RECORD).write_bytes(damaged(dice, b'{"01_first.ipynb": "abc"}'))
         mine = damaged(dice, lesson.read_bytes())

@@ -1,17 +1,19 @@
 """The trials of lesson 03: the cross-device error."""
 
+from collections import OrderedDict, UserDict, namedtuple
 from collections.abc import Callable
-from functools import partial
-from itertools import product
+from dataclasses import make_dataclass
 from traceback import walk_stack
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from course_utils.figures.nested import strays, tensors_in
+from course_utils.figures.nested import strays, tensors_in, walk
 
 from .instruments.placement import flat, some_gpus, two_devices
 from .instruments.recorder import CPU, recording
@@ -66,26 +68,8 @@ def left_behind(answer: Any, number: int, far: bool, astray: str) -> Seen:
     return Seen(sorted(names), home=home, missing=missing, listed=too_many)
 
 
-# ---- a tensor made in its place ------------------------------------------------------------------------
-@lesson.trial(list(product((False, True), (0, 1, 2), ((2, 3), (4, 7)))))
-def add_positions(answer: Any, count: bool, number: int, shape: tuple[int, int]) -> Seen:
-    """See what is added to x on some device, and at last whether copies are made."""
-    values = torch.rand(shape)
-    with two_devices() as gpus:
-        place = (*gpus, CPU)[number]
-        x = values.to(place).requires_grad_().clone()  # a clone may be changed in place: seen below
-        with recording() as record:
-            result = answer(x)
-        mistake_if(not isinstance(result, torch.Tensor), "return")
-        numbers, copied = (result.detach().cpu().float(), x.detach().cpu()), len(record.host) > 0
-        kind = result.device == place, result.dtype, result.requires_grad
-        seen = numbers, kind, count and copied
-        return Seen(seen, place=place, device=result.device, dtype=result.dtype)
-
-
 # ---- six bugs ------------------------------------------------------------------------------------------
-# The script is run, never read. Where PyTorch would stop at the first mix of devices, a run in which every
-# mix is mended shows all bugs that are left.
+# The script is run, never read; a run in which every mix of devices is mended shows all bugs that are left.
 _Batch = tuple[torch.Tensor, torch.Tensor]
 _Script = Callable[[torch.device, list[_Batch], list[_Batch]], tuple[nn.Module, Any]]
 _MISTAKES = lesson.tables["six_bugs"]["mistakes"]
@@ -199,29 +183,49 @@ def _bug(operation: str, astray: list[torch.Tensor], in_test: bool) -> str:
         return "metric" if in_test else "another"
     if any(tensor.requires_grad and tensor.is_leaf for tensor in astray):
         return "layers"
-    zero_one = all(bool(((t == 0) | (t == 1)).all()) for t in astray)
-    return "mask" if zero_one else "constants"
+    return "mask" if all(bool(((t == 0) | (t == 1)).all()) for t in astray) else "constants"
 
 
 # ---- the challenge -------------------------------------------------------------------------------------
-@lesson.trial([(0,), (1,)], right=lambda share, best: abs(share - best) < 1e-5)
-def accuracy(answer: Any, number: int) -> Seen:
-    """See the share that is returned, what the model saw, what the GPU held, and the copies it took."""
-    batches = [(torch.rand(n, 256), torch.randint(4, (n,))) for n in [*[64] * 7, 10]]
-    rows, batch = sum(len(y) for _, y in batches), batches[0][0].nbytes
-    model, places = nn.Linear(256, 4, bias=False).eval(), []
-    model.register_forward_hook(lambda layer, x, scores: places.extend([scores.device] * len(scores)))
+_Pair, _Sample = namedtuple("_Pair", "x y"), make_dataclass("_Sample", ["x", "file"])
+
+
+class _Graph(SimpleNamespace):  # knows how to move itself
+    def to(self, device: torch.device) -> "_Graph":
+        return _Graph(x=self.x.to(device))
+
+
+def _kinds() -> dict[str, Any]:
+    """Return a batch of each kind, on the CPU; the first three are plain."""
+    x, y = torch.rand(2, 3), torch.tensor([1, 0])
+    plain = {"A tensor": x, "A tuple": (x, y), "A dict": {"x": [x, y], "file": "cat.png", "weight": None}}
+    mappings = {"An OrderedDict": OrderedDict(x=x, y=y), "A UserDict": UserDict(x=x, y=y)}
+    others = {"A namedtuple": _Pair(x, y), "A dataclass": _Sample(x, "1.png"), "A graph": _Graph(x=x)}
+    return plain | mappings | others | {"A PackedSequence": pack_sequence([x[0], x[1, :2]])}
+
+
+def _inside(batch: Any) -> list[Any]:
+    """Return what a batch holds; a PackedSequence keeps its sizes on the CPU by design."""
+    batch = batch.data if isinstance(batch, PackedSequence) else batch
+    return [leaf for _, leaf in walk(vars(batch) if isinstance(batch, _Sample | _Graph) else batch)]
+
+
+@lesson.trial([(0,), (1,)], right=None)
+def to_device(answer: Any, number: int) -> Seen:
+    """See which kinds of batch come to a device, whole; all but the plain ones may be refused."""
+    carried = 0
     with two_devices() as gpus:
-        home = gpus[number]
-        model.to(home)
-        allocated = partial(torch.cuda.memory_allocated, home) if home != CPU else lambda: 0
-        before = allocated()
-        with recording(allocated) as record:
-            share = answer(model, batches, home)
-        held = (max([before, *(one.moment for one in record.operations)]) - before) / batch
-    mistake_if(isinstance(share, torch.Tensor), "tensor")
-    mistake_if(not isinstance(share, int | float), "number")
-    mistake_if(set(places) - {home} or model.weight.device != home, "elsewhere", home=home)
-    mistake_if(len(places) != rows, "rows", rows=len(places), all=rows)
-    mistake_if(held > 3.5, "memory" if held * 64 >= rows else "kept", held=held)
-    return Seen(float(share), score=len(record.host))
+        for kind, batch in _kinds().items():
+            try:
+                moved = answer(batch, gpus[number])
+            except Exception as error:
+                mistake_if(carried < 3, "refused", kind=kind, error=told(error))
+                continue
+            facts, left, right = {"kind": kind, "home": gpus[number]}, _inside(batch), _inside(moved)
+            mistake_if(not isinstance(moved, type(batch)), "type", found=type(moved).__name__, **facts)
+            mistake_if({one.device for one in tensors_in(left)} != {CPU}, "changed", **facts)
+            for tensor in tensors_in(right):
+                mistake_if(tensor.device != gpus[number], "stays", device=tensor.device, **facts)
+            mistake_if(not same(tree_map_only(torch.Tensor, torch.Tensor.cpu, right), left), "lost", **facts)
+            carried += 1
+    return Seen(carried, score=carried)

@@ -437,7 +437,7 @@ def test_a_user_without_home_and_name(bare: pytest.MonkeyPatch, tmp_path: Path) 
     place = inspection.look_at_place(tmp_path, tmp_path)
     assert (place.home, place.home_missing, place.data) == ("", True, "homeless")
     bare.setenv("COURSE_DATA", "~/pictures")
-    assert inspection.look_at_place(tmp_path, tmp_path).data == "homeless"
+    assert inspection.look_at_place(tmp_path, tmp_path).data == "lost"
 
 
 def test_folders_that_may_not_be_used(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:

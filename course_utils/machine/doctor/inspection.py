@@ -146,7 +146,7 @@ def look_at_data(course: Path = ROOT) -> tuple[str, str]:
     try:
         folder = data_folder(root=course)
     except FileNotFoundError:
-        return str(Path(os.environ["COURSE_DATA"]).expanduser()), "lost"
+        return os.path.expanduser(os.environ["COURSE_DATA"]), "lost"
     except RuntimeError:  # no home folder
         return "", "homeless"
     try:
