@@ -11,6 +11,7 @@ from course_utils.machine import environment
 
 MODES = ("auto", "real", "virtual", "cpu")
 CUDA_GPUS_NEEDED = {  # other lessons run on any device
+    "00_start_here": 8,
     "05_data_parallel": 2,
     "06_memory_tricks": 1,
     "07_beyond_one_process": 2,

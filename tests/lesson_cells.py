@@ -24,7 +24,7 @@ NUMBER = re.compile(r"\d+\.\d+")
 CLOSE = 0.1  # relative; seen between two kinds of CPU: up to 0.04
 # What takes long, hears of no answer, and leaves what the cells after it need: by day it is not run again.
 AT_NIGHT = {
-    "00_start_here": ("part-2-what-machine-is-this-2", "part-2-what-machine-is-this-5"),
+    "00_start_here": ("part-2-what-machine-is-this-2",),
     "01_device_basics": ("part-2-what-does-pytorch-see-6", "exercise-is-available-enough-4"),
     "03_cross_device_error": ("when-the-message-points-at-the-wrong-2",),
     "04_cifar_training_loop": ("rungs", "train-fast"),
@@ -56,6 +56,7 @@ AT_NIGHT = {
         "ranks-run",
         "test-run",
     ),
+    "90_setup_and_tools": ("part-2-what-machine-is-this-5",),
 }
 LONG = 7  # characters of a number that is the same by chance in no other place
 

@@ -1,5 +1,6 @@
 """Ask programs, each with a time limit, and files that may not be there. Standard library only."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -21,10 +22,11 @@ class Answer(NamedTuple):
 
 def ask(command: list[str], limit: float) -> Answer:
     """Run a program. One that does not answer is killed and left behind, even where killing has no effect."""
+    real = os.environ | {"COURSE_VIRTUAL_GPUS": ""}  # else a Python would have those of this process
     # into files: a pipe could be held open for ever by what the program started
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=real)
         except OSError as error:
             return Answer("", f"it cannot be started: {error.strerror or error}")
         try:

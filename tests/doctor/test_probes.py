@@ -164,6 +164,11 @@ def test_a_build_for_rocm(fake_torch: Callable[..., None]) -> None:
     assert not found.gpus[0].error
 
 
+def test_virtual_gpus_of_this_process_are_none_of_the_machines() -> None:
+    with course_utils.virtual_gpus(2):
+        assert "Virtual" not in str(inspection.ask_interpreter(sys.executable).gpus)
+
+
 def test_a_missing_gpu_is_asked_for_the_reason(fake_torch: Callable[..., None]) -> None:
     fake_torch(0)
     found = inspection.ask_interpreter(sys.executable)

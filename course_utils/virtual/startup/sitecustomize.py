@@ -83,7 +83,7 @@ def _switch_on(_: ModuleType) -> None:
 
 
 if __name__ == "sitecustomize":
-    if SETTINGS in os.environ:
+    if os.environ.get(SETTINGS):
         when_imported("torch", _switch_on)
     sys.path[:] = [entry for entry in sys.path if entry != FOLDER]
     del sys.modules["sitecustomize"]
