@@ -14,7 +14,7 @@ import pytest
 from course_utils.lessons import ROOT
 
 BUDGET = {  # room: lines
-    "the front door": 290,
+    "the front door": 295,
     "virtual": 4205,
     "memory": 870,
     "figures": 955,
@@ -22,7 +22,7 @@ BUDGET = {  # room: lines
     "data": 770,
     "distributed": 1505,
     "errors": 405,
-    "exercises": 3340,
+    "exercises": 3345,
     "tools": 2460,
     "tests": 19_200,
 }
