@@ -114,7 +114,7 @@ def _switch_on_virtual(count: int, memory: int | str) -> str:
         raise RuntimeError(f"{problem} {NEWER_PYTORCH[host]}")
     virtual.switch_on(count, memory)
     size = memory if isinstance(memory, str) else f"{memory} bytes"
-    return f"{count} VIRTUAL GPUs of {size} each. Numbers, errors and memory are real; speed is the CPU's."
+    return f"{count} VIRTUAL GPUs of {size} each: they behave like real ones, at the CPU's speed."
 
 
 def _describe_real(device: torch.device) -> str:

@@ -45,8 +45,7 @@ def test_without_a_gpu_there_are_eight_virtual_ones(capsys):
     assert device == torch.device("cuda:0")
     assert torch.cuda.device_count() == 8
     assert said(capsys) == (
-        "01_device_basics: 8 VIRTUAL GPUs of 2 GiB each. Numbers, errors and memory are real; "
-        "speed is the CPU's."
+        "01_device_basics: 8 VIRTUAL GPUs of 2 GiB each: they behave like real ones, at the CPU's speed."
     )
 
 
