@@ -148,7 +148,7 @@ def test_every_slide_of_a_deck_fits_and_can_be_read(deck: tuple[str, Deck]) -> N
     assert [slide for slide in measured if slide["size"] < SMALL] == []
     # tables are 22 pixels high
     small = [slide["name"] for slide in measured if slide["size"] < READABLE - 2]
-    assert len(small) <= SMALL_SLIDES * len(measured), small
+    assert len(small) <= max(3, SMALL_SLIDES * len(measured)), small  # setup and reports, in a short deck
     assert shown.complaints == []
     for column in range(4):
         shown.page.evaluate("column => Reveal.slide(column, 0, 99)", column)
