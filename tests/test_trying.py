@@ -56,7 +56,8 @@ assert rank == "0"
 
 # says who it and its child are, and stays until it is interrupted
 STAYS = """
-import os, subprocess, sys, threading
+import os, signal, subprocess, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # else a run in the background ignores it
 wait = "import threading; threading.Event().wait()"
 child = subprocess.Popen([sys.executable, "-c", wait], start_new_session=True, stdout=subprocess.DEVNULL)
 try:
