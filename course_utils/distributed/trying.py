@@ -173,4 +173,6 @@ def _stop(process: subprocess.Popen, run: str) -> None:
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LAST_WORDS)
+    process.kill()
+    process.wait()  # else psutil may take its exit code, and it counts as 0
     end_all(run)
