@@ -42,9 +42,9 @@ def end_all(run: str) -> None:
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):  # gone meanwhile, or not ours to look at
                 if process.pid != os.getpid() and process.environ().get(MARK) == run:
-                    own = process.children(recursive=True)  # one may have an environment of its own
-                    for one in (process, *own):
-                        left.append(one)
+                    # a child may have an environment of its own
+                    left += (family := [process, *process.children(recursive=True)])
+                    for one in family:
                         one.kill()
         if not left:
             return

@@ -41,7 +41,8 @@ def in_words(noted: list[dict[str, Any]]) -> str:
     """Say what a script used, a paragraph for each process, and on which cards it fits."""
     paragraphs = [_about(one, alone=len(noted) == 1) for one in noted] or ["No virtual GPU was used."]
     begin = "As far as it came, its" if any(one["error"] for one in noted) else "Its"
-    paragraphs += [_wrapped(f"{begin} tensors fit on {_cards(fits(noted))}")] if fits(noted) else []
+    if fit := fits(noted):
+        paragraphs.append(_wrapped(f"{begin} tensors fit on {_cards(fit)}"))
     return "\n".join(["--- on virtual GPUs ---", *paragraphs, _LIMITS])
 
 
